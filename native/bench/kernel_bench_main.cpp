@@ -1,6 +1,6 @@
-// kernel_bench [MILLISECONDS] [INSTRUCTION_SET]: the time of every kernel, so many milliseconds each, on operands that stay in
-// the first-level cache. A line a kernel: nanoseconds a call, the shortest of several rounds, and what that is in 8-bit products
-// or bytes read and written a second. Run it alone on the machine, before and after a change to a kernel.
+// kernel_bench [MILLISECONDS] [INSTRUCTION_SET]: times every kernel on operands that stay in the L1 cache, for the given
+// milliseconds each. Prints one line per kernel: nanoseconds per call in the fastest round, and the throughput in multiply-adds
+// or in bytes read and written per second. Run it on an otherwise idle machine, before and after a change to a kernel.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -15,10 +15,10 @@ namespace paretrim::bench {
 namespace {
 
 constexpr int rounds = 5;
-constexpr std::int64_t bytes = 4096;  // of an elementwise kernel's operand
+constexpr std::int64_t bytes = 4096;  // per operand of an elementwise kernel
 constexpr std::int64_t pixels = bytes / block;
 
-// Of the shortest round; a round is as many calls as fit into its share of the time.
+// Nanoseconds per call in the fastest round. A round makes as many calls as fit into its share of the time.
 template <typename Call>
 double nanoseconds(double milliseconds, const Call& call) {
   using Clock = std::chrono::steady_clock;
@@ -59,25 +59,25 @@ class Bench {
   template <typename Call>
   void line(const std::string& kernel, double work, const char* unit, const Call& call) {
     const double time = nanoseconds(milliseconds_, call);
-    std::printf("%-18s %-18s %12.1f ns %9.2f %s\n", kernels_.name, kernel.c_str(), time, work / time, unit);
+    std::printf("%-18s %-38s %12.1f ns %9.2f %s\n", kernels_.name, kernel.c_str(), time, work / time, unit);
   }
 
-  // Where the activations of the i-th entry or record of a tile begin.
+  // Byte offset of the activations of a tile's i-th entry or record.
   std::uint32_t place(std::int64_t i) const { return static_cast<std::uint32_t>(i % 8 * kernels_.lanes * block); }
 
   static int widest(const DenseTile* tiles) {
     int vectors = 0;
-    for (int v = 1; v <= most_vectors; ++v) vectors = tiles[v] != nullptr ? v : vectors;
+    for (int v = 1; v <= max_vectors; ++v) vectors = tiles[v] != nullptr ? v : vectors;
     return vectors;
   }
 
-  // 256 blocks of weights a channel, on the tile that has the most registers.
+  // 256 weight blocks per channel, on the widest tile.
   void tiles() {
     constexpr std::int64_t blocks = 256;
     constexpr int channels = 4;
     int vectors = 1;
-    while (vectors < most_vectors && kernels_.sparse[vectors + 1] != nullptr) ++vectors;
-    const std::vector<std::int32_t> initial(most_grouped);
+    while (vectors < max_vectors && kernels_.sparse[vectors + 1] != nullptr) ++vectors;
+    const std::vector<std::int32_t> initial(max_grouped);
     AlignedArray<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
     for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | 0x01FF027FU;
@@ -85,7 +85,7 @@ class Bench {
     const double sparse_work = static_cast<double>(blocks * channels * block) * vectors * kernels_.lanes;
     line("sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",
          [&] { kernels_.sparse[vectors](a_.data(), entries.data(), starts.data(), channels, initial.data(), sums_.data()); });
-    for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
+    for (int grouped = 2; grouped <= max_grouped; grouped *= 2) {
       const int wide = widest(kernels_.dense[grouped]);
       if (wide == 0) continue;
       AlignedArray<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
@@ -98,7 +98,7 @@ class Bench {
          [&] { sums_.data()[0] = kernels_.dot(a_.data(), reinterpret_cast<const std::int8_t*>(b_.data()), bytes); });
   }
 
-  // The same on float32: an entry or record has one weight a channel.
+  // The same on float32, where an entry or record has one weight per channel.
   void floats() {
     constexpr std::int64_t blocks = 256;
     constexpr int channels = 4;
@@ -108,9 +108,9 @@ class Bench {
     AlignedArray<float> out(2 * numbers);
     for (std::int64_t i = 0; i < 2 * numbers; ++i) in.data()[i] = 0.5F + 0.001F * static_cast<float>(i);
     const auto* from = reinterpret_cast<const std::uint8_t*>(in.data());
-    const std::vector<std::int32_t> initial(most_grouped);
+    const std::vector<std::int32_t> initial(max_grouped);
     int vectors = 1;
-    while (vectors < most_vectors && kernels_.float_sparse[vectors + 1] != nullptr) ++vectors;
+    while (vectors < max_vectors && kernels_.float_sparse[vectors + 1] != nullptr) ++vectors;
     AlignedArray<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
     for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | weight;
@@ -118,7 +118,7 @@ class Bench {
     const double sparse_work = static_cast<double>(blocks * channels) * vectors * kernels_.lanes;
     line("float_sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",
          [&] { kernels_.float_sparse[vectors](from, entries.data(), starts.data(), channels, initial.data(), sums_.data()); });
-    for (int grouped = 2; grouped <= most_grouped; grouped *= 2) {
+    for (int grouped = 2; grouped <= max_grouped; grouped *= 2) {
       const int wide = widest(kernels_.float_dense[grouped]);
       if (wide == 0) continue;
       AlignedArray<std::uint32_t> records(static_cast<std::size_t>(blocks * (1 + grouped)));
@@ -129,19 +129,19 @@ class Bench {
       line("float_dense " + std::to_string(wide) + " x " + std::to_string(grouped), work, "GMAC/s",
            [&] { kernels_.float_dense[grouped][wide](from, records.data(), blocks, initial.data(), sums_.data()); });
     }
-    constexpr int outputs = most_rows * most_lanes;
+    constexpr int outputs = max_rows * max_lanes;
     constexpr std::int64_t inputs = 64;
     std::vector<std::uint32_t> offsets(inputs);
     for (std::int64_t i = 0; i < inputs; ++i) offsets[static_cast<std::size_t>(i)] = static_cast<std::uint32_t>(i * block);
     const std::vector<float> weights(inputs * outputs, 0.01F);
     const std::vector<float> start(outputs, 1.0F);
-    line("float_rows " + std::to_string(most_rows), static_cast<double>(inputs * outputs), "GMAC/s",
-         [&] { kernels_.float_rows[most_rows](from, offsets.data(), inputs, weights.data(), start.data(), out.data()); });
+    line("float_rows " + std::to_string(max_rows), static_cast<double>(inputs * outputs), "GMAC/s",
+         [&] { kernels_.float_rows[max_rows](from, offsets.data(), inputs, weights.data(), start.data(), out.data()); });
     line("finish_floats", 3.0 * bytes, "GB/s",
          [&] { kernels_.finish_floats(in.data(), in.data(), numbers, 0.0F, 6.0F, out.data()); });
   }
 
-  // Fake quantization of float32 and of bfloat16: reads and writes of both directions.
+  // Fake quantization of float32 and bfloat16, forward and backward.
   void training() {
     const RealGrid grid{0.01F, -20.0F, 235.0F, -0.2F};
     constexpr const char* names[grid_kinds] = {"steps", "levels", "ends", "offset"};
@@ -150,13 +150,13 @@ class Bench {
       const std::string suffix = type == 0 ? "" : " bfloat16";
       AlignedArray<float> x(bytes / 4), gradient(bytes / 4);
       for (std::int64_t i = 0; i < bytes / 4; ++i) x.data()[i] = gradient.data()[i] = 0.01F * static_cast<float>(i % 300 - 30);
-      double sums[most_sums];
+      double sums[max_sums];
       float range[2];
       for (int way = 0; way < grid_kinds; ++way) {
-        line(std::string("move_to_grid ") + names[way] + suffix, 2.0 * bytes, "GB/s",
-             [&] { kernels_.training.move[way][type](x.data(), numbers, grid, out_.data()); });
-        line(std::string("pass_through_grid ") + names[way] + suffix, 3.0 * bytes, "GB/s",
-             [&] { kernels_.training.pass[way][type](x.data(), gradient.data(), numbers, grid, out_.data(), sums); });
+        line(std::string("fake_quantize ") + names[way] + suffix, 2.0 * bytes, "GB/s",
+             [&] { kernels_.training.forward[way][type](x.data(), numbers, grid, out_.data()); });
+        line(std::string("fake_quantize_backward ") + names[way] + suffix, 3.0 * bytes, "GB/s",
+             [&] { kernels_.training.backward[way][type](x.data(), gradient.data(), numbers, grid, out_.data(), sums); });
       }
       line("range_of" + suffix, 1.0 * bytes, "GB/s", [&] { kernels_.training.range[type](x.data(), numbers, range); });
     }
@@ -195,14 +195,14 @@ class Bench {
     line("mix_pixels", 3.0 * bytes, "GB/s", [&] { kernels_.mix_pixels(mix, pixels, out_.data()); });
     line("interleave", two, "GB/s", [&] { kernels_.interleave(a_.data(), pixels, pixels, out_.data()); });
     line("stride_pixels", 1.5 * bytes, "GB/s", [&] { kernels_.stride_pixels(a_.data(), pixels / 2, 2, out_.data()); });
-    const std::vector<std::uint16_t> masks(pixels / most_lanes, 0x7FFE);
-    const Shift shift{1, bytes, bytes, 1, pixels / most_lanes, masks.data(), 9};
+    const std::vector<std::uint16_t> masks(pixels / max_lanes, 0x7FFE);
+    const Shift shift{1, bytes, bytes, 1, pixels / max_lanes, masks.data(), 9};
     line("shift_pixels", two, "GB/s", [&] { kernels_.shift_pixels(shift, a_.data(), out_.data()); });
     AlignedArray<Pick> picks(static_cast<std::size_t>(pixels / kernels_.lanes));
     for (std::size_t i = 0; i < picks.size(); ++i) {
       Pick& pick = picks.data()[i];
       pick.first = pick.second = static_cast<std::int32_t>(i) * kernels_.lanes * block;
-      pick.known = 0xFFFF;
+      pick.mask = 0xFFFF;
       pick.last = true;
       for (int l = 0; l < kernels_.lanes; ++l) pick.index[l] = kernels_.lanes - 1 - l;
     }

@@ -1,7 +1,7 @@
-// libFuzzer on the reader of .trim files; scripts/fuzz-trim.sh builds and runs it.
+// A libFuzzer target for the reader of .trim files; scripts/fuzz-trim.sh builds and runs it.
 //
-// Every input is read twice: as it is, and with its digests made right, for behind a wrong digest nothing would ever be reached.
-// Whatever is read must give the same bytes when it is written twice, and the same network when they are read.
+// Reads every input as it is and with corrected digests, because a wrong digest stops the reader early. If reading succeeds,
+// writing the network twice must give the same bytes, and reading those must give the same network.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace {
 using paretrim::trim::ByteReader;
 using paretrim::trim::sha256;
 
-// Puts the right digests wherever the table says that they stand.
+// Corrects all digests of a file.
 void reseal(std::vector<std::uint8_t>& file) {
   struct Entry {
     std::size_t digest, stored;
@@ -50,9 +50,9 @@ void reseal(std::vector<std::uint8_t>& file) {
   }
 }
 
-constexpr double most_seconds = 20;  // under sanitizers; without them it is 2
+constexpr double max_seconds = 20;  // with sanitizers; 2 seconds are enough without
 
-// `checked`: as a network is read; else whatever is well-formed, which reaches further into the decoders.
+// Without `checked`, the rules of operations are not enforced, so more inputs reach the decoders.
 void read(const std::uint8_t* data, std::size_t size, bool checked) {
   paretrim::TrimContents contents;
   paretrim::ReadSettings settings;
@@ -60,7 +60,7 @@ void read(const std::uint8_t* data, std::size_t size, bool checked) {
   const auto start = std::chrono::steady_clock::now();
   const auto in_time = [&] {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    if (spent.count() > most_seconds) std::abort();
+    if (spent.count() > max_seconds) std::abort();
   };
   try {
     contents = paretrim::read_trim_contents(data, size, settings);
@@ -71,9 +71,9 @@ void read(const std::uint8_t* data, std::size_t size, bool checked) {
     return;
   }
   const paretrim::TrimMeta meta = {contents.provenance};
-  // write_trim reads its own file and compares; an error of its check would end the run here.
+  // write_trim reads its own file back and compares; an uncaught error of that check ends the run.
   if (paretrim::write_trim(contents.graph, meta, 1) != paretrim::write_trim(contents.graph, meta, 2)) std::abort();
-  paretrim::write_trim(contents.graph, meta, 1, 0);  // floats by exponents, which few are otherwise; what it gives is read back
+  paretrim::write_trim(contents.graph, meta, 1, 0);  // codes all floats by exponents, which is rare otherwise
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Stands in for libFuzzer where the compiler has none: trim_fuzz SECONDS CORPUS.. damages files of the corpus at random and hands
-// them over. It sees no coverage; files that break something are left as `crash-input`.
+// A substitute for libFuzzer if the compiler has none. trim_fuzz SECONDS CORPUS.. runs the target on randomly damaged files of
+// the corpus, without coverage feedback. An input that crashes is left in `crash-input`.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -44,7 +44,7 @@ void damage(Bytes& bytes, const std::vector<Bytes>& corpus, std::mt19937_64& ran
       bytes.insert(bytes.end(), other.begin() + static_cast<std::ptrdiff_t>(from), other.end());
       return;
     }
-    case 4:  // numbers are varints: all ones below the last byte is a large one
+    case 4:  // numbers are varints, and bytes of all ones make them large
       if (!bytes.empty()) bytes[at] = random() % 2 ? 0xff : 0x7f;
       return;
     case 5:
@@ -66,13 +66,13 @@ int main(int count, char** arguments) {
   if (corpus.empty()) return 2;
   std::mt19937_64 random(std::strtoull(std::getenv("FUZZ_SEED") ? std::getenv("FUZZ_SEED") : "1", nullptr, 10));
   for (const Bytes& bytes : corpus) LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
-  // The corpus itself takes seconds under sanitizers; the time given is for damaged files.
+  // The time limit is for damaged files only: with sanitizers, the corpus itself takes seconds.
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::strtol(arguments[1], nullptr, 10));
   unsigned long long runs = 0;
   for (; std::chrono::steady_clock::now() < end; ++runs) {
     Bytes bytes = corpus[below(random, corpus.size())];
     for (std::size_t times = 1 + below(random, 4); times > 0; --times) damage(bytes, corpus, random);
-    // Written before it is tried: what breaks cannot be written afterwards.
+    // Written before the run, because a crash leaves no chance afterwards.
     std::ofstream("crash-input", std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());

@@ -19,7 +19,8 @@ std::vector<Rules> make_rules() {
   return rules;
 }
 
-// Made when the library is loaded and never destroyed, so that neither a fork nor process exit can interrupt its use.
+// Created when the library is loaded and never destroyed, so neither a fork nor process exit can pull it from under a running
+// call.
 const std::vector<Rules>& all_rules = *new std::vector<Rules>(make_rules());
 
 const AttributeRule* rule_named(Op op, std::string_view name) {

@@ -1,5 +1,5 @@
-// Attributes of a node, read by kind: its own value, or the default of docs/integer-graph.md. The rules come from operations.inc;
-// this is the C++ twin of paretrim/graph/operations/attributes.py.
+// Reads the attributes of a node: its own value, or the default of docs/integer-graph.md. The rules come from operations.inc.
+// Counterpart of paretrim/graph/operations/attributes.py.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace paretrim {
 
-// A value for each direction, vertical before horizontal.
+// One value per direction.
 struct Pair {
   std::int64_t vertical = 1;
   std::int64_t horizontal = 1;
@@ -28,31 +28,31 @@ struct Edges {
 
 enum class AttributeKind : std::uint8_t { integer, integers, number, text };
 
-// What one attribute may be. Integers lie in minimum..largest_extent; length is that of a list.
+// The rule for one attribute. Integers lie in minimum..largest_extent; `length` is that of a list.
 struct AttributeRule {
   std::string_view name;
   AttributeKind kind = AttributeKind::integer;
   std::size_t length = 0;
   std::int64_t minimum = 0;
   bool required = false;
-  std::array<std::int64_t, 4> fallback = {};  // for integers that are left out; numbers and texts have none
+  std::array<std::int64_t, 4> fallback = {};  // default of integers; numbers and texts have none
 };
 
-// No extent, and no number of elements of a value, may exceed this: an index always fits into int32.
+// Upper bound of every extent and of the number of elements of a value, so that indices fit into int32.
 inline constexpr std::int64_t largest_extent = 2147483647;
 
 const std::vector<AttributeRule>& attribute_rules(Op op);
 
-// Throws unsupported_operation: an attribute is unknown, missing, of the wrong kind or out of range.
+// Throws unsupported_operation if an attribute is unknown, missing, of the wrong kind or out of range.
 void check_attributes(const Node& node);
 
-// The readers below are for nodes that check_attributes accepted; asked for what an operation does not have, they throw
-// unsupported_operation.
+// The functions below require a node that check_attributes accepted. They throw unsupported_operation if the operation has no
+// such attribute.
 std::int64_t integer(const Node& node, std::string_view name);
 std::vector<std::int64_t> integers(const Node& node, std::string_view name);
 Pair pair(const Node& node, std::string_view name);    // stride, dilation, window, output_size
 Edges edges(const Node& node, std::string_view name);  // padding, count_padding
 std::string text(const Node& node, std::string_view name);
-std::optional<double> number(const Node& node, std::string_view name);  // nothing if it is left out
+std::optional<double> number(const Node& node, std::string_view name);  // none if it is missing
 
 }  // namespace paretrim

@@ -1,4 +1,4 @@
-// The C++ twin of paretrim/graph/checks.py: files are not trusted, even if something checked them before.
+// Checks of a whole graph, the counterpart of paretrim/graph/checks.py. Files are not trusted, even if they were checked before.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -54,7 +54,8 @@ void check_clamp(const Node& node) {
   const std::int64_t low = integer(node, "lo");
   const std::int64_t high = integer(node, "hi");
   if (low > high || high > 255) {
-    corrupt("it clamps to " + std::to_string(low) + ".." + std::to_string(high) + "; that must lie in 0..255 and not be empty");
+    corrupt("it clamps to " + std::to_string(low) + ".." + std::to_string(high) +
+            "; the range must lie in 0..255 and not be empty");
   }
 }
 
@@ -64,32 +65,32 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   const bool reads_pixels = reads_images && graph.input.takes_pixels();
   const bool enters = facts.grid == GridRule::enters, leaves = facts.grid == GridRule::leaves;
   if (reads_pixels != (facts.grid == GridRule::pixels) && !(reads_pixels && enters)) {
-    unsupported("pixels are read by normalize or quantize, and normalize reads nothing else");
+    unsupported("only normalize and quantize read pixels, and normalize reads nothing else");
   }
   for (const ValueType& input : inputs) {
     if (input.dtype != inputs[0].dtype) unsupported("it reads float32 and uint8; quantize or dequantize one of them first");
   }
-  if (!facts.ships) unsupported(std::string(facts.name) + " is for training; fold the graph first");
+  if (!facts.ships) unsupported(std::string(facts.name) + " is only for training; fold the graph first");
   if (reads_pixels || enters) {
     if (node.type.quantized() != enters) {
       corrupt(std::string(facts.name) + " cannot give " + text_of(node.type.dtype));
     }
     if (inputs[0].quantized() && !reads_pixels) {
-      unsupported("it makes uint8 of uint8; a pointwise 'requantize' moves to another grid");
+      unsupported("it converts uint8 to uint8; use a pointwise 'requantize' to change the grid");
     }
     return;
   }
   if (!inputs[0].quantized()) {
     if (leaves || node.type.quantized()) {
-      unsupported("it makes " + text_of(node.type.dtype) + " of float32; put a quantize between");
+      unsupported("it converts float32 to " + text_of(node.type.dtype) + "; insert a quantize");
     }
     return;
   }
   if (facts.grid == GridRule::float_only) {
-    unsupported(std::string(facts.name) + " is for float values; use lo and hi of the node before it, or a pointwise table");
+    unsupported(std::string(facts.name) + " is only for float values; use lo and hi of the node before it, or a pointwise table");
   }
   if (node.type.quantized() == leaves && !facts.weighted) {
-    unsupported("it makes " + text_of(node.type.dtype) + " of uint8; put a quantize or dequantize between");
+    unsupported("it converts uint8 to " + text_of(node.type.dtype) + "; insert a quantize or dequantize");
   }
   const ValueType& source = inputs[0];
   if (facts.grid == GridRule::keeps && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
@@ -99,7 +100,7 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   }
 }
 
-// The multipliers of an operation between grids must be finite in float32, and so must the largest sum of an add.
+// All multipliers of a requantization must be finite in float32, and so must the largest sum of an add.
 void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
   const Rescaling rescaling = facts_of(node.op).rescaling;
   if (rescaling == Rescaling::none) return;
@@ -114,7 +115,7 @@ void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
   if (rescaling == Rescaling::product) largest = all / node.type.scale;
   if (rescaling == Rescaling::sum) largest = std::max(largest, 255.0F * sum);
   if (!std::isfinite(largest)) {
-    corrupt("the scales of its inputs leave float32 on its grid of scale " + std::to_string(node.type.scale) +
+    corrupt("the scales of its inputs overflow float32 on its grid of scale " + std::to_string(node.type.scale) +
             "; give it a coarser grid");
   }
 }
@@ -185,7 +186,7 @@ void check_outputs(const Graph& graph) {
   }
 }
 
-// Adds the node's name to what its check throws.
+// Runs a check on every node and adds the node's name to its errors.
 template <typename Check>
 void check_nodes(const Graph& graph, const Check& check) {
   for (const Node& node : graph.nodes) {

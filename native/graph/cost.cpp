@@ -8,7 +8,7 @@
 namespace paretrim {
 namespace {
 
-constexpr double bytes_a_channel = 16;
+constexpr double bytes_per_channel = 16;
 
 double product(const std::vector<std::int64_t>& shape) {
   double size = 1;
@@ -18,14 +18,15 @@ double product(const std::vector<std::int64_t>& shape) {
 
 std::int64_t channels_of(const ValueType& type) { return type.shape.empty() ? 1 : type.shape[0]; }
 
-// Channels come in fours.
+// Size of a value with channels rounded up to a multiple of four.
 double bytes_of_value(const ValueType& type) {
   const auto channels = static_cast<double>(std::max<std::int64_t>(channels_of(type), 1));
   const auto whole = static_cast<double>((channels_of(type) + 3) / 4 * 4);
   return product(type.shape) / channels * whole * static_cast<double>(bytes_of(type.dtype));
 }
 
-// A structure from a file may not be checked yet: a node that lacks what its work depends on counts as its result.
+// The structure of a file may not be checked yet, so a tensor or input may be missing. Such a node counts as one multiply-add per
+// element of its result.
 double multiply_adds_of(const Graph& graph, const Node& node) {
   const double elements = product(node.type.shape);
   const auto source = [&] { return node.inputs.empty() ? node.type.shape : graph.type_of(node.inputs[0]).shape; };
@@ -67,7 +68,7 @@ Cost cost_of(const Graph& graph) {
       const Dtype held = is_widened ? Dtype::float32 : tensor.dtype;
       cost.tensor_bytes += product(tensor.shape) * static_cast<double>(bytes_of(held));
     }
-    cost.tensor_bytes += bytes_a_channel * static_cast<double>(channels_of(node.type));
+    cost.tensor_bytes += bytes_per_channel * static_cast<double>(channels_of(node.type));
     cost.multiply_adds += multiply_adds_of(graph, node);
     live += bytes_of_value(node.type);
     cost.live_bytes = std::max(cost.live_bytes, live);

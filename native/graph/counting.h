@@ -6,7 +6,7 @@
 
 namespace paretrim {
 
-// Sum of of(value), each at most 128. In parts that fit into 32 bits, so that the compiler vectorises the additions.
+// Sum of of(value), each at most 128. Partial sums have 32 bits, which lets the compiler vectorise well.
 template <typename Of>
 std::int64_t sum_in_parts(const std::int8_t* values, std::int64_t count, const Of& of) {
   constexpr std::int64_t part = 1 << 20;

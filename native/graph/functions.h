@@ -1,4 +1,4 @@
-// The C++ twin of paretrim/graph/functions.py: scalar functions and the 256-entry tables that replace them.
+// Scalar functions and their 256-entry lookup tables. Counterpart of paretrim/graph/functions.py.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace paretrim {
 
-// Throws unsupported_operation: the node's function is unknown, lacks its constant or has one that it does not take.
+// Throws unsupported_operation if the node's function is unknown, lacks its constant or takes none.
 void check_function(const Node& node);
 
-// The function of a `pointwise` node that check_function accepted, in float64.
+// The float64 function of a `pointwise` node that check_function accepted.
 struct PointwiseFunction {
   double (*of)(double x, double constant);
   double constant;
@@ -19,13 +19,13 @@ struct PointwiseFunction {
 };
 PointwiseFunction function_of(const Node& node);
 
-// float32 [C, 256]: pixels normalised.
+// float32 [C, 256]: normalised pixels.
 std::vector<float> pixel_values(const InputSpec& input);
 
 // uint8 [256] of a `pointwise` node that check_function accepted.
 std::vector<std::uint8_t> pointwise_table(const Node& node, const ValueType& source);
 
-// uint8 [C, 256]: pixels normalised and rounded onto the grid of `type`.
+// uint8 [C, 256]: pixels normalised and rounded to the grid of `type`.
 std::vector<std::uint8_t> pixel_table(const InputSpec& input, const ValueType& type);
 
 }  // namespace paretrim

@@ -13,7 +13,7 @@ constexpr std::array<OpFacts, op_count> all_facts = {{
 #include "graph/operations.inc"
 }};
 
-// Only for shapes that validate has bounded, or small ones of a caller: the product fits.
+// For shapes that validate has bounded, or small ones, so that the product does not overflow.
 std::int64_t product(const std::vector<std::int64_t>& shape) {
   std::int64_t result = 1;
   for (const std::int64_t extent : shape) result *= extent;

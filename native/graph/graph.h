@@ -1,5 +1,5 @@
-// A network as plain values: the C++ twin of paretrim/graph/types.py. What each operation computes is written in
-// docs/integer-graph.md. Shapes are without the batch: [C, H, W] or [F].
+// A network as plain values; the counterpart of paretrim/graph/types.py. docs/integer-graph.md defines what each operation
+// computes. Shapes have no batch axis: [C, H, W] or [F].
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace paretrim {
 
-// The numbers are those that .trim files store.
+// .trim files store these numbers.
 enum class Dtype : std::uint8_t { float32, uint8, int8, int32, float16, bfloat16 };
 
 std::size_t bytes_of(Dtype dtype);
 std::string text_of(Dtype dtype);
-bool is_float(Dtype dtype);  // of 32 or 16 bits
+bool is_float(Dtype dtype);  // 32 or 16 bits
 
-// Type of one value. A uint8 value q stands for scale * (q - zero_point).
+// Type of one value. A uint8 value q represents scale * (q - zero_point).
 struct ValueType {
   std::vector<std::int64_t> shape;
   Dtype dtype = Dtype::float32;  // float32 or uint8
@@ -29,7 +29,7 @@ struct ValueType {
   std::int64_t size() const;
 };
 
-// A constant: weight, bias or table, row-major and little-endian as the machine is.
+// A constant: weight, bias or table; row-major, and little-endian like all supported CPUs.
 struct Tensor {
   Dtype dtype = Dtype::float32;
   std::vector<std::int64_t> shape;
@@ -44,7 +44,7 @@ struct Tensor {
 
 using Attribute = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>>;
 
-// The numbers are those that .trim files store.
+// .trim files store these numbers.
 enum class Op : std::uint8_t {
 #define PARETRIM_OPERATION(name, ...) name,
 #include "graph/operations.inc"
@@ -55,24 +55,34 @@ inline constexpr int op_count = 0
 #include "graph/operations.inc"
     ;
 
-// What an operation does to a grid: keeps that of its input, since it only moves or selects values; requantizes to one of its
-// own; takes and gives floats only; turns pixels into floats; enters the grids, from floats or pixels; leaves them.
-enum class GridRule : std::uint8_t { keeps, requantizes, float_only, pixels, enters, leaves };
+// What an operation does to the grid of its input.
+enum class GridRule : std::uint8_t {
+  keeps,        // same grid, because it only moves or selects values
+  requantizes,  // its own output grid
+  float_only,   // float input and output
+  pixels,       // pixels to floats
+  enters,       // quantizes floats or pixels
+  leaves        // dequantizes
+};
 
-// Which input scales make the multipliers of a requantization: each of them, their sum, or their product.
+// How the multipliers of a requantization depend on the input scales: on each of them, on their sum, or on their product.
 enum class Rescaling : std::uint8_t { none, each, sum, product };
 
-// Multiply-adds of an operation for one image: one for each element of its result; the weight's elements for each pixel of it;
-// the window's for each element; one for each element of the result or of the input, whichever are more; or the width of the
-// first input for each element of the result.
-enum class Work : std::uint8_t { result, weight, window, input, depth };
+// Multiply-adds of an operation for one image.
+enum class Work : std::uint8_t {
+  result,  // one per element of the result
+  weight,  // the elements of the weight, per pixel of the result
+  window,  // the elements of the window, per element of the result
+  input,   // one per element of the result or of the input, whichever has more
+  depth    // the width of the first input, per element of the result
+};
 
 struct OpFacts {
   std::string_view name;
-  std::size_t inputs;  // 0 for any number from 1
+  std::size_t inputs;  // 0: any number, at least 1
   GridRule grid;
   bool weighted;
-  bool ships;  // false: only for training
+  bool ships;  // false: only used in training
   Rescaling rescaling;
   Work work;
 };
@@ -81,7 +91,8 @@ const OpFacts& facts_of(Op op);
 std::string_view name_of(Op op);
 Op op_named(std::string_view name);  // throws unsupported_operation
 
-// One operation; it produces one value. Value 0 is the input, value i + 1 is made by node i, and `inputs` are such numbers.
+// One operation, which produces one value. Values are numbered: 0 is the input, i + 1 is the result of node i. `inputs` holds
+// value numbers.
 struct Node {
   std::string name;
   std::string layer;
@@ -94,7 +105,7 @@ struct Node {
 
 struct InputSpec {
   std::vector<std::int64_t> shape;
-  std::vector<double> mean;  // one per channel, or none: then the input is float32 and already normalised
+  std::vector<double> mean;  // one per channel; empty if the input is float32 and already normalised
   std::vector<double> std;
 
   bool takes_pixels() const { return !std.empty(); }
@@ -104,17 +115,17 @@ struct Graph {
   InputSpec input;
   std::vector<Node> nodes;
   std::vector<std::uint32_t> outputs;  // numbers of the values that the network returns, in order
-  std::vector<std::string> classes;    // of the logits of a network of one output, or none
+  std::vector<std::string> classes;    // class names of the single output, or empty
 
   ValueType type_of(std::uint32_t value) const;
 };
 
-// Checks the structure of a graph, before there are bytes in its tensors: names, order, attributes, shapes, grids, and the
-// types and shapes of all tensors. Throws as `validate`.
+// Checks the structure of a graph, without the contents of its tensors: names, order, attributes, shapes, grids, and the types
+// and shapes of all tensors. Throws like `validate`.
 void check_structure(const Graph& graph);
 
-// Checks everything the planner relies on, whoever made the graph: names, order, attributes, shapes, grids, tensors, and that no
-// int32 accumulator can overflow. Throws unsupported_operation or corrupt_file with the node and its layer.
+// Checks everything that the planner relies on: names, order, attributes, shapes, grids, tensors, and that no int32 accumulator
+// can overflow. Throws unsupported_operation or corrupt_file, naming the node and its layer.
 void validate(const Graph& graph);
 
 }  // namespace paretrim

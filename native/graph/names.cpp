@@ -9,10 +9,10 @@ struct CodePoints {
   std::uint32_t first, last;
 };
 
-// Control characters, invisible ones, and those that change the text direction; as in paretrim/graph/names.py.
-constexpr CodePoints unseen[] = {{0x0, 0x1F},      {0x7F, 0x9F},     {0xAD, 0xAD},     {0x61C, 0x61C},
-                                 {0x180E, 0x180E}, {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},
-                                 {0xD800, 0xDFFF}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xE0000, 0xE0FFF}};
+// Control characters, invisible characters, and those that change the text direction. The same as in paretrim/graph/names.py.
+constexpr CodePoints invisible[] = {{0x0, 0x1F},      {0x7F, 0x9F},     {0xAD, 0xAD},     {0x61C, 0x61C},
+                                    {0x180E, 0x180E}, {0x200B, 0x200F}, {0x2028, 0x202E}, {0x2060, 0x206F},
+                                    {0xD800, 0xDFFF}, {0xFEFF, 0xFEFF}, {0xFFF0, 0xFFFB}, {0xE0000, 0xE0FFF}};
 
 }  // namespace
 
@@ -28,7 +28,7 @@ bool printable(std::string_view name) {
       if ((byte & 0xC0) != 0x80) return false;
       point = point << 6U | (byte & 0x3FU);
     }
-    for (const CodePoints& range : unseen) {
+    for (const CodePoints& range : invisible) {
       if (range.first <= point && point <= range.last) return false;
     }
     index += length;

@@ -8,7 +8,7 @@ namespace paretrim {
 
 inline constexpr std::size_t longest_name = 500;
 
-// 1 to `longest_name` characters of well-formed UTF-8, all of them visible.
+// Whether a name is 1 to `longest_name` characters of valid UTF-8, all of them visible.
 bool printable(std::string_view name);
 
 }  // namespace paretrim

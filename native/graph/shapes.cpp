@@ -5,8 +5,8 @@
 #include "graph/attributes.h"
 #include "types/error.h"
 
-// Attributes and extents of accepted shapes are at most largest_extent = 2**31 - 1, so that a product of two of them and a sum of
-// three fit int64; products of more go through bounded_size.
+// Attributes and extents of accepted shapes are at most largest_extent = 2**31 - 1, so a product of two and a sum of three fit
+// int64. Larger products go through bounded_size.
 namespace paretrim {
 namespace {
 
@@ -34,7 +34,7 @@ const Shape& weight_shape(const Node& node, std::size_t dimensions) {
   return shape;
 }
 
-// Extents after sliding a window; `inside` requires every window to touch the image itself.
+// Output extents of a sliding window. `inside` requires every window to overlap the input, not only padding.
 Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bool inside) {
   const Pair stride = pair(node, "stride");
   const Edges padding = edges(node, "padding");
@@ -62,7 +62,7 @@ Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bo
   return {shape[0], down, across};
 }
 
-// The shape rule of every operation has the name that it has in Python; operations.inc names it.
+// The shape rules have the same names as in Python; operations.inc assigns one to each operation.
 using Shapes = std::vector<Shape>;
 
 Shape same_shape(const Node&, const Shapes& inputs) { return inputs[0]; }
@@ -137,9 +137,9 @@ Shape matmul_shape(const Node& node, const Shapes& inputs) {
     refuse(node.op, "needs [C, H, K] and [C, K, W], or [C, W, K] if transposed, and was given " + text_of(first) + " and " +
                         text_of(second));
   }
-  constexpr std::int64_t most_products = 33025;  // 255 * 255 of each fit int32
-  if (depth > most_products) {
-    refuse(node.op, "sums " + std::to_string(depth) + " products; an int32 holds " + std::to_string(most_products) + " at most");
+  constexpr std::int64_t max_products = 33025;  // so many products of at most 255 * 255 fit int32
+  if (depth > max_products) {
+    refuse(node.op, "sums " + std::to_string(depth) + " products; an int32 holds " + std::to_string(max_products) + " at most");
   }
   return {first[0], first[1], second[transposed == 1 ? 1 : 2]};
 }
@@ -152,7 +152,7 @@ Shape joined_shape(const Node& node, const Shapes& inputs) {
     if (shape.size() != result.size() || !std::equal(shape.begin() + 1, shape.end(), result.begin() + 1)) {
       refuse(node.op, "joins channels of equal maps and was given " + text_of(inputs[0]) + " and " + text_of(shape));
     }
-    // One step at a time, so that any number of inputs stays within int64.
+    // Saturates after each addition, so that no number of inputs overflows int64.
     result[0] = std::min(result[0] + shape[0], largest_extent + 1);
   }
   return result;

@@ -1,4 +1,4 @@
-// The shape of an operation's result: the C++ twin of infer_shape in paretrim/graph/shapes.py.
+// Infers the shape of an operation's result. Counterpart of paretrim/graph/shapes.py.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ std::string text_of(const Shape& shape);  // "(3, 32, 32)"
 // Product of extents, or largest_extent + 1 if it would exceed largest_extent or an extent is negative.
 std::int64_t bounded_size(const Shape& shape);
 
-// Shape of what a node computes from its inputs' shapes; its attributes have passed check_attributes and every tensor holds as
-// many bytes as its shape says. Throws unsupported_operation if a rule of the operation is broken.
+// Shape of a node's result, given the shapes of its inputs. check_attributes must have accepted the node. Throws
+// unsupported_operation if a rule of the operation is broken.
 Shape infer_shape(const Node& node, const std::vector<Shape>& inputs);
 
 }  // namespace paretrim

@@ -6,7 +6,7 @@
 namespace paretrim {
 namespace {
 
-constexpr std::uint32_t exponent_bias = 127 - 15;  // between float32 and float16
+constexpr std::uint32_t exponent_bias = 127 - 15;  // difference between float32 and float16
 
 std::uint32_t bits_of(float value) {
   std::uint32_t bits = 0;
@@ -21,8 +21,8 @@ std::uint32_t widened_half(std::uint16_t half) {
   return sign | (exponent + exponent_bias) << 23 | mantissa << 13;
 }
 
-// What is left of a float32 if the bits that a float16 has no room for are cut off.
-std::uint16_t cut_to_half(std::uint32_t bits) {
+// Truncates a float32 to float16, without rounding.
+std::uint16_t truncated_to_half(std::uint32_t bits) {
   const std::uint32_t sign = bits >> 31 << 15, exponent = bits >> 23 & 255, mantissa = bits & 0x7fffff;
   if (exponent == 255) return static_cast<std::uint16_t>(sign | 31U << 10 | mantissa >> 13);
   if (exponent > exponent_bias) {
@@ -32,7 +32,7 @@ std::uint16_t cut_to_half(std::uint32_t bits) {
   return static_cast<std::uint16_t>(sign | (shift > 23 ? 0 : (mantissa | 1U << 23) >> shift));
 }
 
-// One element as float32, before scales.
+// One element as float32, without its scale.
 float element(const Tensor& tensor, std::int64_t index) {
   if (tensor.dtype == Dtype::int8) return static_cast<float>(tensor.as<std::int8_t>()[index]);
   const std::uint32_t bits = widened(tensor.bytes.data() + 2 * index, tensor.dtype);
@@ -50,7 +50,7 @@ std::uint32_t widened(const std::uint8_t* from, Dtype type) {
 }
 
 bool narrow(std::uint32_t bits, Dtype type, std::uint8_t* to) {
-  const std::uint16_t narrowed = type == Dtype::bfloat16 ? static_cast<std::uint16_t>(bits >> 16) : cut_to_half(bits);
+  const std::uint16_t narrowed = type == Dtype::bfloat16 ? static_cast<std::uint16_t>(bits >> 16) : truncated_to_half(bits);
   std::memcpy(to, &narrowed, sizeof narrowed);
   return widened(to, type) == bits;
 }

@@ -29,7 +29,7 @@ enum class Form : std::uint8_t { weight, channels, table, tables };
 
 struct TensorRule {
   Op op;
-  bool quantized;  // for nodes whose input is
+  bool quantized;  // whether the rule is for nodes with a quantized input
   std::string_view name;
   Dtype dtype;
   Form form;
@@ -93,7 +93,7 @@ bool all_finite(const Tensor& tensor) {
   return true;
 }
 
-// Without an early exit, so that the compiler vectorises the comparison.
+// Whether any value is -128. No early exit, so that the compiler vectorises the loop.
 bool holds_lowest(const std::int8_t* values, std::int64_t count) {
   std::uint8_t least = 255;
   for (std::int64_t i = 0; i < count; ++i) least = std::min(least, static_cast<std::uint8_t>(values[i] + 128));
@@ -127,7 +127,7 @@ void check_weight(const Node& node, const ValueType& source) {
   }
 }
 
-// A weight of a float layer that is not float32: the numbers it represents must be finite.
+// Checks the weight of a float layer that is not stored as float32: the values it represents must be finite.
 void check_stored_weight(const Node& node) {
   const Tensor& weight = node.tensors.find("weight")->second;
   if (weight.dtype == Dtype::int8 && holds_lowest(weight.as<std::int8_t>(), weight.size())) {
@@ -142,7 +142,7 @@ void check_stored_weight(const Node& node) {
   alone.nodes = {node};
   alone.nodes[0].inputs = {0};
   widen_weights(alone);
-  if (!all_finite(alone.nodes[0].tensors.find("weight")->second)) corrupt("its weight times its weight_scale leaves float32");
+  if (!all_finite(alone.nodes[0].tensors.find("weight")->second)) corrupt("its weight times its weight_scale overflows float32");
 }
 
 void check_variance(const Node& node) {
@@ -154,14 +154,14 @@ void check_variance(const Node& node) {
   }
 }
 
-// A table must match its function. Other mathematics libraries may be off by one step: the last bit of exp can decide a tie.
+// A table must match its function. One step of difference is allowed, because math libraries differ in the last bit, which can
+// decide a tie.
 void check_table(const Node& node, const std::vector<std::uint8_t>& expected) {
   const Tensor& table = node.tensors.find("table")->second;
   int worst = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, std::abs(int{table.bytes[i]} - int{expected[i]}));
   if (worst > 1) {
-    corrupt("its table differs from the function it stands for by " + std::to_string(worst) +
-            " steps; build it with paretrim.graph.functions");
+    corrupt("its table differs from its function by " + std::to_string(worst) + " steps; build it with paretrim.graph.functions");
   }
 }
 

@@ -1,4 +1,4 @@
-// The C face: every exception ends here and becomes a status with words.
+// The C API. Every exception is caught here and becomes a status and a message.
 #include "paretrim.h"
 
 #include <algorithm>
@@ -35,9 +35,9 @@ paretrim_status status_of(paretrim::ErrorKind kind) {
   return PARETRIM_FAILED;
 }
 
-paretrim_status failed(paretrim_status status, const char* words) noexcept {
+paretrim_status failed(paretrim_status status, const char* message) noexcept {
   try {
-    last_error = words;
+    last_error = message;
   } catch (...) {
     last_error.clear();
   }
@@ -53,11 +53,11 @@ paretrim_status guarded(const Work& work) noexcept {
   } catch (const paretrim::Error& error) {
     return failed(status_of(error.kind), error.what());
   } catch (const std::bad_alloc&) {
-    return failed(PARETRIM_OUT_OF_MEMORY, "there is not enough memory");
+    return failed(PARETRIM_OUT_OF_MEMORY, "out of memory");
   } catch (const std::exception& error) {
     return failed(PARETRIM_FAILED, error.what());
   } catch (...) {
-    return failed(PARETRIM_FAILED, "an unknown failure");
+    return failed(PARETRIM_FAILED, "unknown error");
   }
 }
 
@@ -73,8 +73,8 @@ paretrim_network* planned(const std::uint8_t* bytes, std::size_t size, std::int3
   paretrim::Settings settings;
   settings.threads = threads;
   settings.measured_work = paretrim::measured_work(size, limit);
-  // Whether so many threads may run it is for the network to say.
-  const paretrim::ReadSettings reading = {std::clamp(threads, 1, paretrim::most_readers), limit, true, {}};
+  // Network checks the number of threads and throws; decoding only needs a usable number.
+  const paretrim::ReadSettings reading = {std::clamp(threads, 1, paretrim::max_readers), limit, true, {}};
   auto network =
       std::unique_ptr<paretrim_network>(new paretrim_network{{paretrim::read_trim(bytes, size, reading), settings}, {}});
   network->instruction_set = network->network.instruction_set();
@@ -88,7 +88,7 @@ std::vector<std::uint8_t> content_of(const char* path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) cannot("cannot be read; check the path");
   const auto size = static_cast<std::int64_t>(file.tellg());
-  if (size < 0 || size > largest_file) cannot("is no file of at most " + std::to_string(largest_file) + " bytes");
+  if (size < 0 || size > largest_file) cannot("is not a file of at most " + std::to_string(largest_file) + " bytes");
   std::vector<std::uint8_t> content(static_cast<std::size_t>(size));
   file.seekg(0);
   if (!file.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(size))) cannot("cannot be read");

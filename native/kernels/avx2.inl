@@ -1,4 +1,5 @@
-// What AVX2 and AVX-VNNI share, both with FMA; included inside struct V. They differ in `dot` alone.
+// The members of V that AVX2 and AVX-VNNI share (both have FMA); included inside struct V. The two differ only in `dot` and its
+// weights.
 static constexpr int lanes = 8;
 static constexpr int registers = 16;
 using Sum = __m256i;
@@ -10,11 +11,11 @@ static Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
 static void store(std::int32_t* to, Sum sum) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), sum); }
 static Pixels load(const std::uint8_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
-// Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one
-// converts to the smallest int32.
+// Beyond int16 the result is clamped anyway, so the minimum only has to keep the conversion within int32. Large negative values
+// convert to INT32_MIN, which is right.
 static __m256i steps_of(__m256 value) { return _mm256_cvtps_epi32(_mm256_min_ps(value, _mm256_set1_ps(1048576.0F))); }
 
-// Bytes of a, b, c and d, in turns of four within either half.
+// Packs a, b, c and d into bytes: in each 128-bit half, four of a, then four each of b, c and d.
 static __m256i clamped(__m256i a, __m256i b, __m256i c, __m256i d, const Requantization& to) {
   const __m256i zero_point = _mm256_set1_epi16(static_cast<std::int16_t>(to.zero_point));
   const __m256i first = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point);
@@ -26,7 +27,7 @@ static __m256i clamped(__m256i a, __m256i b, __m256i c, __m256i d, const Requant
 
 static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                        const Requantization& given, std::uint8_t* out) {
-  const Requantization to = given;  // what is stored below cannot change it
+  const Requantization to = given;  // a copy, so that the stores below cannot alias it
   const __m256i interleave = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   for (int v = 0; v < vectors; ++v) {
     __m256i steps[block];
@@ -67,7 +68,8 @@ static Bytes control(std::uint32_t channels) {
 static Bytes shuffled(Bytes bytes, Bytes control) { return _mm256_shuffle_epi8(bytes, control); }
 static Bytes either(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
 
-// Sixteen entries at a time; of what is found in all sixteen rows, each upper bit of the index leaves one half.
+// Looks up the low four bits of the index in all sixteen rows of 16 entries, then selects the row by the upper four bits, halving
+// the candidates with each bit.
 struct Table {
   __m256i rows[16];
   explicit Table(const std::uint8_t* entries) {
@@ -82,7 +84,7 @@ struct Table {
     for (int r = 0; r < 16; ++r) found[r] = _mm256_shuffle_epi8(rows[r], column);
 #pragma GCC unroll 4
     for (int bit = 4, left = 8; bit < 8; ++bit, left /= 2) {
-      const __m256i upper = _mm256_slli_epi16(index, 7 - bit);  // the bit leads its byte
+      const __m256i upper = _mm256_slli_epi16(index, 7 - bit);  // moves the bit to the top of its byte, where the blend reads it
 #pragma GCC unroll 8
       for (int r = 0; r < left; ++r) found[r] = _mm256_blendv_epi8(found[2 * r], found[2 * r + 1], upper);
     }
@@ -107,7 +109,7 @@ static void shift_pixels(const Shift& shift, const std::uint8_t* in, std::uint8_
 static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
   std::int64_t i = 0;
   if (step == 2) {
-    for (; i + lanes < count; i += lanes) {  // one fewer than fits, because whole registers are read
+    for (; i + lanes < count; i += lanes) {  // not `<=`: the loads reach one pixel beyond the last one needed
       const auto* source = reinterpret_cast<const float*>(in + 2 * i * block);
       const __m256 pairs = _mm256_shuffle_ps(_mm256_loadu_ps(source), _mm256_loadu_ps(source + lanes), 0x88);
       const __m256i even = _mm256_permute4x64_epi64(_mm256_castps_si256(pairs), 0xD8);
@@ -124,16 +126,16 @@ static __m256i picked(const Pick& pick, const std::uint8_t* in) {
   return _mm256_blendv_epi8(first, second, _mm256_cmpgt_epi32(index, _mm256_set1_epi32(lanes - 1)));
 }
 
-static __m256i known(const Pick& pick) {
+static __m256i filled_lanes(const Pick& pick) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(pick.known), bits), bits);
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(pick.mask), bits), bits);
 }
 
 static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
   const __m256i filled = _mm256_set1_epi8(static_cast<char>(fill));
   __m256i pixels = filled;
   for (const Pick* pick = picks; pick < picks + count; ++pick) {
-    pixels = _mm256_blendv_epi8(pixels, picked(*pick, in), known(*pick));
+    pixels = _mm256_blendv_epi8(pixels, picked(*pick, in), filled_lanes(*pick));
     if (!pick->last) continue;
     _mm256_store_si256(reinterpret_cast<__m256i*>(out), pixels);
     pixels = filled;
@@ -144,7 +146,7 @@ static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_
 static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
   __m256i pixels = _mm256_setzero_si256();
   for (const Pick* pick = picks; pick < picks + count; ++pick) {
-    pixels = _mm256_max_epu8(pixels, _mm256_and_si256(picked(*pick, in), known(*pick)));
+    pixels = _mm256_max_epu8(pixels, _mm256_and_si256(picked(*pick, in), filled_lanes(*pick)));
     if (!pick->last) continue;
     _mm256_store_si256(reinterpret_cast<__m256i*>(out), pixels);
     pixels = _mm256_setzero_si256();

@@ -21,7 +21,7 @@ namespace {
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
-// cpuid leaf 7, subleaf 1, EAX bit 4; not all supported compilers know its name.
+// cpuid leaf 7, subleaf 1, EAX bit 4. Some supported compilers have no name for it in __builtin_cpu_supports.
 bool has_avx_vnni() {
   unsigned a = 0;
   unsigned b = 0;
@@ -61,8 +61,8 @@ std::vector<const Kernels*> find_kernels() { return {&kernels_plain()}; }
 
 #endif
 
-// Found when the library is loaded and never destroyed, so that neither a fork nor process exit can interrupt its use. All
-// kernels that this CPU runs are initialised then.
+// Filled when the library is loaded, which also initialises every supported kernel table. Never destroyed, so neither a fork nor
+// process exit can pull it from under a running call.
 const std::vector<const Kernels*>& known_kernels = *new std::vector<const Kernels*>(find_kernels());
 
 }  // namespace
@@ -80,7 +80,7 @@ std::string cpu_name() {
   unsigned b = 0;
   unsigned c = 0;
   unsigned d = 0;
-  __get_cpuid(1, &signature, &b, &c, &d);  // family, model and stepping: the name alone may be a hypervisor's
+  __get_cpuid(1, &signature, &b, &c, &d);  // family, model and stepping, because a hypervisor may change the brand string
   return std::string(text) + " " + std::to_string(signature);
 #elif defined(__aarch64__)
   return "aarch64";
@@ -95,7 +95,8 @@ const Kernels& kernels_named(const std::string& name) {
     if (name.empty() || name == kernels->name) return *kernels;
     names += (names.empty() ? "" : ", ") + std::string(kernels->name);
   }
-  throw Error(ErrorKind::unsupported_operation, "instruction set '" + name + "' is not one this CPU runs; choose among " + names);
+  throw Error(ErrorKind::unsupported_operation,
+              "this CPU does not support instruction set '" + name + "'; choose one of " + names);
 }
 
 std::vector<std::string> instruction_sets() {
@@ -104,16 +105,16 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-// The widest dense tile on operands that stay in the first-level cache shows the best that this CPU can do.
+// Times the widest dense tile on operands that stay in the L1 cache, the best case for this CPU.
 double peak_multiply_adds_a_second(const std::string& set) {
   constexpr int grouped = 4;
   constexpr std::int64_t records = 512;
   const Kernels& kernels = kernels_named(set);
   int vectors = 1;
-  while (vectors < most_vectors && kernels.dense[grouped][vectors + 1] != nullptr) ++vectors;
-  const AlignedArray<std::uint8_t> activations(static_cast<std::size_t>(most_vectors) * most_lanes * block);
+  while (vectors < max_vectors && kernels.dense[grouped][vectors + 1] != nullptr) ++vectors;
+  const AlignedArray<std::uint8_t> activations(static_cast<std::size_t>(max_vectors) * max_lanes * block);
   const AlignedArray<std::uint32_t> weights(records * (1 + grouped));
-  AlignedArray<std::int32_t> sums(static_cast<std::size_t>(grouped) * most_vectors * most_lanes);
+  AlignedArray<std::int32_t> sums(static_cast<std::size_t>(grouped) * max_vectors * max_lanes);
   const std::int32_t initial[grouped] = {};
   const double done = static_cast<double>(records) * grouped * vectors * kernels.lanes * block;
   double best = 0;

@@ -1,4 +1,4 @@
-// Which instruction sets this CPU runs.
+// The instruction sets that this CPU supports.
 #pragma once
 
 #include <string>
@@ -8,15 +8,15 @@
 
 namespace paretrim {
 
-// By name, or the best for "". Throws unsupported_operation with the names there are.
+// The kernels of a named instruction set; "" selects the best one. Throws unsupported_operation, listing the supported names.
 const Kernels& kernels_named(const std::string& name);
 
 std::string cpu_name();
 
-// That this CPU runs, best first; "plain" is always last.
+// Supported instruction sets, best first; "plain" is always last.
 std::vector<std::string> instruction_sets();
 
-// Of 8-bit products on one thread, by a microbenchmark.
+// Peak 8-bit multiply-adds per second on one thread, by microbenchmark.
 double peak_multiply_adds_a_second(const std::string& set);
 
 }  // namespace paretrim

@@ -1,6 +1,5 @@
-// Tiles in float32 over the vector type V, included by tiles.inl. Every sum is one chain of additions, so what keeps the adders
-// busy is several sums at a time: registers of a tile, channels that share their entries, or channels side by side with their
-// own.
+// float32 tiles over the vector type V, included by tiles.inl. The order of additions is fixed, so each sum is one dependent
+// chain. To hide the latency, several sums run side by side: the registers of a tile, and several output channels.
 
 inline float float_of(std::uint32_t word) {
   float value;
@@ -18,7 +17,7 @@ void add_entry(typename V::Floats (&sum)[vectors], const std::uint8_t* activatio
   for (int v = 0; v < vectors; ++v) sum[v] = V::fused(sum[v], V::load_floats(source + v * V::lanes), weight);
 }
 
-// `together` channels side by side, as far as all of them have entries.
+// Interleaves `together` channels up to the shortest one's length, then finishes each on its own.
 template <int together, int vectors>
 void float_sparse_channels(const std::uint8_t* activations, const Entry* entries, const std::int64_t* starts,
                            const std::int32_t* initial, std::int32_t* sums) {
@@ -90,11 +89,11 @@ void float_dense_tile(const std::uint8_t* activations, const std::uint32_t* reco
 template <int rows>
 void float_row_tile(const std::uint8_t* activations, const std::uint32_t* offsets, std::int64_t count, const float* weights,
                     const float* initial, float* sums) {
-  constexpr int vectors = rows * most_lanes / V::lanes;
+  constexpr int vectors = rows * max_lanes / V::lanes;
   typename V::Floats sum[vectors];
 #pragma GCC unroll 16
   for (int v = 0; v < vectors; ++v) sum[v] = V::load_floats(initial + v * V::lanes);
-  for (std::int64_t k = 0; k < count; ++k, weights += rows * most_lanes) {
+  for (std::int64_t k = 0; k < count; ++k, weights += rows * max_lanes) {
     const typename V::Floats number = V::all(*floats_at(activations + offsets[k]));
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sum[v] = V::fused(sum[v], V::load_floats(weights + v * V::lanes), number);
@@ -105,18 +104,18 @@ void float_row_tile(const std::uint8_t* activations, const std::uint32_t* offset
 
 void finish_floats(const float* sums, const float* other, std::int64_t count, float low, float high, float* out) {
   const typename V::Floats zero = V::all(0.0F);
-  const typename V::Floats least_value = V::all(low);
-  const typename V::Floats most_value = V::all(high);
+  const typename V::Floats min_value = V::all(low);
+  const typename V::Floats max_value = V::all(high);
   for (std::int64_t i = 0; i < count; i += V::lanes) {
     typename V::Floats value = V::plus(V::load_floats(sums + i), zero);
     if (other) value = V::plus(value, V::load_floats(other + i));
-    V::store_floats(out + i, V::plus(V::smaller(V::larger(value, least_value), most_value), zero));
+    V::store_floats(out + i, V::plus(V::smaller(V::larger(value, min_value), max_value), zero));
   }
 }
 
 template <int grouped, int vectors>
 void fill_float_dense(Kernels& kernels) {
-  if constexpr (vectors <= most_vectors && fits(grouped, vectors)) {
+  if constexpr (vectors <= max_vectors && fits(grouped, vectors)) {
     kernels.float_dense[grouped][vectors] = float_dense_tile<grouped, vectors>;
     fill_float_dense<grouped, vectors + 1>(kernels);
   }

@@ -10,10 +10,10 @@
 namespace paretrim {
 namespace {
 
-constexpr std::size_t block = 4096;         // values whose range is found first: they are still in the nearest cache when counted
-constexpr std::size_t chunk = 1024 * 1024;  // values after which the partial counts are added up; they fit in 32 bits
+constexpr std::size_t block = 4096;         // values per range scan, so that they are still in L1 when counted
+constexpr std::size_t chunk = 1024 * 1024;  // values per 32-bit partial count
 constexpr std::size_t bins = 2 * histogram_side;
-constexpr std::size_t partial = 4;  // counts side by side: an equal value next to it would wait for the last one's count
+constexpr std::size_t partial = 4;  // interleaved counters per bin, so that equal neighbours do not wait for one another's store
 constexpr std::int32_t sign = std::numeric_limits<std::int32_t>::min();
 constexpr std::int32_t infinity = 0x7F800000;
 
@@ -23,7 +23,7 @@ struct Bounds {
   bool finite;
 };
 
-// Bits of floats of one sign are in the order of what they stand for, and compilers put the maximum of integers in vectors.
+// Floats of one sign order like their bits as integers, and compilers vectorise an integer maximum.
 Bounds bounds_of(const float* values, std::size_t count) {
   std::int32_t highest = 0, lowest = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -39,8 +39,8 @@ Bounds bounds_of(const float* values, std::size_t count) {
   return found;
 }
 
-// Counts of a chunk, which go into the histogram when it is over or its bins change.
-class Partial {
+// Counters of one chunk. They are added to the histogram at the end of the chunk or before the bins change.
+class PartialCounts {
  public:
   void count(const float* values, std::size_t number, int exponent) {
     const float factor = std::ldexp(1.0F, exponent);
@@ -81,7 +81,7 @@ void merge_pairs(std::int64_t* counts) {
 }  // namespace
 
 void Histogram::add(const float* values, std::size_t count) {
-  Partial counted;
+  PartialCounts counted;
   for (std::size_t first = 0; first < count; first += block) {
     const std::size_t number = std::min(block, count - first);
     const Bounds bounds = bounds_of(values + first, number);
@@ -92,7 +92,7 @@ void Histogram::add(const float* values, std::size_t count) {
     low = std::min(low, static_cast<double>(bounds.low));
     high = std::max(high, static_cast<double>(bounds.high));
     const double reach = std::max(-low, high);
-    int above = 0;  // the power of two above the reach
+    int above = 0;  // the smallest exponent with reach < 2^above
     std::frexp(reach, &above);
     if (reach > 0 && exponent > histogram_bits - above) {
       counted.move_to(counts);

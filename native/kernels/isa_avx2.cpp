@@ -1,5 +1,5 @@
-// AVX2 without VNNI. vpmaddubsw would saturate its int16 pair sums, so activations are widened to 16 bits: exact, at about a
-// fifth of VNNI's speed.
+// AVX2 without VNNI. vpmaddubsw saturates its int16 pair sums, so activations and weights are widened to 16 bits instead: exact,
+// at about a fifth of VNNI's speed.
 #include <immintrin.h>
 
 #include <cstring>

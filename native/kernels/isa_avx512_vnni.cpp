@@ -1,4 +1,4 @@
-// AVX-512 with VNNI: 16 pixels of four channels in one vpdpbusd.
+// AVX-512 with VNNI: one vpdpbusd processes 16 pixels of four channels.
 #include <immintrin.h>
 
 #include <cstring>
@@ -26,21 +26,21 @@ struct V {
   static Pixels load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
   static Weights broadcast(std::uint32_t word) {
     Weights weights;
-    asm("vpbroadcastd %1, %0" : "=v"(weights) : "r"(word));  // the compiler would turn it into a broadcast from memory
+    asm("vpbroadcastd %1, %0" : "=v"(weights) : "r"(word));  // the compiler would turn an intrinsic into a load-broadcast
     return weights;
   }
   static Weights broadcast_from(const std::uint32_t* word) { return _mm512_set1_epi32(static_cast<std::int32_t>(*word)); }
   static Sum dot(Sum sum, Pixels pixels, Weights weights) {
-    // As an intrinsic, GCC 12 copies accumulators between the turns of a loop (measured: 6 % on small maps).
+    // With the intrinsic, GCC 12 copies accumulators between loop iterations (measured: 6 % slower on small feature maps).
     asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(pixels), "v"(weights));
     return sum;
   }
 
-  // Beyond int16 the result is a bound anyway; the limit only keeps the conversion inside int32. A large negative one
-  // converts to the smallest int32.
+  // Beyond int16 the result is clamped anyway, so the minimum only has to keep the conversion within int32. Large negative values
+  // convert to INT32_MIN, which is right.
   static __m512i steps_of(__m512 value) { return _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(1048576.0F))); }
 
-  // Bytes of a, b, c and d, in turns of four within every 128-bit quarter.
+  // Packs a, b, c and d into bytes: in each 128-bit quarter, four of a, then four each of b, c and d.
   static __m512i clamped(__m512i a, __m512i b, __m512i c, __m512i d, const Requantization& to) {
     const __m512i zero_point = _mm512_set1_epi16(static_cast<std::int16_t>(to.zero_point));
     const __m512i first = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero_point);
@@ -52,7 +52,7 @@ struct V {
 
   static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
                          const Requantization& given, std::uint8_t* out) {
-    const Requantization to = given;  // what is stored below cannot change it
+    const Requantization to = given;  // a copy, so that the stores below cannot alias it
     const __m512i interleave = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     __m512 factors[block];
     for (int c = 0; c < block; ++c) factors[c] = _mm512_set1_ps(multipliers[c]);
@@ -80,7 +80,7 @@ struct V {
   static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
   static void store_floats(float* to, Floats values) { _mm512_storeu_ps(to, values); }
   static void store_rounded(Floats a, Floats b, Floats c, Floats d, const Requantization& to, std::uint8_t* out) {
-    // Packing works within 128-bit quarters, so the quarters are put in order afterwards.
+    // Packing interleaves within 128-bit quarters; the permutation restores the order.
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i bytes = clamped(steps_of(a), steps_of(b), steps_of(c), steps_of(d), to);
     _mm512_storeu_si512(out, _mm512_permutexvar_epi32(order, bytes));
@@ -96,7 +96,7 @@ struct V {
   static Bytes shuffled(Bytes bytes, Bytes control) { return _mm512_shuffle_epi8(bytes, control); }
   static Bytes either(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
 
-  // Sixteen entries at a time.
+  // Looks up the low four bits of the index in each row of 16 entries; a mask from the upper four bits selects the row.
   struct Table {
     __m512i rows[16];
     explicit Table(const std::uint8_t* entries) {
@@ -137,12 +137,12 @@ struct V {
     std::int64_t i = 0;
     for (; i + lanes <= count; i += lanes) {
       const std::uint8_t* source = in + 2 * i * block;
-      // The second half ends at the last pixel that is wanted, which may be the last there is.
+      // The second load stops at the last pixel needed, which may be the last one in memory.
       const __m512i second = _mm512_maskz_loadu_epi32(0x7FFF, source + lanes * block);
       _mm512_storeu_si512(out + i * block, _mm512_permutex2var_epi32(_mm512_loadu_si512(source), even, second));
     }
     if (i < count) {
-      const std::uint32_t pixels = 2U * static_cast<std::uint32_t>(count - i) - 1U;  // to read: 1 to 31 - 2
+      const std::uint32_t pixels = 2U * static_cast<std::uint32_t>(count - i) - 1U;  // to read: at most 29
       const auto mask = static_cast<std::uint32_t>((1ULL << pixels) - 1U);
       const std::uint8_t* source = in + 2 * i * block;
       const __m512i first = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask), source);
@@ -158,7 +158,7 @@ struct V {
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
       const __m512i index = _mm512_load_si512(pick->index);
       const __m512i picked = _mm512_permutex2var_epi32(load(in + pick->first), index, load(in + pick->second));
-      pixels = _mm512_mask_mov_epi32(pixels, pick->known, picked);
+      pixels = _mm512_mask_mov_epi32(pixels, pick->mask, picked);
       if (!pick->last) continue;
       _mm512_store_si512(out, pixels);
       pixels = filled;
@@ -171,7 +171,7 @@ struct V {
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
       const __m512i index = _mm512_load_si512(pick->index);
       const __m512i first = load(in + pick->first);
-      const __m512i picked = _mm512_maskz_permutex2var_epi32(pick->known, first, index, load(in + pick->second));
+      const __m512i picked = _mm512_maskz_permutex2var_epi32(pick->mask, first, index, load(in + pick->second));
       pixels = _mm512_max_epu8(pixels, picked);
       if (!pick->last) continue;
       _mm512_store_si512(out, pixels);
@@ -198,7 +198,8 @@ struct V {
 
 #include "kernels/tiles.inl"
 
-// A table in four registers. With AVX-512 VBMI, which not every CPU with VNNI has, one instruction finds 64 bytes in half of it.
+// Keeps the 256-byte table in four registers. One instruction of AVX-512 VBMI, which not every CPU with VNNI has, looks up 64
+// bytes in half of the table.
 __attribute__((target("avx512vbmi"))) void look_up_wide(const std::uint8_t* in, std::int64_t count, const std::uint8_t* table,
                                                         std::uint8_t* out) {
   __m512i entries[4];

@@ -1,7 +1,7 @@
-// 64-bit Arm with the dot product of Armv8.2: 4 pixels of four channels in one sdot.
+// 64-bit Arm with the Armv8.2 dot product: one sdot processes 4 pixels of four channels.
 //
-// sdot multiplies signed by signed. Activations q are therefore taken as q - 128, which flips one bit as they are loaded, and
-// what that leaves out, 128 times the sum of the four weights, is added with every product.
+// sdot multiplies signed by signed. Activations q are therefore loaded as q - 128, by flipping their top bit, and each dot
+// product adds the correction: 128 times the sum of the four weights.
 #include <arm_neon.h>
 
 #include <cstring>
@@ -22,7 +22,7 @@ struct V {
   using Pixels = int8x16_t;
   struct Weights {
     int8x16_t all;
-    int32x4_t left_out;
+    int32x4_t correction;
   };
 
   static Sum set(std::int32_t value) { return vdupq_n_s32(value); }
@@ -37,7 +37,7 @@ struct V {
   }
   static Weights broadcast_from(const std::uint32_t* word) { return broadcast(*word); }
   static Sum dot(Sum sum, Pixels pixels, const Weights& weights) {
-    return vdotq_s32(vaddq_s32(sum, weights.left_out), pixels, weights.all);
+    return vdotq_s32(vaddq_s32(sum, weights.correction), pixels, weights.all);
   }
 
   static std::int32_t dot_product(const std::uint8_t* a, const std::int8_t* b, std::int64_t count) {
@@ -52,7 +52,7 @@ struct V {
   }
 
   static uint8x16_t clamped(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d, const Requantization& to) {
-    // Narrowing saturates: beyond int16 the result is a bound anyway.
+    // Narrowing saturates at int16; the result is clamped anyway.
     const int16x8_t zero_point = vdupq_n_s16(static_cast<std::int16_t>(to.zero_point));
     const int16x8_t first = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero_point);
     const int16x8_t second = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero_point);
@@ -112,7 +112,7 @@ struct V {
     }
     Bytes operator[](Bytes index) const {
       Bytes found = vqtbl4q_u8(quarters[0], index);
-      // An index outside of a quarter leaves what is there.
+      // vqtbx4q leaves a byte unchanged if its index is outside the quarter.
       for (std::uint8_t q = 1; q < 4; ++q) found = vqtbx4q_u8(found, quarters[q], vsubq_u8(index, vdupq_n_u8(64 * q)));
       return found;
     }
@@ -123,14 +123,14 @@ struct V {
     for (std::int64_t plane = 0; plane < shift.planes; ++plane, in += shift.in_pitch, out += shift.out_pitch) {
       for (std::int64_t group = 0; group < shift.vectors; ++group) {
         const std::uint16_t mask = shift.masks[group];
-        const std::uint8_t* from = in + group * most_lanes * block;
-        std::uint8_t* to = out + group * most_lanes * block;
+        const std::uint8_t* from = in + group * max_lanes * block;
+        std::uint8_t* to = out + group * max_lanes * block;
         if (mask == 0xFFFF) {
-          std::memcpy(to, from, most_lanes * block);
+          std::memcpy(to, from, max_lanes * block);
           continue;
         }
-        std::memset(to, shift.fill, most_lanes * block);
-        for (int p = 0; p < most_lanes; ++p) {  // what no mask names may not be read
+        std::memset(to, shift.fill, max_lanes * block);
+        for (int p = 0; p < max_lanes; ++p) {  // masked-out pixels may not be readable
           if ((mask >> p & 1) != 0) std::memcpy(to + p * block, from + p * block, block);
         }
       }
@@ -138,23 +138,23 @@ struct V {
   }
 
   static uint8x16_t picked(const Pick& pick, const std::uint8_t* in) {
-    // Bytes 4 * index .. 4 * index + 3 of the two runs one behind the other.
+    // Bytes 4 * index .. 4 * index + 3 of the two runs joined.
     const uint32x4_t index = vreinterpretq_u32_s32(vld1q_s32(pick.index));
     const uint32x4_t places = vaddq_u32(vmulq_n_u32(index, 0x04040404U), vdupq_n_u32(0x03020100U));
     const uint8x16x2_t runs = {{vld1q_u8(in + pick.first), vld1q_u8(in + pick.second)}};
     return vqtbl2q_u8(runs, vreinterpretq_u8_u32(places));
   }
 
-  static uint8x16_t known(const Pick& pick) {
+  static uint8x16_t filled_lanes(const Pick& pick) {
     const std::uint32_t lane_bits[lanes] = {1, 2, 4, 8};
-    return vreinterpretq_u8_u32(vtstq_u32(vdupq_n_u32(pick.known), vld1q_u32(lane_bits)));
+    return vreinterpretq_u8_u32(vtstq_u32(vdupq_n_u32(pick.mask), vld1q_u32(lane_bits)));
   }
 
   static void pick_pixels(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t fill, std::uint8_t* out) {
     const uint8x16_t filled = vdupq_n_u8(fill);
     uint8x16_t pixels = filled;
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
-      pixels = vbslq_u8(known(*pick), picked(*pick, in), pixels);
+      pixels = vbslq_u8(filled_lanes(*pick), picked(*pick, in), pixels);
       if (!pick->last) continue;
       vst1q_u8(out, pixels);
       pixels = filled;
@@ -165,7 +165,7 @@ struct V {
   static void pick_maximum(const Pick* picks, std::int64_t count, const std::uint8_t* in, std::uint8_t* out) {
     uint8x16_t pixels = vdupq_n_u8(0);
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
-      pixels = vmaxq_u8(pixels, vandq_u8(known(*pick), picked(*pick, in)));
+      pixels = vmaxq_u8(pixels, vandq_u8(filled_lanes(*pick), picked(*pick, in)));
       if (!pick->last) continue;
       vst1q_u8(out, pixels);
       pixels = vdupq_n_u8(0);
@@ -176,7 +176,7 @@ struct V {
   static void stride_pixels(const std::uint8_t* in, std::int64_t count, std::int64_t step, std::uint8_t* out) {
     std::int64_t i = 0;
     if (step == 2) {
-      for (; i + lanes < count; i += lanes) {  // one fewer than fits, because whole registers are read
+      for (; i + lanes < count; i += lanes) {  // not `<=`: the loads reach one pixel beyond the last one needed
         const uint32x4x2_t pairs = vld2q_u32(reinterpret_cast<const std::uint32_t*>(in + 2 * i * block));
         vst1q_u32(reinterpret_cast<std::uint32_t*>(out + i * block), pairs.val[0]);
       }

@@ -1,4 +1,4 @@
-// Plain C++: what every other instruction set is compared with, and what runs where none of them does.
+// Portable C++: the reference for the other instruction sets, and the fallback where none of them is supported.
 #include <cstring>
 #include <utility>
 
@@ -14,7 +14,7 @@ struct V {
   static constexpr int lanes = 4;
   static constexpr int registers = 12;
   struct Sum {
-    std::uint32_t lane[lanes];  // unsigned: sums over raw activations may pass int32 on the way to a result that fits
+    std::uint32_t lane[lanes];  // unsigned, because intermediate sums may wrap around before the result fits int32 again
   };
   struct Pixels {
     std::uint8_t byte[lanes * block];
@@ -60,7 +60,7 @@ struct V {
 
   static std::uint8_t clamped(float steps, const Requantization& to) {
     const float shifted = steps + static_cast<float>(to.zero_point);
-    return static_cast<std::uint8_t>(least(most(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
+    return static_cast<std::uint8_t>(min_of(max_of(shifted, static_cast<float>(to.low)), static_cast<float>(to.high)));
   }
 
   static void requantize(const std::int32_t* sums, std::int64_t stride, int vectors, const float* multipliers,
@@ -76,7 +76,7 @@ struct V {
     float lane[lanes];
   };
   static Floats all(float value) { return {{value, value, value, value}}; }
-  static Floats load_floats(const float* from) {  // of any type of four bytes
+  static Floats load_floats(const float* from) {
     Floats values;
     std::memcpy(values.lane, from, sizeof values.lane);
     return values;
@@ -100,11 +100,11 @@ struct V {
     return sum;
   }
   static Floats larger(Floats a, const Floats& b) {
-    for (int l = 0; l < lanes; ++l) a.lane[l] = most(a.lane[l], b.lane[l]);
+    for (int l = 0; l < lanes; ++l) a.lane[l] = max_of(a.lane[l], b.lane[l]);
     return a;
   }
   static Floats smaller(Floats a, const Floats& b) {
-    for (int l = 0; l < lanes; ++l) a.lane[l] = least(a.lane[l], b.lane[l]);
+    for (int l = 0; l < lanes; ++l) a.lane[l] = min_of(a.lane[l], b.lane[l]);
     return a;
   }
   static void store_rounded(const Floats& a, const Floats& b, const Floats& c, const Floats& d, const Requantization& to,
@@ -155,8 +155,8 @@ struct V {
     for (std::int64_t plane = 0; plane < shift.planes; ++plane) {
       const std::uint8_t* from = in + plane * shift.in_pitch;
       std::uint8_t* to = out + plane * shift.out_pitch;
-      for (std::int64_t p = 0; p < shift.vectors * most_lanes; ++p, to += block) {
-        if ((shift.masks[p / most_lanes] >> (p % most_lanes) & 1) != 0) {
+      for (std::int64_t p = 0; p < shift.vectors * max_lanes; ++p, to += block) {
+        if ((shift.masks[p / max_lanes] >> (p % max_lanes) & 1) != 0) {
           std::memcpy(to, from + (p + shift.pixels) * block, block);
         } else {
           std::memset(to, shift.fill, block);
@@ -173,7 +173,7 @@ struct V {
     std::memset(out, fill, lanes * block);
     for (const Pick* pick = picks; pick < picks + count; ++pick) {
       for (int l = 0; l < lanes; ++l) {
-        if ((pick->known >> l & 1) == 0) continue;
+        if ((pick->mask >> l & 1) == 0) continue;
         const int index = pick->index[l];
         const std::uint8_t* run = index < lanes ? in + pick->first : in + pick->second;
         std::memcpy(out + l * block, run + index % lanes * block, block);
@@ -190,10 +190,10 @@ struct V {
       if (begins) std::memset(out, 0, lanes * block);
       for (int b = 0; b < lanes * block; ++b) {
         const int lane = b / block;
-        if ((pick->known >> lane & 1) == 0) continue;
+        if ((pick->mask >> lane & 1) == 0) continue;
         const int index = pick->index[lane];
         const std::uint8_t* run = index < lanes ? in + pick->first : in + pick->second;
-        out[b] = most(out[b], run[index % lanes * block + b % block]);
+        out[b] = max_of(out[b], run[index % lanes * block + b % block]);
       }
       begins = pick->last;
       if (pick->last) out += lanes * block;

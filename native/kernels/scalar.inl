@@ -1,13 +1,13 @@
-// What std::min, std::max and std::rint are, included inside the namespace of one instruction set. The standard library's are
-// inline functions that the linker may take from any file that was built without optimization; from here they would bring
-// instructions that an older CPU lacks into files of all.
+// Replacements for std::min, std::max and std::rint, included inside the namespace of one instruction set. The standard
+// library's are inline functions with external linkage: without optimization, the linker keeps one copy for all files, and a copy
+// from an AVX-512 file would crash older CPUs.
 template <typename T>
-T least(T a, T b) {
+T min_of(T a, T b) {
   return b < a ? b : a;
 }
 
 template <typename T>
-T most(T a, T b) {
+T max_of(T a, T b) {
   return a < b ? b : a;
 }
 

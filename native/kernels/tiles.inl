@@ -1,12 +1,12 @@
-// Tiles, requantization and elementwise kernels over a vector type V, included once by each instruction set's source inside a
-// namespace of its own, so that every copy is compiled with that source's flags alone.
+// Tiles and elementwise kernels over a vector type V. Each instruction set's source file includes this once, inside its own
+// namespace, so that each copy is compiled with only that file's flags.
 //
-// vector_type.inl says what V has. Beyond what a compiler can see: `store_rounded` and `requantize` round to nearest, ties to
-// even; `control` and `shuffled` are those of Mix; no lane sum saturates.
+// vector_type.inl lists the members of V. What the compiler cannot check there: `store_rounded` and `requantize` round to
+// nearest, ties to even; `control` and `shuffled` implement the controls of Mix; `dot` and `add` never saturate.
 #include "kernels/training.inl"
 #include "kernels/vector_type.inl"
 
-// As many sets as leave registers for the operands.
+// As many accumulator sets as leave registers for the operands.
 constexpr int sets_in_registers(int vectors) {
   int sets = sets_of(vectors);
   while (sets > 1 && sets * (vectors + 1) >= V::registers) sets /= 2;
@@ -28,8 +28,8 @@ void sparse_tile(const std::uint8_t* activations, const Entry* entries, const st
     for (; entry + sets <= end; entry += sets) {
 #pragma GCC unroll 8
       for (int s = 0; s < sets; ++s) {
-        // One 8-byte load gives both halves; weights then go through a general register, which leaves the vector load ports to
-        // the activations (measured: 10 % faster than broadcasting from memory on Zen 5).
+        // One 8-byte load fetches both halves. Broadcasting the weights from a general-purpose register leaves the load ports
+        // to the activations (measured: 10 % faster than broadcasting from memory on Zen 5).
         const typename V::Weights weights = V::broadcast(static_cast<std::uint32_t>(entry[s]));
         const std::uint8_t* source = activations + (entry[s] >> 32);
 #pragma GCC unroll 16
@@ -90,7 +90,7 @@ template <int grouped, int vectors>
 void fill_dense(Kernels& kernels) {
   if constexpr (fits(grouped, vectors)) {
     kernels.dense[grouped][vectors] = dense_tile<grouped, vectors>;
-    if constexpr (vectors < most_vectors) fill_dense<grouped, vectors + 1>(kernels);
+    if constexpr (vectors < max_vectors) fill_dense<grouped, vectors + 1>(kernels);
   }
 }
 
@@ -99,8 +99,8 @@ void fill_all_sparse(Kernels& kernels, std::integer_sequence<int, vectors...>) {
   (fill_sparse<vectors + 1>(kernels), ...);
 }
 
-// Of what is done byte by byte: calls use(a, b, out) for every register of bytes. The rest of `count`, which must not be written
-// beyond, goes through registers of its own.
+// Applies an elementwise kernel: calls use(a, b, out) for each register of bytes. The remainder goes through local buffers,
+// because nothing may be written past `count`.
 template <typename Use>
 void by_registers(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out, const Use& use) {
   constexpr std::int64_t bytes = V::lanes * block;
@@ -115,7 +115,7 @@ void by_registers(const std::uint8_t* a, const std::uint8_t* b, std::int64_t cou
   std::memcpy(out + i, last[2], left);
 }
 
-// Four results of V::lanes bytes each, one behind the other.
+// Computes four vectors of V::lanes values and stores them as consecutive bytes.
 template <typename Value>
 void store_rounded(const Value& value, const Requantization& to, std::uint8_t* out) {
   V::store_rounded(value(0), value(V::lanes), value(2 * V::lanes), value(3 * V::lanes), to, out);
@@ -135,10 +135,10 @@ void add(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, const
   });
 }
 
-// Differences from zero points and products of these are whole numbers below 2^16, so exact.
+// Differences from zero points and their products are integers of magnitude below 2^16, so float32 holds them exactly.
 void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b, std::int32_t zero_b, std::int64_t count,
               float multiplier, const Requantization& given, std::uint8_t* out) {
-  const Requantization to = given;  // what is stored below cannot change it
+  const Requantization to = given;  // a copy, so that the stores below cannot alias it
   const typename V::Floats less_a = V::all(static_cast<float>(-zero_a));
   const typename V::Floats less_b = V::all(static_cast<float>(-zero_b));
   const typename V::Floats factor = V::all(multiplier);
@@ -150,7 +150,7 @@ void multiply(const std::uint8_t* a, std::int32_t zero_a, const std::uint8_t* b,
   });
 }
 
-// Four floats again and again.
+// The four values of(0) .. of(3), repeated across the register.
 template <typename Of>
 typename V::Floats repeated(const Of& of) {
   float values[V::lanes];
@@ -220,7 +220,7 @@ void interleave(const std::uint8_t* channels, std::int64_t pitch, std::int64_t p
 }
 
 void maximum(const std::uint8_t* a, const std::uint8_t* b, std::int64_t count, std::uint8_t* out) {
-  for (std::int64_t i = 0; i < count; ++i) out[i] = most(a[i], b[i]);
+  for (std::int64_t i = 0; i < count; ++i) out[i] = max_of(a[i], b[i]);
 }
 
 #include "kernels/float_tiles.inl"
@@ -229,13 +229,13 @@ Kernels all_kernels(const char* name) {
   Kernels kernels{};
   kernels.name = name;
   kernels.lanes = V::lanes;
-  fill_all_sparse(kernels, std::make_integer_sequence<int, most_vectors>{});
+  fill_all_sparse(kernels, std::make_integer_sequence<int, max_vectors>{});
   fill_dense<2, 1>(kernels);
   fill_dense<4, 1>(kernels);
   fill_dense<8, 1>(kernels);
   fill_dense<16, 1>(kernels);
   kernels.requantize = V::requantize;
-  fill_floats(kernels, std::make_integer_sequence<int, most_vectors>{});
+  fill_floats(kernels, std::make_integer_sequence<int, max_vectors>{});
   kernels.dot = V::dot_product;
   kernels.add = add;
   kernels.multiply = multiply;

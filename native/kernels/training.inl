@@ -1,4 +1,4 @@
-// Kernels of training for one instruction set, as loops that compilers turn into its vectors. Included inside its namespace.
+// The training kernels, as plain loops that the compiler vectorises for each instruction set. Included inside its namespace.
 
 struct Bfloat16 {
   std::uint16_t bits;
@@ -25,23 +25,23 @@ inline float clamped_real(float value, float low, float high) {
   return above > high ? high : above;
 }
 
-// The nearest whole number, of two the even one, of a number below 2^22: what is left once the sum has no room for a fraction.
+// Rounds |value| < 2^22 to the nearest integer, ties to even: adding 1.5 * 2^23 leaves no bits for a fraction.
 inline float whole(float value) {
-  constexpr float room = 12582912.0F;  // 1.5 * 2^23
-  const float rounded = (value + room) - room;
+  constexpr float magic = 12582912.0F;  // 1.5 * 2^23
+  const float rounded = (value + magic) - magic;
   std::uint32_t bits, sign;
   std::memcpy(&bits, &rounded, sizeof bits);
   std::memcpy(&sign, &value, sizeof sign);
-  bits |= sign & 0x80000000U;  // a negative number may become a negative 0
+  bits |= sign & 0x80000000U;  // keeps the sign of values that round to -0
   float signed_one;
   std::memcpy(&signed_one, &bits, sizeof signed_one);
   return signed_one;
 }
 
-// What the grid says of one number: the share of its gradient that passes, and what the gradient is multiplied by in each sum.
-struct Effect {
+// Factors of one value's gradient: the share that passes to the value, and the factor in each sum.
+struct GradientFactors {
   float passed;
-  float sums[most_sums];
+  float sums[max_sums];
 };
 
 struct Steps {
@@ -53,11 +53,13 @@ struct Steps {
         high(grid.high),
         first((grid.low - 0.5F) * grid.step),
         last((grid.high + 0.5F) * grid.step) {}
-  // Clamped again behind the rounding: what is rounded to a negative 0 stays one.
-  float moved(float v) const { return clamped_real(whole(clamped_real(v * inverse, low - 1.0F, high + 1.0F)), low, high) * step; }
-  Effect effect(float v) const {
+  // Clamps after rounding, so that values that round to -0 stay -0. The inner clamp only keeps whole() in its range.
+  float quantized(float v) const {
+    return clamped_real(whole(clamped_real(v * inverse, low - 1.0F, high + 1.0F)), low, high) * step;
+  }
+  GradientFactors factors(float v) const {
     const float inside = (v <= first ? 0.0F : 1.0F) * (v >= last ? 0.0F : 1.0F);
-    return {inside, {moved(v) - (inside != 0.0F ? v : 0.0F), 0.0F}};
+    return {inside, {quantized(v) - (inside != 0.0F ? v : 0.0F), 0.0F}};
   }
   float inverse, step, low, high, first, last;
 };
@@ -65,8 +67,8 @@ struct Steps {
 struct Levels {
   static constexpr int sums = 1;
   explicit Levels(const RealGrid& grid) : inverse(1.0F / grid.step), step(grid.step), low(grid.low), high(grid.high) {}
-  float moved(float v) const { return (whole(clamped_real(v * inverse, low, high)) + 0.0F) * step; }  // no negative 0
-  Effect effect(float v) const {
+  float quantized(float v) const { return (whole(clamped_real(v * inverse, low, high)) + 0.0F) * step; }  // no negative 0
+  GradientFactors factors(float v) const {
     const float level = whole(clamped_real(v * inverse, low - 1.0F, high + 1.0F));
     const float inside = (level < low ? 0.0F : 1.0F) * (level > high ? 0.0F : 1.0F);
     return {inside, {clamped_real(level, low, high) * step - (inside != 0.0F ? v : 0.0F), 0.0F}};
@@ -78,8 +80,8 @@ struct Ends {
   static constexpr int sums = 2;
   explicit Ends(const RealGrid& grid)
       : step(grid.step), low(grid.low), high(grid.high), first(grid.low * grid.step), last(grid.high * grid.step) {}
-  float moved(float v) const { return whole(clamped_real(clamped_real(v, first, last) / step, low, high)) * step; }
-  Effect effect(float v) const {
+  float quantized(float v) const { return whole(clamped_real(clamped_real(v, first, last) / step, low, high)) * step; }
+  GradientFactors factors(float v) const {
     const float above = v < first ? first : v;
     const float below_last = (above > last ? 0.0F : 1.0F) * (above == last ? 0.5F : 1.0F);
     const float from_last = (above < last ? 0.0F : 1.0F) * (above == last ? 0.5F : 1.0F);
@@ -94,8 +96,8 @@ struct Offset {
   static constexpr int sums = 2;
   explicit Offset(const RealGrid& grid)
       : step(grid.step), low(grid.low), high(grid.high), top(grid.high - grid.low), offset(grid.offset) {}
-  float moved(float v) const { return (whole(clamped_real(v / step, low, high)) + 0.0F) * step; }
-  Effect effect(float v) const {
+  float quantized(float v) const { return (whole(clamped_real(v / step, low, high)) + 0.0F) * step; }
+  GradientFactors factors(float v) const {
     const float place = (v - offset) / step;
     const float inside = (place >= 0.0F ? 1.0F : 0.0F) * (place <= top ? 1.0F : 0.0F);
     const float rounded = whole(clamped_real(place, 0.0F, top));
@@ -104,7 +106,7 @@ struct Offset {
   float step, low, high, top, offset;
 };
 
-// Numbers at a time, which stay in the first-level cache as float32.
+// Values per pass: few enough for their float32 copies to stay in the L1 cache.
 inline constexpr std::int64_t at_once = 512;
 inline constexpr int sum_lanes = 16;
 
@@ -116,22 +118,22 @@ inline const float* as_floats(const Bfloat16* from, std::int64_t count, float* _
 
 inline float* place_for(float* to, float*) { return to; }
 inline float* place_for(Bfloat16*, float* room) { return room; }
-inline void put(const float*, std::int64_t, float*) {}  // they are there
+inline void put(const float*, std::int64_t, float*) {}  // written in place already
 inline void put(const float* __restrict from, std::int64_t count, Bfloat16* __restrict to) {
   for (std::int64_t i = 0; i < count; ++i) store_real(to + i, from[i]);
 }
 
 template <typename Rule, typename T>
-void move_to_grid(const void* x, std::int64_t count, const RealGrid& grid, void* out) {
+void fake_quantize(const void* x, std::int64_t count, const RealGrid& grid, void* out) {
   const Rule rule(grid);
   alignas(64) float read[at_once];
   alignas(64) float written[at_once];
   for (std::int64_t at = 0; at < count; at += at_once) {
-    const std::int64_t some = least(at_once, count - at);
+    const std::int64_t some = min_of(at_once, count - at);
     T* to = static_cast<T*>(out) + at;
     const float* __restrict from = as_floats(static_cast<const T*>(x) + at, some, read);
     float* __restrict into = place_for(to, written);
-    for (std::int64_t i = 0; i < some; ++i) into[i] = rule.moved(from[i]);
+    for (std::int64_t i = 0; i < some; ++i) into[i] = rule.quantized(from[i]);
     put(into, some, to);
   }
 }
@@ -145,23 +147,23 @@ inline void add_to_lanes(const float* products, std::int64_t count, float* __res
 }
 
 template <typename Rule, typename T>
-void pass_through_grid(const void* x, const void* gradient, std::int64_t count, const RealGrid& grid, void* passed,
-                       double* sums) {
+void fake_quantize_backward(const void* x, const void* gradient, std::int64_t count, const RealGrid& grid, void* passed,
+                            double* sums) {
   const Rule rule(grid);
   alignas(64) float read[2][at_once];
   alignas(64) float written[at_once];
-  alignas(64) float products[most_sums][at_once];
-  float lanes[most_sums][sum_lanes] = {};
+  alignas(64) float products[max_sums][at_once];
+  float lanes[max_sums][sum_lanes] = {};
   for (std::int64_t at = 0; at < count; at += at_once) {
-    const std::int64_t some = least(at_once, count - at);
+    const std::int64_t some = min_of(at_once, count - at);
     T* to = static_cast<T*>(passed) + at;
     const float* __restrict from = as_floats(static_cast<const T*>(x) + at, some, read[0]);
     const float* __restrict upstream = as_floats(static_cast<const T*>(gradient) + at, some, read[1]);
     float* __restrict into = place_for(to, written);
     for (std::int64_t i = 0; i < some; ++i) {
-      const Effect effect = rule.effect(from[i]);
-      into[i] = effect.passed != 0.0F ? upstream[i] * effect.passed : 0.0F;
-      for (int k = 0; k < Rule::sums; ++k) products[k][i] = upstream[i] * effect.sums[k];
+      const GradientFactors factors = rule.factors(from[i]);
+      into[i] = factors.passed != 0.0F ? upstream[i] * factors.passed : 0.0F;
+      for (int k = 0; k < Rule::sums; ++k) products[k][i] = upstream[i] * factors.sums[k];
     }
     put(into, some, to);
     for (int k = 0; k < Rule::sums; ++k) add_to_lanes(products[k], some, lanes[k]);
@@ -175,13 +177,13 @@ void pass_through_grid(const void* x, const void* gradient, std::int64_t count, 
 struct Extremes {
   float low[sum_lanes];
   float high[sum_lanes];
-  float none[sum_lanes];  // NaN once one was met
+  float nan[sum_lanes];  // NaN once a NaN was met, else 0
 };
 
 inline void look_at(float v, Extremes& found, int lane) {
   found.low[lane] = v < found.low[lane] ? v : found.low[lane];
   found.high[lane] = v > found.high[lane] ? v : found.high[lane];
-  found.none[lane] = v != v ? v : found.none[lane];
+  found.nan[lane] = v != v ? v : found.nan[lane];
 }
 
 template <typename T>
@@ -191,7 +193,7 @@ void range_of(const void* x, std::int64_t count, float* range) {
   Extremes found{};
   for (int l = 0; l < sum_lanes; ++l) found.low[l] = found.high[l] = load_real(all);
   for (std::int64_t at = 0; at < count; at += at_once) {
-    const std::int64_t some = least(at_once, count - at);
+    const std::int64_t some = min_of(at_once, count - at);
     const float* __restrict from = as_floats(all + at, some, read);
     std::int64_t i = 0;
     for (; i + sum_lanes <= some; i += sum_lanes) {
@@ -204,7 +206,7 @@ void range_of(const void* x, std::int64_t count, float* range) {
     range[0] = found.low[l] < range[0] ? found.low[l] : range[0];
     range[1] = found.high[l] > range[1] ? found.high[l] : range[1];
   }
-  for (const float value : found.none) {
+  for (const float value : found.nan) {
     if (value != value) range[0] = range[1] = value;
   }
 }
@@ -212,10 +214,10 @@ void range_of(const void* x, std::int64_t count, float* range) {
 template <typename Rule>
 void fill_kind(TrainingKernels& kernels, GridKind kind) {
   const auto at = static_cast<int>(kind);
-  kernels.move[at][0] = move_to_grid<Rule, float>;
-  kernels.move[at][1] = move_to_grid<Rule, Bfloat16>;
-  kernels.pass[at][0] = pass_through_grid<Rule, float>;
-  kernels.pass[at][1] = pass_through_grid<Rule, Bfloat16>;
+  kernels.forward[at][0] = fake_quantize<Rule, float>;
+  kernels.forward[at][1] = fake_quantize<Rule, Bfloat16>;
+  kernels.backward[at][0] = fake_quantize_backward<Rule, float>;
+  kernels.backward[at][1] = fake_quantize_backward<Rule, Bfloat16>;
 }
 
 inline TrainingKernels training_kernels() {

@@ -1,6 +1,6 @@
-// What a vector type V must have, checked where tiles.inl is about to use it. To see the whole list at work, read isa_plain.cpp.
-// Included inside the namespace of one instruction set. Values of vector types are never template arguments: GCC would warn that
-// they lose their attributes there.
+// The members that a vector type V must have, checked at compile time before tiles.inl uses them. isa_plain.cpp is the simplest
+// example. Included inside the namespace of one instruction set. Vector register types are never template arguments, because GCC
+// warns that they lose their attributes there.
 
 template <typename T>
 typename T::Sum& a_sum();
@@ -20,7 +20,7 @@ constexpr const std::uint32_t* from_words = nullptr;
 constexpr const float* from_floats = nullptr;
 constexpr float* to_floats = nullptr;
 
-// Has_<name><T>::value says whether `expression` compiles for T; V is held to it with the declaration it lacks as the message.
+// Has_<name><T>::value is true if the expression compiles for T. The assertion's message shows the declaration that V lacks.
 #define PARETRIM_V_NEEDS(name, declaration, ...)                   \
   template <typename T, typename = void>                           \
   struct Has_##name {                                              \
@@ -30,12 +30,12 @@ constexpr float* to_floats = nullptr;
   struct Has_##name<T, decltype(static_cast<void>(__VA_ARGS__))> { \
     static constexpr bool value = true;                            \
   };                                                               \
-  static_assert(Has_##name<V>::value, "a vector type needs `" declaration "`")
+  static_assert(Has_##name<V>::value, "the vector type lacks `" declaration "`")
 
 PARETRIM_V_NEEDS(lanes, "static constexpr int lanes", static_cast<char (*)[T::lanes]>(nullptr));
 PARETRIM_V_NEEDS(registers, "static constexpr int registers", static_cast<char (*)[T::registers]>(nullptr));
 
-// Sums of products: int32 lanes, one pixel each.
+// Accumulators: int32 lanes, one pixel each.
 PARETRIM_V_NEEDS(Sum, "Sum: a type of int32 lanes", a_sum<T>());
 PARETRIM_V_NEEDS(Pixels, "Pixels: a type of lanes times four uint8", some_pixels<T>());
 PARETRIM_V_NEEDS(Weights, "Weights: a type of four int8 in every lane", some_weights<T>());
@@ -50,7 +50,7 @@ PARETRIM_V_NEEDS(broadcast_from, "static Weights broadcast_from(const uint32*)",
 PARETRIM_V_NEEDS(dot, "static Sum dot(Sum, Pixels, Weights)",
                  a_sum<T>() = T::dot(a_sum<T>(), some_pixels<T>(), some_weights<T>()));
 
-// Whole kernels that each instruction set has in its own way; kernels.h says what they do.
+// Whole kernels that each instruction set implements itself; see kernels.h.
 PARETRIM_V_NEEDS(dot_product, "static int32 dot_product: Kernels::dot", static_cast<decltype(Kernels::dot)>(T::dot_product));
 PARETRIM_V_NEEDS(requantize, "static void requantize: Requantize", static_cast<Requantize>(T::requantize));
 PARETRIM_V_NEEDS(stride_pixels, "static void stride_pixels: Kernels::stride_pixels",
@@ -62,7 +62,7 @@ PARETRIM_V_NEEDS(pick_pixels, "static void pick_pixels: Kernels::pick_pixels",
 PARETRIM_V_NEEDS(pick_maximum, "static void pick_maximum: Kernels::pick_maximum",
                  static_cast<decltype(Kernels::pick_maximum)>(T::pick_maximum));
 
-// Bytes as numbers: float32 lanes.
+// float32 lanes, also converted from and to bytes.
 PARETRIM_V_NEEDS(Floats, "Floats: a type of float32 lanes", some_floats<T>());
 PARETRIM_V_NEEDS(all, "static Floats all(float)", some_floats<T>() = T::all(float{}));
 PARETRIM_V_NEEDS(load_floats, "static Floats load_floats(const float*)", some_floats<T>() = T::load_floats(from_floats));
@@ -80,7 +80,7 @@ PARETRIM_V_NEEDS(store_rounded, "static void store_rounded(Floats, Floats, Float
                  T::store_rounded(some_floats<T>(), some_floats<T>(), some_floats<T>(), some_floats<T>(), Requantization{},
                                   to_bytes));
 
-// Bytes as they are: lanes times four of them.
+// Raw bytes: four for each lane.
 PARETRIM_V_NEEDS(Bytes, "Bytes: a type of lanes times four uint8", some_bytes<T>());
 PARETRIM_V_NEEDS(load_bytes, "static Bytes load_bytes(const uint8*)", some_bytes<T>() = T::load_bytes(from_bytes));
 PARETRIM_V_NEEDS(store_bytes, "static void store_bytes(uint8*, Bytes)", T::store_bytes(to_bytes, some_bytes<T>()));
@@ -94,6 +94,6 @@ PARETRIM_V_NEEDS(Table, "Table: a type made from 256 uint8, with Bytes operator[
 
 #undef PARETRIM_V_NEEDS
 
-static_assert(V::lanes > 0 && most_lanes % V::lanes == 0, "lanes of a vector type must divide most_lanes");
-static_assert(sizeof(typename V::Bytes) == V::lanes * block, "Bytes of a vector type hold four bytes for every lane");
-static_assert(sizeof(typename V::Floats) == V::lanes * sizeof(float), "Floats of a vector type hold one float32 for every lane");
+static_assert(V::lanes > 0 && max_lanes % V::lanes == 0, "V::lanes must divide max_lanes");
+static_assert(sizeof(typename V::Bytes) == V::lanes * block, "V::Bytes must hold four bytes for each lane");
+static_assert(sizeof(typename V::Floats) == V::lanes * sizeof(float), "V::Floats must hold one float32 for each lane");

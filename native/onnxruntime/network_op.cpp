@@ -1,7 +1,6 @@
-// The operator `Network` of the domain `paretrim` for ONNX Runtime: a .trim file as one node. An application registers this
-// library and runs the file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and
-// `threads`. Input: images [N, C, H, W], uint8 pixels or float32 as the network takes them. Outputs: those
-// of the network, float32 [N, ...] each.
+// The custom operator `paretrim.Network` for ONNX Runtime: a .trim file as one node. An application registers this library and
+// runs the ONNX file that `paretrim export --native` writes. Attributes: `file`, the bytes of the .trim file, and `threads`.
+// Input: images [N, C, H, W], uint8 pixels or float32, as the network takes. Outputs: those of the network, float32 [N, ...].
 #include <algorithm>
 #include <memory>
 #include <mutex>
@@ -18,7 +17,7 @@
 namespace paretrim::ort {
 namespace {
 
-// A status of ONNX Runtime's own on its way through C++.
+// Carries a failed status of an ONNX Runtime call as a C++ exception.
 struct Refusal {
   Status* status;
 };
@@ -39,7 +38,7 @@ ErrorCode code_of(ErrorKind kind) {
   return fail;
 }
 
-// Every exception ends here: ONNX Runtime may be built by another compiler, or to live without them.
+// Converts every exception to a status: ONNX Runtime may be built by another compiler, or without exceptions.
 template <typename Work>
 Status* guarded(const Api& api, const Work& work) noexcept {
   try {
@@ -50,17 +49,17 @@ Status* guarded(const Api& api, const Work& work) noexcept {
   } catch (const Error& error) {
     return api.CreateStatus(code_of(error.kind), error.what());
   } catch (const std::bad_alloc&) {
-    return api.CreateStatus(fail, "paretrim.Network: there is not enough memory");
+    return api.CreateStatus(fail, "paretrim.Network: out of memory");
   } catch (const std::exception& error) {
     return api.CreateStatus(fail, error.what());
   } catch (...) {
-    return api.CreateStatus(fail, "paretrim.Network: an unknown failure");
+    return api.CreateStatus(fail, "paretrim.Network: unknown error");
   }
 }
 
 [[noreturn]] void refuse(ErrorKind kind, const std::string& why) { throw Error(kind, "paretrim.Network: " + why); }
 
-// An attribute that is missing or of another type is the file's fault, whatever code ONNX Runtime has for it.
+// A missing attribute or one of the wrong type means a corrupt file, whatever code ONNX Runtime reports.
 void require_attribute(const Api& api, Status* status, const char* name) {
   if (status == nullptr) return;
   const std::string words = api.GetErrorMessage(status);
@@ -70,7 +69,7 @@ void require_attribute(const Api& api, Status* status, const char* name) {
 }
 
 std::vector<char> file_of(const Api& api, const KernelInfo* info) {
-  std::size_t size = 0;  // with the zero that ends a string of C, which is no part of the file
+  std::size_t size = 0;  // includes the terminating zero of a C string, which is not part of the file
   require_attribute(api, api.KernelInfoGetAttribute_string(info, "file", nullptr, &size), "file");
   std::vector<char> bytes(std::max<std::size_t>(size, 1));
   require_attribute(api, api.KernelInfoGetAttribute_string(info, "file", bytes.data(), &size), "file");
@@ -81,7 +80,7 @@ std::vector<char> file_of(const Api& api, const KernelInfo* info) {
 int threads_of(const Api& api, const KernelInfo* info) {
   std::int64_t threads = 0;
   require_attribute(api, api.KernelInfoGetAttribute_int64(info, "threads", &threads), "threads");
-  // What an int does not hold is out of range as well, and the network says so.
+  // Keeps values that do not fit an int out of range, so that Network refuses them too.
   return static_cast<int>(std::clamp<std::int64_t>(threads, -1, std::int64_t{1} << 30));
 }
 
@@ -89,8 +88,8 @@ std::unique_ptr<Network> network_of(const Api& api, const KernelInfo* info) {
   const std::vector<char> file = file_of(api, info);
   Settings settings;
   settings.threads = threads_of(api, info);
-  // Whether so many threads may run it is for the network to say.
-  const int readers = std::clamp(settings.threads, 1, most_readers);
+  // Network checks the number of threads and throws; decoding only needs a usable number.
+  const int readers = std::clamp(settings.threads, 1, max_readers);
   try {
     const auto* bytes = reinterpret_cast<const std::uint8_t*>(file.data());
     const double limit = usual_limit();
@@ -101,7 +100,7 @@ std::unique_ptr<Network> network_of(const Api& api, const KernelInfo* info) {
   }
 }
 
-// A network that a node of a session runs; called from as many threads as the application calls the session from.
+// The kernel of one node in a session. All threads that call the session share it.
 struct Kernel {
   const Api& api;
   std::unique_ptr<Network> network;
@@ -113,7 +112,7 @@ std::string text_of(const std::vector<std::int64_t>& sizes) {
   return text + "]";
 }
 
-// How many images the value holds; throws where the network takes others. ONNX Runtime's tensors lie in order in memory.
+// Number of images; throws if they do not match the network's input. ONNX Runtime's tensors are always contiguous.
 std::int64_t count_of(const Kernel& kernel, const Value* images) {
   const Api& api = kernel.api;
   TensorTypeAndShapeInfo* info = nullptr;
@@ -143,7 +142,7 @@ void compute(const Kernel& kernel, KernelContext* context) {
   require(api.KernelContext_GetInput(context, 0, &images));
   const std::int64_t count = count_of(kernel, images);
   void* from = nullptr;
-  require(api.GetTensorMutableData(const_cast<Value*>(images), &from));  // there is none for values that are only read
+  require(api.GetTensorMutableData(const_cast<Value*>(images), &from));  // the API has no const version
   std::vector<float*> outputs;
   for (const Output& output : kernel.network->outputs()) {
     std::vector<std::int64_t> sizes{count};
@@ -163,13 +162,13 @@ void compute(const Kernel& kernel, KernelContext* context) {
   }
 }
 
-CustomOp described() {
+CustomOp make_operator() {
   CustomOp op{};
   op.version = api_version;
   op.GetName = [](const CustomOp*) { return "Network"; };
   op.GetExecutionProviderType = [](const CustomOp*) -> const char* { return nullptr; };  // the CPU
   op.GetInputTypeCount = op.GetOutputTypeCount = [](const CustomOp*) -> std::size_t { return 1; };
-  op.GetInputType = [](const CustomOp*, std::size_t) { return undefined; };  // which of the two is the file's to say
+  op.GetInputType = [](const CustomOp*, std::size_t) { return undefined; };  // uint8 or float32, depending on the file
   op.GetOutputType = [](const CustomOp*, std::size_t) { return float32; };
   op.GetInputCharacteristic = [](const CustomOp*, std::size_t) { return required; };
   op.GetOutputCharacteristic = [](const CustomOp*, std::size_t) { return variadic; };
@@ -188,10 +187,10 @@ CustomOp described() {
 
 using Domain = std::unique_ptr<CustomOpDomain, void (*)(CustomOpDomain*)>;
 
-// Sessions look into the operator and its domains as long as they live, and may live until the process ends: none is ever
+// Sessions use the operator and its domains throughout their lifetime, possibly until the process ends, so they are never
 // released.
-const CustomOp network = described();
-std::vector<Domain>& kept = *new std::vector<Domain>;  // guarded by brief_mutex()
+const CustomOp network = make_operator();
+std::vector<Domain>& domains = *new std::vector<Domain>;  // guarded by brief_mutex()
 
 void add_to(const Api& api, SessionOptions* options) {
   CustomOpDomain* made = nullptr;
@@ -200,13 +199,13 @@ void add_to(const Api& api, SessionOptions* options) {
   require(api.CustomOpDomain_Add(domain.get(), &network));
   {
     const std::lock_guard<std::mutex> lock(brief_mutex());
-    kept.push_back(std::move(domain));  // first, so that nothing can fail once the options hold it
+    domains.push_back(std::move(domain));  // first, so that nothing can fail after the options hold it
   }
   require(api.AddCustomOpDomain(options, made));
 }
 
 Status* too_old(const ApiBase& base) noexcept {
-  const Api* oldest = base.GetApi(1);  // which every release has
+  const Api* oldest = base.GetApi(1);  // every release has it
   if (oldest == nullptr) return nullptr;
   return guarded(*oldest, [&] {
     refuse(ErrorKind::unsupported_operation, "this is ONNX Runtime " + std::string(base.GetVersionString()) +
@@ -217,7 +216,7 @@ Status* too_old(const ApiBase& base) noexcept {
 }  // namespace
 }  // namespace paretrim::ort
 
-// The one name that ONNX Runtime looks for in a library of operators.
+// The entry point that ONNX Runtime looks up in a custom operator library.
 extern "C" __attribute__((visibility("default"))) paretrim::ort::Status* RegisterCustomOps(paretrim::ort::SessionOptions* options,
                                                                                            const paretrim::ort::ApiBase* base) {
   const paretrim::ort::Api* api = base->GetApi(paretrim::ort::api_version);

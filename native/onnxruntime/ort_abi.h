@@ -1,7 +1,7 @@
-// The part of ONNX Runtime's binary interface that one custom operator needs, declared by hand (docs/decisions, 40). What may be
-// relied on: a table of function pointers that only ever grows at its end, so that all of this has had its place since version 1
-// of the interface; and a description of an operator whose fields are read as far as its `version` says. Functions that are not
-// called are counted, not declared. C types only: nothing is linked against.
+// The part of ONNX Runtime's ABI that a custom operator needs, declared by hand (decision 40). It relies on two guarantees: the
+// table of functions only grows at its end, so the functions below have had their places since version 1; and ONNX Runtime reads
+// the fields of OrtCustomOp only up to its `version`. Functions that are not called are counted, not declared. Only C types:
+// nothing is linked.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace paretrim::ort {
 
-// The first interface in which an operator reports failure by a status (ONNX Runtime 1.16); later ones still accept it.
+// The first API version in which an operator can report failure by a status (ONNX Runtime 1.16). Later versions accept it too.
 inline constexpr std::uint32_t api_version = 16;
 inline constexpr const char* first_release = "1.16";
 
@@ -22,15 +22,15 @@ struct Value;
 struct TensorTypeAndShapeInfo;
 struct CustomOp;
 
-// C enumerations, as wide as an int.
+// C enumerations have the size of an int.
 enum ErrorCode : int { fail = 1, invalid_argument = 2, not_implemented = 9, invalid_graph = 10 };
-enum ElementType : int { undefined = 0, float32 = 1, uint8 = 2 };  // undefined: an operator that takes any type
+enum ElementType : int { undefined = 0, float32 = 1, uint8 = 2 };  // undefined: the operator accepts any type
 enum Characteristic : int { required = 0, variadic = 2 };          // of an input or output
 enum MemoryType : int { default_memory = 0 };
 
-// NOLINTBEGIN: the names are those of ONNX Runtime, so that a reader finds them there.
+// NOLINTBEGIN: these are ONNX Runtime's names, so that they can be looked up.
 struct Api {
-  Status* (*CreateStatus)(ErrorCode code, const char* words);  // 0
+  Status* (*CreateStatus)(ErrorCode code, const char* message);  // 0
   const void* from_1[1];
   const char* (*GetErrorMessage)(const Status* status);  // 2
   const void* from_3[23];
@@ -61,13 +61,13 @@ struct Api {
 };
 
 struct ApiBase {
-  const Api* (*GetApi)(std::uint32_t version);  // null where the version is not known
+  const Api* (*GetApi)(std::uint32_t version);  // null if the version is not supported
   const char* (*GetVersionString)();
 };
 
-// Up to KernelComputeV2 the fields of version 16; those that came later are not read at that version. The two V2 functions stand
-// in for CreateKernel and KernelCompute, which could only throw; the variadic four are asked of variadic inputs and outputs
-// alone.
+// The fields of version 16, up to KernelComputeV2. Later fields are not read at that version. The two V2 functions replace
+// CreateKernel and KernelCompute, which can only report failure by an exception. ONNX Runtime calls the four variadic functions
+// only for variadic inputs and outputs.
 struct CustomOp {
   std::uint32_t version;
   void* (*CreateKernel)(const CustomOp* op, const Api* api, const KernelInfo* info);

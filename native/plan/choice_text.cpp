@@ -5,11 +5,11 @@
 namespace paretrim {
 namespace {
 
-bool doubled(int value, int most) { return value >= 1 && value <= most && (value & (value - 1)) == 0; }
+bool power_of_two(int value, int most) { return value >= 1 && value <= most && (value & (value - 1)) == 0; }
 
 bool in_range(const Choice& choice) {
-  return choice.vectors >= 1 && choice.vectors <= most_vectors && doubled(choice.grouped, most_grouped) &&
-         doubled(choice.passes, choice.grouped == 1 ? most_passes : 1) && doubled(choice.bands, most_bands);
+  return choice.vectors >= 1 && choice.vectors <= max_vectors && power_of_two(choice.grouped, max_grouped) &&
+         power_of_two(choice.passes, choice.grouped == 1 ? max_passes : 1) && power_of_two(choice.bands, max_bands);
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ std::optional<Choice> choice_from(const std::string& text) {
     if (text.compare(0, start.size(), start) != 0) continue;
     Choice choice{view, std::atoi(text.c_str() + start.size()), 1, number_before(" passes"), number_before(" bands")};
     if (const std::size_t by = text.find(" x "); by != std::string::npos) choice.grouped = std::atoi(text.c_str() + by + 3);
-    // Whatever the numbers are, they are the ones that stand there.
+    // Formatting the choice again must give the same text, so nothing was misread.
     if (text_of(choice) == text && in_range(choice)) return choice;
   }
   return std::nullopt;

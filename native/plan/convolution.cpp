@@ -10,9 +10,9 @@
 namespace paretrim {
 namespace {
 
-// A run of registers of a band.
+// Consecutive registers of a band.
 struct Tile {
-  std::int64_t vector;  // first
+  std::int64_t vector;  // the first one
   int vectors;
 };
 
@@ -25,17 +25,17 @@ DenseTile dense_tile(const Kernels& kernels, Element element, int grouped, int v
 }
 
 // The geometry of one slice.
-Geometry sliced(const WeightedLayer& layer) {
+Geometry slice_geometry(const WeightedLayer& layer) {
   Geometry geometry = layer.geometry;
   if (const Slices slices = slices_of(layer); slices.count > 1) geometry.in.channels = slices.in_planes * block;
   return geometry;
 }
 
-// The common part of sparse and dense tiles: the tasks, and the handling of finished sums.
+// Base of sparse and dense tiles: distributes the tasks and requantizes the sums.
 class Tiles : public Step {
  public:
-  Tiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice, const Operands& operands,
-        int threads, const Kernels& kernels)
+  Tiles(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Choice& choice,
+        const Operands& operands, int threads, const Kernels& kernels)
       : kernels_(kernels),
         vectors_(choice.vectors),
         output_(layer.geometry.out),
@@ -43,20 +43,20 @@ class Tiles : public Step {
         addition_(layer.addition),
         swapped_(layer.addition_swapped),
         element_(layer.element),
-        channels_(layer.channels_of_a_plane()),
+        channels_(layer.channels_per_plane()),
         low_(layer.low),
         high_(layer.high),
         operands_(operands),
         multipliers_(layer.multipliers),
         slice_bytes_(slices_of(layer).in_planes * layer.geometry.in.pitch()),
-        tasks_(tasks_of(layer, choice, survivors, threads, kernels)),
+        tasks_(tasks_of(layer, choice, nonzero, threads, kernels)),
         initial_(initial_sums(layer)) {
-    const auto padded = static_cast<std::size_t>(rounded_up(layer.outputs(), most_grouped));
+    const auto padded = static_cast<std::size_t>(rounded_up(layer.outputs(), max_grouped));
     multipliers_.resize(padded, 1.0F);
     initial_.resize(padded, 0);
     reads = operands.inputs;
     writes = {operands.output};
-    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, sliced(layer), layer.input_zero_point, kernels);
+    if (view.kind != ViewKind::in_place) copier_ = copier_of(view, slice_geometry(layer), layer.input_zero_point, kernels);
   }
 
   std::int64_t parts() const final { return static_cast<std::int64_t>(tasks_.size()); }
@@ -71,11 +71,11 @@ class Tiles : public Step {
   }
 
  protected:
-  // `from` is what offsets of the view are relative to, for this tile.
+  // The view's offsets are relative to `from`.
   virtual void run_tile(const Task& task, const Tile& tile, const std::uint8_t* from, const Memory& memory,
                         Scratch& scratch) const = 0;
 
-  // The sums of one tile of a plane's channels, a tile apart, become one run of pixels of the output.
+  // Turns the sums of one plane's channels, one tile after another, into pixels of the output.
   void finish(const Tile& tile, std::int64_t plane, const std::int32_t* sums, const Memory& memory, Scratch& scratch) const {
     const std::int64_t at = plane * output_.pitch() + tile.vector * kernels_.lanes * block;
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
@@ -102,7 +102,7 @@ class Tiles : public Step {
   const std::optional<Addition> addition_;
   const bool swapped_;
   const Element element_;
-  const std::int64_t channels_;  // of a plane
+  const std::int64_t channels_;  // per plane
   const float low_;
   const float high_;
   const Operands operands_;
@@ -112,7 +112,7 @@ class Tiles : public Step {
   std::vector<std::int32_t> initial_;
 
  private:
-  // A band's copies serve all of its parts that a thread computes one after the other.
+  // Makes the copies of a band, or reuses them if this thread's last part had the same band.
   const std::uint8_t* activations(const Task& task, const Memory& memory, Scratch& scratch) const {
     const std::uint8_t* in = memory.at(operands_.inputs[0]) + task.slice * slice_bytes_;
     if (!copier_) return in + task.first_vector * kernels_.lanes * block;
@@ -125,26 +125,26 @@ class Tiles : public Step {
     return scratch.copies;
   }
 
-  std::unique_ptr<Copier> copier_;  // none where the view is in place
+  std::unique_ptr<Copier> copier_;  // null if the view is in place
 };
 
 class SparseTiles final : public Tiles {
  public:
-  SparseTiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice,
+  SparseTiles(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Choice& choice,
               const Operands& operands, int threads, const Kernels& kernels)
-      : Tiles(layer, survivors, view, choice, operands, threads, kernels), passes_(choice.passes) {
-    const std::size_t planes = (survivors.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
-    MemoryOrder order(view, survivors);
+      : Tiles(layer, nonzero, view, choice, operands, threads, kernels), passes_(choice.passes) {
+    const std::size_t planes = (nonzero.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
+    BlockOrder order(view, nonzero);
     std::vector<std::vector<Entry>> lists(static_cast<std::size_t>(passes_));
     std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
     for (std::size_t o = 0; o < initial_.size(); ++o) {
-      if (o < survivors.channels()) order.add(survivors, o, 0, 1);
+      if (o < nonzero.channels()) order.add(nonzero, o, 0, 1);
       order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
-        const std::size_t pass = passes_ == 1 ? 0 : order.key(rank) % survivors.planes / planes;
+        const std::size_t pass = passes_ == 1 ? 0 : order.key(rank) % nonzero.planes / planes;
         lists[pass].push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
       });
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
-        // Padded to whole iterations of the kernel's loop; an entry of zero weights costs less than an extra iteration.
+        // Pads to whole iterations of the kernel's main loop: entries of zero weights cost less than the remainder loop.
         std::vector<Entry>& list = lists[pass];
         const int turn = element_ == Element::int8 ? sets_of(choice.vectors) : 1;
         while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(turn) != 0) {
@@ -163,7 +163,7 @@ class SparseTiles final : public Tiles {
                 Scratch& scratch) const override {
     const SparseTile kernel = sparse_tile(kernels_, element_, tile.vectors);
     const std::int64_t stride = static_cast<std::int64_t>(tile.vectors) * kernels_.lanes;
-    // A single pass needs only one output plane's sums at a time; several passes keep those of as many planes as fit.
+    // A single pass needs the sums of one output plane at a time. Several passes keep the sums of as many planes as fit.
     const std::int64_t room = passes_ == 1 ? 1 : static_cast<std::int64_t>(std::size(scratch.sums)) / (stride * channels_);
     for (std::int64_t first = task.first_plane; first < task.last_plane; first += room) {
       const std::int64_t last = std::min(first + room, task.last_plane);
@@ -183,22 +183,22 @@ class SparseTiles final : public Tiles {
  private:
   const int passes_;
   std::vector<Entry> entries_;
-  std::vector<std::int64_t> starts_;  // by pass, then output channel, with an end
+  std::vector<std::int64_t> starts_;  // by pass, then output channel; each pass has an end too
 };
 
 class DenseTiles final : public Tiles {
  public:
-  DenseTiles(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Choice& choice,
+  DenseTiles(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Choice& choice,
              const Operands& operands, int threads, const Kernels& kernels)
-      : Tiles(layer, survivors, view, choice, operands, threads, kernels), grouped_(choice.grouped) {
+      : Tiles(layer, nonzero, view, choice, operands, threads, kernels), grouped_(choice.grouped) {
     const auto lanes = static_cast<std::size_t>(grouped_);
-    MemoryOrder order(view, survivors);
+    BlockOrder order(view, nonzero);
     starts_.push_back(0);
-    const std::size_t groups = (survivors.channels() + lanes - 1) / lanes;
-    records_.reserve(std::min(survivors.keys * groups, survivors.blocks.size()) * (1 + lanes));  // growing would copy them often
+    const std::size_t groups = (nonzero.channels() + lanes - 1) / lanes;
+    records_.reserve(std::min(nonzero.keys * groups, nonzero.blocks.size()) * (1 + lanes));  // an upper bound, to avoid copies
     for (std::size_t first = 0; first < initial_.size(); first += lanes) {
-      for (std::size_t g = 0; g < lanes && first + g < survivors.channels(); ++g) order.add(survivors, first + g, g, lanes);
-      // The union of the channels' blocks; a channel that lacks one has zero weights there.
+      for (std::size_t g = 0; g < lanes && first + g < nonzero.channels(); ++g) order.add(nonzero, first + g, g, lanes);
+      // The union of the channels' blocks. A channel without a block gets zero weights.
       order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
         records_.push_back(order.offset(rank));
         records_.insert(records_.end(), words, words + lanes);
@@ -237,15 +237,15 @@ class DenseTiles final : public Tiles {
 }  // namespace
 
 View view_for(const Choice& choice, const WeightedLayer& layer) {
-  const Geometry whole = sliced(layer);
+  const Geometry whole = slice_geometry(layer);
   const bool copied = choice.view != ViewKind::in_place;
-  return View::make(choice.view, whole, copied ? rows_of_a_band(whole, choice.bands) : whole.out.height);
+  return View::make(choice.view, whole, copied ? rows_per_band(whole, choice.bands) : whole.out.height);
 }
 
 namespace {
 
-// Whether rows of dense weights as long as the view, as a single pixel takes them, would be far more than the layer's weights:
-// with many groups they hold hardly anything but zeros, and take memory that grows with the square of the channels.
+// Whether the dense weight rows of a single-pixel layer, each as long as the view, would be far larger than the layer's weights.
+// With many groups they are mostly zeros, and their memory grows with the square of the channels.
 bool mostly_padding(const View& view, const WeightedLayer& layer) {
   constexpr double spare = 1 << 20;
   const Geometry& g = layer.geometry;
@@ -258,40 +258,40 @@ bool mostly_padding(const View& view, const WeightedLayer& layer) {
 }  // namespace
 
 bool possible(const Choice& choice, const WeightedLayer& layer, const Kernels& kernels) {
-  if (layer.geometry.kernel.vertical * layer.geometry.kernel.horizontal > most_positions) return false;
+  if (layer.geometry.kernel.vertical * layer.geometry.kernel.horizontal > max_positions) return false;
   const auto views = View::possible(layer.geometry);
   return std::find(views.begin(), views.end(), choice.view) != views.end() &&
          possible(choice, view_for(choice, layer), layer, kernels);
 }
 
 bool possible(const Choice& choice, const View& view, const WeightedLayer& layer, const Kernels& kernels) {
-  if (view.bytes > most_copied_bytes) return false;
+  if (view.bytes > max_copied_bytes) return false;
   const Slices slices = slices_of(layer);
   if (choice.passes > 1 && (choice.grouped > 1 || choice.passes > slices.in_planes)) return false;
-  if (slices.count > 1 && slices.out_planes * layer.channels_of_a_plane() % choice.grouped != 0)
-    return false;  // no group spans two
+  if (slices.count > 1 && slices.out_planes * layer.channels_per_plane() % choice.grouped != 0)
+    return false;  // a group may not span two slices
   // No band may be empty.
-  if ((choice.bands - 1) * rows_of_a_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
+  if ((choice.bands - 1) * rows_per_band(layer.geometry, choice.bands) >= layer.geometry.out.height) return false;
   if (layer.geometry.out.pixels() == 1)
     return choice.vectors == 1 && choice.passes == 1 &&
-           (choice.grouped == 1 || (choice.grouped == most_grouped && !mostly_padding(view, layer)));
-  for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile may be any smaller one
-    const bool known = choice.grouped == 1 ? sparse_tile(kernels, layer.element, vectors) != nullptr
-                                           : dense_tile(kernels, layer.element, choice.grouped, vectors) != nullptr;
-    if (!known) return false;
+           (choice.grouped == 1 || (choice.grouped == max_grouped && !mostly_padding(view, layer)));
+  for (int vectors = 1; vectors <= choice.vectors; ++vectors) {  // the last tile of a band may have any smaller size
+    const bool exists = choice.grouped == 1 ? sparse_tile(kernels, layer.element, vectors) != nullptr
+                                            : dense_tile(kernels, layer.element, choice.grouped, vectors) != nullptr;
+    if (!exists) return false;
   }
   return true;
 }
 
-Computation compute(const WeightedLayer& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+Computation compute(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const Choice& choice, const Operands& operands,
                     int threads, const Kernels& kernels) {
   Computation result;
   const View view = view_for(choice, layer);
   result.copies_bytes = view.bytes;
   if (layer.geometry.out.pixels() == 1) {
     result.step = layer.element == Element::int8
-                      ? single_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result)
-                      : float_pixel_step(layer, survivors, view, choice.grouped != 1, operands, kernels, result);
+                      ? single_pixel_step(layer, nonzero, view, choice.grouped != 1, operands, kernels, result)
+                      : float_pixel_step(layer, nonzero, view, choice.grouped != 1, operands, kernels, result);
     return result;
   }
   const auto keep = [&](auto step) {
@@ -299,14 +299,14 @@ Computation compute(const WeightedLayer& layer, const Survivors& survivors, cons
     result.step = std::move(step);
   };
   if (choice.grouped == 1) {
-    keep(std::make_unique<SparseTiles>(layer, survivors, view, choice, operands, threads, kernels));
+    keep(std::make_unique<SparseTiles>(layer, nonzero, view, choice, operands, threads, kernels));
   } else {
-    keep(std::make_unique<DenseTiles>(layer, survivors, view, choice, operands, threads, kernels));
+    keep(std::make_unique<DenseTiles>(layer, nonzero, view, choice, operands, threads, kernels));
   }
   const double words = choice.grouped == 1
                            ? static_cast<double>(result.weight_bytes) / sizeof(Entry)
                            : static_cast<double>(result.weight_bytes) / 4.0 * choice.grouped / (1 + choice.grouped);
-  result.issued_multiply_adds = words * static_cast<double>(layer.channels_of_a_plane()) *
+  result.issued_multiply_adds = words * static_cast<double>(layer.channels_per_plane()) *
                                 static_cast<double>(rounded_up(layer.geometry.out.pixels(), kernels.lanes));
   return result;
 }

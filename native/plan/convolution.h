@@ -1,4 +1,4 @@
-// Convolutions and linear layers: weights packed for a view and a tile, the steps that compute them, and the choice among them.
+// Convolutions and linear layers: packed weights, the steps that compute them, and the choice of a kernel.
 #pragma once
 
 #include <algorithm>
@@ -14,31 +14,31 @@
 
 namespace paretrim {
 
-// A convolution or linear layer (then 1x1 on one pixel) as the graph states it.
+// A convolution or linear layer as in the graph. A linear layer is a 1x1 convolution on one pixel.
 struct WeightedLayer {
   Geometry geometry;
   std::int64_t groups = 1;
   Element element = Element::int8;
   const std::int8_t* weight = nullptr;  // [outputs][inputs / groups][kernel]
   const std::int32_t* bias = nullptr;
-  const float* float_weight = nullptr;                  // of a float32 layer, instead of the two above
-  const float* float_bias = nullptr;                    // may be missing
-  float low = -std::numeric_limits<float>::infinity();  // what a float32 result is clamped to
+  const float* float_weight = nullptr;                  // for a float32 layer, instead of the two above
+  const float* float_bias = nullptr;                    // null if there is none
+  float low = -std::numeric_limits<float>::infinity();  // clamp of a float32 result
   float high = std::numeric_limits<float>::infinity();
-  std::vector<float> multipliers;  // by output: input scale * weight scale (/ output scale where the result is uint8)
+  std::vector<float> multipliers;  // by output: input scale * weight scale (/ output scale if the result is uint8)
   std::uint8_t input_zero_point = 0;
   bool float_result = false;  // logits
   Requantization to;
-  std::optional<Addition> addition;  // of a fused add; in float32 it says nothing more
-  bool addition_swapped = false;     // whether the convolution is its second operand
+  std::optional<Addition> addition;  // set if an add is fused; in float32 its values are unused
+  bool addition_swapped = false;     // whether this layer is the second operand of the add
 
-  std::int64_t channels_of_a_plane() const { return element == Element::int8 ? block : 1; }
+  std::int64_t channels_per_plane() const { return element == Element::int8 ? block : 1; }
   std::int64_t outputs() const { return geometry.out.channels / (element == Element::int8 ? 1 : block); }
 };
 
-// Parts of a grouped convolution that share no channel: `count` of them in sequence, of this many planes each. Each is computed
-// like a separate convolution, so that the copies of its few planes are read while they are in the cache. One, if groups share
-// planes.
+// Splits a grouped convolution into `count` consecutive slices without common channels, of this many planes each. Each slice is
+// computed like a separate convolution, so that the copies of its few planes are still in the cache when they are read. `count`
+// is 1 if groups share planes.
 struct Slices {
   std::int64_t count = 1;
   std::int64_t in_planes = 0;
@@ -46,39 +46,39 @@ struct Slices {
 };
 Slices slices_of(const WeightedLayer& layer);
 
-// The weights of one output channel on one plane that are not all 0; `key` is kernel position * input planes + input plane, of
-// its slice.
+// The weights of one output channel for one kernel position and input plane, not all zero. `key` is kernel position * input
+// planes of the slice + input plane.
 struct Block {
   std::uint32_t key;
-  std::uint32_t word;  // by element type: four int8 in memory order, or the bits of one float32
+  std::uint32_t word;  // four int8 in memory order, or the bits of one float32
 };
 
-// The surviving blocks of every output channel o: blocks[starts[o]] .. blocks[starts[o + 1]].
-struct Survivors {
+// The nonzero blocks of every output channel o: blocks[starts[o]] up to blocks[starts[o + 1]].
+struct NonzeroBlocks {
   Element element = Element::int8;  // of the words
   std::vector<Block> blocks;
   std::vector<std::size_t> starts;
-  std::size_t keys = 0;    // how many there may be in a channel
-  std::size_t planes = 0;  // of the input of a slice
+  std::size_t keys = 0;    // number of possible blocks per channel
+  std::size_t planes = 0;  // input planes per slice
 
   std::size_t channels() const { return starts.size() - 1; }
 };
 
-Survivors surviving_blocks(const WeightedLayer& layer);
+NonzeroBlocks nonzero_blocks(const WeightedLayer& layer);
 
-// Blocks of a view in the order in which their activations lie in memory; those of float32 layers in the order in which the graph
-// adds them up: input channels, then rows, then columns of the kernel.
-class MemoryOrder {
+// Puts blocks in the order in which a kernel processes them. Integer layers: by the address of their activations in the view.
+// float32 layers: in the order of summation that the graph defines, by input channel, then kernel row, then kernel column.
+class BlockOrder {
  public:
-  MemoryOrder(const View& view, const Survivors& survivors);
+  BlockOrder(const View& view, const NonzeroBlocks& nonzero);
 
   std::uint32_t offset(std::size_t rank) const { return offsets_[rank]; }
   std::uint32_t key(std::size_t rank) const { return keys_[rank]; }
 
-  // Adds one channel's blocks, as its lane of `lanes` words a rank.
-  void add(const Survivors& survivors, std::size_t channel, std::size_t lane, std::size_t lanes);
+  // Adds the blocks of one channel, as lane `lane` of the `lanes` words at each rank.
+  void add(const NonzeroBlocks& nonzero, std::size_t channel, std::size_t lane, std::size_t lanes);
 
-  // Calls use(rank, words) for every rank that was added, in order, and forgets them.
+  // Calls use(rank, words) for each added rank, in order, and removes all ranks.
   template <typename Use>
   void drain(std::size_t lanes, const Use& use) {
     for (std::size_t i = 0; i < present_.size(); ++i) {
@@ -94,62 +94,63 @@ class MemoryOrder {
   std::vector<std::uint32_t> keys_;     // by rank
   std::vector<std::uint32_t> offsets_;  // by rank
   std::vector<std::uint32_t> ranks_;    // by key
-  std::vector<std::uint64_t> present_;  // one bit a rank
+  std::vector<std::uint64_t> present_;  // one bit per rank
   std::vector<std::uint32_t> words_;    // by rank, then lane
 };
 
-// Appends each channel's blocks as entries in the order of MemoryOrder, and where each channel's begin, with an end.
-void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries, std::vector<std::int64_t>& starts);
+// Appends the blocks of each channel as entries, in the order of BlockOrder, and the start of each channel in `entries`, followed
+// by the end of the last one.
+void append_entries(const View& view, const NonzeroBlocks& nonzero, std::vector<Entry>& entries,
+                    std::vector<std::int64_t>& starts);
 
-// bias - zero_point * sum of weights, modulo 2^32: what a sum over raw uint8 activations starts from. Of a float32 layer the bits
-// of its bias.
+// Initial values of the accumulators. Integer layers: bias - zero_point * sum of weights, modulo 2^32, because the kernels
+// multiply raw uint8 activations. float32 layers: the bits of the bias.
 std::vector<std::int32_t> initial_sums(const WeightedLayer& layer);
 
-inline constexpr int most_passes = 8;
-inline constexpr int most_bands = 64;
+inline constexpr int max_passes = 8;
+inline constexpr int max_bands = 64;
 
-// Of the copies of a band, for each thread: a small file may hold a kernel whose copies would be gigabytes. Offsets are 32 bits
-// wide.
-inline constexpr std::int64_t most_copied_bytes = std::int64_t{1} << 27;
+// Maximum size of the copies of a band, per thread, because a small file may hold a kernel whose copies would take gigabytes.
+// Also keeps offsets within 32 bits.
+inline constexpr std::int64_t max_copied_bytes = std::int64_t{1} << 27;
 
-// Positions of a kernel, each of which takes memory in every view: 256 x 256.
-inline constexpr std::int64_t most_positions = std::int64_t{1} << 16;
+// Maximum number of kernel positions (256 x 256), because each one takes memory in every view.
+inline constexpr std::int64_t max_positions = std::int64_t{1} << 16;
 
-// How a layer is computed. Its text form is what LayerReport::kernel shows and what saved choices hold.
+// The kernel choice of a layer. LayerReport::kernel and saved choices hold its text form.
 struct Choice {
   ViewKind view = ViewKind::in_place;
-  int vectors = 1;  // of one tile
-  int grouped = 1;  // output channels that share their blocks; 1 takes each channel's own
-  int passes =
-      1;          // over the input planes, so that what one pass reads stays in the first-level cache; more than 1 only ungrouped
-  int bands = 1;  // of rows, one after the other or on several threads; each has copies of its own
+  int vectors = 1;  // per tile
+  int grouped = 1;  // output channels that execute the union of their blocks; 1: each channel executes its own
+  int passes = 1;   // over the input planes, so that the planes of one pass stay in L1; more than 1 only if grouped is 1
+  int bands = 1;    // of rows, in sequence or on several threads; each has its own copies
 };
 std::string text_of(const Choice& choice);
 std::optional<Choice> choice_from(const std::string& text);
 
-// Whether the choice can compute this layer with these kernels.
+// Whether these kernels can compute this layer with the choice.
 bool possible(const Choice& choice, const WeightedLayer& layer, const Kernels& kernels);
 
-// The same of a choice whose view is possible and already made.
+// The same, given the choice's view; its kind must be possible for the layer.
 bool possible(const Choice& choice, const View& view, const WeightedLayer& layer, const Kernels& kernels);
 
 struct Computation {
   std::unique_ptr<Step> step;
-  std::int64_t copies_bytes = 0;  // of each thread
+  std::int64_t copies_bytes = 0;  // per thread
   std::int64_t weight_bytes = 0;
   double issued_multiply_adds = 0;
 };
 
-Computation compute(const WeightedLayer& layer, const Survivors& survivors, const Choice& choice, const Operands& operands,
+Computation compute(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const Choice& choice, const Operands& operands,
                     int threads, const Kernels& kernels);
 
-// The view of a slice, of a band's rows or of all.
+// The view of one slice: for the rows of one band, or for all rows if it is in place.
 View view_for(const Choice& choice, const WeightedLayer& layer);
 
-// The best choice by rule of thumb, or by measuring the most promising ones on this CPU and the pool's threads.
-Choice choose(const WeightedLayer& layer, const Survivors& survivors, bool measure, Pool& pool, const Kernels& kernels);
+// The best choice by the cost model or, if `measure`, by timing the most promising ones on the pool's threads.
+Choice choose(const WeightedLayer& layer, const NonzeroBlocks& nonzero, bool measure, Pool& pool, const Kernels& kernels);
 
-// Approximate multiply-adds of measuring a layer.
-double work_of_choosing(const WeightedLayer& layer, const Survivors& survivors);
+// Approximate number of multiply-adds that measuring a layer takes.
+double work_of_measuring(const WeightedLayer& layer, const NonzeroBlocks& nonzero);
 
 }  // namespace paretrim

@@ -11,7 +11,7 @@
 namespace paretrim {
 namespace {
 
-// A step over the planes of one value.
+// Base of steps that process one plane per part.
 class Planes : public Step {
  public:
   Planes(const Layout& layout, std::vector<Buffer> from, Buffer to) : layout_(layout), to_(to) {
@@ -21,7 +21,7 @@ class Planes : public Step {
   std::int64_t parts() const override { return layout_.pixels() == 1 ? 1 : layout_.blocks(); }
 
  protected:
-  // A value of one pixel is a single run of bytes.
+  // A value of one pixel is processed as one run of bytes.
   std::int64_t start(std::int64_t part) const { return part * layout_.pitch(); }
   std::int64_t count() const { return layout_.pixels() == 1 ? layout_.blocks() * block : layout_.pixels() * block; }
 
@@ -111,19 +111,19 @@ class Table final : public Planes {
   const Kernels& kernels_;
 };
 
-// Pixels [C][H][W] to planes.
+// Converts uint8 pixels [C][H][W] to planes and quantizes them with the table.
 class PixelQuantization final : public Planes {
  public:
   PixelQuantization(const Layout& layout, const Tensor& table, Buffer out, const Kernels& kernels)
       : Planes(layout, {images_buffer}, out), table_(table.bytes), kernels_(kernels) {
     table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
   }
-  std::int64_t parts() const override { return layout_.blocks() * parts_of_a_plane(); }
+  std::int64_t parts() const override { return layout_.blocks() * parts_per_plane(); }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     constexpr std::int64_t room = sizeof scratch.bytes / block;  // pixels
-    const std::int64_t plane = part / parts_of_a_plane();
-    const std::int64_t first = part % parts_of_a_plane() * rows * layout_.width;
+    const std::int64_t plane = part / parts_per_plane();
+    const std::int64_t first = part % parts_per_plane() * rows * layout_.width;
     const std::int64_t last = std::min(first + rows * layout_.width, layout_.pixels());
     const std::int64_t channels = std::min<std::int64_t>(block, layout_.channels - plane * block);
     const std::uint8_t* in = memory.images + plane * block * layout_.pixels();
@@ -140,17 +140,17 @@ class PixelQuantization final : public Planes {
   }
 
  private:
-  static constexpr std::int64_t rows = 8;  // of a part
-  std::int64_t parts_of_a_plane() const { return (layout_.height + rows - 1) / rows; }
+  static constexpr std::int64_t rows = 8;  // per part
+  std::int64_t parts_per_plane() const { return (layout_.height + rows - 1) / rows; }
 
   std::vector<std::uint8_t> table_;  // [channels, rounded up][256]
   const Kernels& kernels_;
 };
 
-// float32 [C][H][W] to planes. NaN was refused before.
-class FloatQuantization final : public Planes {
+// Quantizes float32 [C][H][W] and converts it to planes. Network::run has refused NaN already.
+class FloatImageQuantization final : public Planes {
  public:
-  FloatQuantization(const Node& node, Buffer out)
+  FloatImageQuantization(const Node& node, Buffer out)
       : Planes(Layout::of(node.type.shape), {images_buffer}, out),
         scale_(node.type.scale),
         zero_point_(static_cast<float>(node.type.zero_point)) {}
@@ -191,11 +191,11 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
   by.first = ratio(first.scale, node.type.scale, node);
   by.second = ratio(second.scale, node.type.scale, node);
   const double zeros = static_cast<double>(by.first) * first.zero_point + static_cast<double>(by.second) * second.zero_point;
-  // Else 255 steps may be infinite, and a sum infinity less infinity.
+  // Otherwise terms may be infinite, and a sum may be infinity minus infinity.
   if (!std::isfinite(255.0F * by.first + 255.0F * by.second)) {
     throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
                                              std::to_string(first.scale) + " and " + std::to_string(second.scale) +
-                                             " leave float32 on the grid of scale " + std::to_string(node.type.scale));
+                                             " overflow float32 on the grid of scale " + std::to_string(node.type.scale));
   }
   by.constant = static_cast<float>(node.type.zero_point - zeros);
   by.low = static_cast<std::int32_t>(integer(node, "lo"));
@@ -214,7 +214,7 @@ std::unique_ptr<Step> multiply_step(const Node& node, const ValueType& a_type, c
   const Buffer out = operands.output;
   const Layout layout = Layout::of(node.type.shape);
   const float multiplier = ratio(a_type.scale * b_type.scale, node.type.scale, node);
-  // The product commutes, so the one that is broadcast may always stand second.
+  // The product commutes, so the broadcast operand can always be the second.
   const bool swapped = Layout::of(a_type.shape).pixels() < layout.pixels();
   const bool broadcast = swapped || Layout::of(b_type.shape).pixels() < layout.pixels();
   const ValueType& whole = swapped ? b_type : a_type;
@@ -236,8 +236,8 @@ std::unique_ptr<Step> quantize_pixels_step(const Node& node, Buffer out, const K
   return std::make_unique<PixelQuantization>(Layout::of(node.type.shape), node.tensors.find("table")->second, out, kernels);
 }
 
-std::unique_ptr<Step> quantize_floats_step(const Node& node, Buffer out) {
-  return std::make_unique<FloatQuantization>(node, out);
+std::unique_ptr<Step> quantize_float_images_step(const Node& node, Buffer out) {
+  return std::make_unique<FloatImageQuantization>(node, out);
 }
 
 }  // namespace paretrim

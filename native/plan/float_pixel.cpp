@@ -8,15 +8,15 @@
 namespace paretrim {
 namespace {
 
-constexpr std::int64_t outputs_of_a_part = most_rows * most_lanes;
+constexpr std::int64_t outputs_per_part = max_rows * max_lanes;
 
-// The common part of both ways: parts of outputs, what they read, and the handling of finished sums.
+// Base of the dense and sparse steps: splits the outputs into parts, provides their input and finishes the sums.
 class FloatPixel : public Step {
  public:
   FloatPixel(const WeightedLayer& layer, const View& view, const Operands& operands, const Kernels& kernels)
       : kernels_(kernels),
         outputs_(layer.outputs()),
-        bias_(static_cast<std::size_t>(rounded_up(layer.outputs(), outputs_of_a_part))),
+        bias_(static_cast<std::size_t>(rounded_up(layer.outputs(), outputs_per_part))),
         low_(layer.low),
         high_(layer.high),
         adds_(layer.addition.has_value()),
@@ -27,18 +27,18 @@ class FloatPixel : public Step {
     if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, 0, kernels);
   }
 
-  std::int64_t parts() const final { return (outputs_ + outputs_of_a_part - 1) / outputs_of_a_part; }
+  std::int64_t parts() const final { return (outputs_ + outputs_per_part - 1) / outputs_per_part; }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const final {
-    alignas(alignment) float sums[outputs_of_a_part] = {};
-    alignas(alignment) float other[outputs_of_a_part] = {};
-    const std::int64_t first = part * outputs_of_a_part;
-    const std::int64_t count = std::min(outputs_of_a_part, outputs_ - first);
+    alignas(alignment) float sums[outputs_per_part] = {};
+    alignas(alignment) float other[outputs_per_part] = {};
+    const std::int64_t first = part * outputs_per_part;
+    const std::int64_t count = std::min(outputs_per_part, outputs_ - first);
     sum(part, first, count, activations(memory, scratch), sums);
-    // The caller's memory need not hold whole registers.
+    // Via local arrays, because the caller's memory may not hold whole registers.
     const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
     if (adds_) std::memcpy(other, memory.floats_at(operands_.inputs[1]) + first, bytes);
-    kernels_.finish_floats(sums, adds_ ? other : nullptr, outputs_of_a_part, low_, high_, sums);
+    kernels_.finish_floats(sums, adds_ ? other : nullptr, outputs_per_part, low_, high_, sums);
     std::memcpy(memory.floats_at(operands_.output) + first, sums, bytes);
   }
 
@@ -65,28 +65,28 @@ class FloatPixel : public Step {
   const float high_;
   const bool adds_;
   const Operands operands_;
-  std::unique_ptr<Copier> copier_;  // none where the view is in place
+  std::unique_ptr<Copier> copier_;  // null if the view is in place
 };
 
 class DenseFloatPixel final : public FloatPixel {
  public:
-  DenseFloatPixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Operands& operands,
+  DenseFloatPixel(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Operands& operands,
                   const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels) {
-    MemoryOrder order(view, survivors);
-    const std::size_t parts = static_cast<std::size_t>((outputs_ + outputs_of_a_part - 1) / outputs_of_a_part);
-    // As many as there can be, written in place: of a layer of hundreds of megabytes every copy counts.
-    const std::size_t most = std::min(survivors.keys * parts, survivors.blocks.size());  // offsets
-    weights_ = AlignedArray<float>(std::min(survivors.keys * static_cast<std::size_t>(rounded_up(outputs_, most_lanes)),
-                                            survivors.blocks.size() * outputs_of_a_part));
+    BlockOrder order(view, nonzero);
+    const std::size_t parts = static_cast<std::size_t>((outputs_ + outputs_per_part - 1) / outputs_per_part);
+    // Allocated at the upper bound and filled in place, because layers may have hundreds of megabytes and copies are slow.
+    const std::size_t most = std::min(nonzero.keys * parts, nonzero.blocks.size());  // offsets
+    weights_ = AlignedArray<float>(std::min(nonzero.keys * static_cast<std::size_t>(rounded_up(outputs_, max_lanes)),
+                                            nonzero.blocks.size() * outputs_per_part));
     offsets_.reserve(most);
     std::size_t filled = 0;
-    for (std::int64_t first = 0; first < outputs_; first += outputs_of_a_part) {
+    for (std::int64_t first = 0; first < outputs_; first += outputs_per_part) {
       const std::int64_t rows = rows_of(first);
-      const auto lanes = static_cast<std::size_t>(rows * most_lanes);
+      const auto lanes = static_cast<std::size_t>(rows * max_lanes);
       pieces_.push_back({offsets_.size(), filled, rows});
       for (std::size_t o = 0; o < lanes && static_cast<std::int64_t>(o) < outputs_ - first; ++o) {
-        order.add(survivors, static_cast<std::size_t>(first) + o, o, lanes);
+        order.add(nonzero, static_cast<std::size_t>(first) + o, o, lanes);
       }
       order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
         offsets_.push_back(order.offset(rank));
@@ -96,7 +96,7 @@ class DenseFloatPixel final : public FloatPixel {
     }
     pieces_.push_back({offsets_.size(), filled, 0});
     if (filled == weights_.size()) return;
-    AlignedArray<float> exact(filled);  // not all inputs are read
+    AlignedArray<float> exact(filled);  // smaller, because some inputs are not read
     std::copy_n(weights_.data(), filled, exact.data());
     weights_ = std::move(exact);
   }
@@ -113,31 +113,31 @@ class DenseFloatPixel final : public FloatPixel {
 
  private:
   struct Piece {
-    std::size_t offset;  // the first of its offsets
-    std::size_t weight;  // likewise
+    std::size_t offset;  // index of its first offset
+    std::size_t weight;  // index of its first weight
     std::int64_t rows;
   };
   std::int64_t rows_of(std::int64_t first) const {
-    return (std::min(outputs_of_a_part, outputs_ - first) + most_lanes - 1) / most_lanes;
+    return (std::min(outputs_per_part, outputs_ - first) + max_lanes - 1) / max_lanes;
   }
 
-  std::vector<Piece> pieces_;  // by part, with an end
+  std::vector<Piece> pieces_;  // by part, followed by an end
   std::vector<std::uint32_t> offsets_;
   AlignedArray<float> weights_;
 };
 
 class SparseFloatPixel final : public FloatPixel {
  public:
-  SparseFloatPixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, const Operands& operands,
+  SparseFloatPixel(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Operands& operands,
                    const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels), bits_(initial_sums(layer)) {
-    append_entries(view, survivors, entries_, starts_);
+    append_entries(view, nonzero, entries_, starts_);
   }
 
-  // One register of pixels for each output, of which the first number counts: what is read lies in the arena, with room behind
-  // it.
+  // Computes one register of pixels for each output and uses only its first. Reading past the input is fine: in the arena, slack
+  // follows it.
   void sum(std::int64_t, std::int64_t first, std::int64_t count, const std::uint8_t* in, float* sums) const override {
-    alignas(alignment) std::int32_t wide[outputs_of_a_part * most_lanes];
+    alignas(alignment) std::int32_t wide[outputs_per_part * max_lanes];
     kernels_.float_sparse[1](in, entries_.data(), starts_.data() + first, static_cast<int>(count), bits_.data() + first, wide);
     for (std::int64_t o = 0; o < count; ++o) std::memcpy(sums + o, wide + o * kernels_.lanes, sizeof(float));
   }
@@ -151,8 +151,8 @@ class SparseFloatPixel final : public FloatPixel {
   const std::vector<std::int32_t> bits_;  // of the bias
 };
 
-template <typename Made>
-std::unique_ptr<Step> with_costs(std::unique_ptr<Made> step, Computation& costs) {
+template <typename PixelStep>
+std::unique_ptr<Step> with_costs(std::unique_ptr<PixelStep> step, Computation& costs) {
   costs.weight_bytes = static_cast<std::int64_t>(step->bytes());
   costs.issued_multiply_adds = step->issued();
   return step;
@@ -160,10 +160,10 @@ std::unique_ptr<Step> with_costs(std::unique_ptr<Made> step, Computation& costs)
 
 }  // namespace
 
-std::unique_ptr<Step> float_pixel_step(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense,
+std::unique_ptr<Step> float_pixel_step(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, bool dense,
                                        const Operands& operands, const Kernels& kernels, Computation& costs) {
-  if (dense) return with_costs(std::make_unique<DenseFloatPixel>(layer, survivors, view, operands, kernels), costs);
-  return with_costs(std::make_unique<SparseFloatPixel>(layer, survivors, view, operands, kernels), costs);
+  if (dense) return with_costs(std::make_unique<DenseFloatPixel>(layer, nonzero, view, operands, kernels), costs);
+  return with_costs(std::make_unique<SparseFloatPixel>(layer, nonzero, view, operands, kernels), costs);
 }
 
 }  // namespace paretrim

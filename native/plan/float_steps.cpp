@@ -12,7 +12,7 @@
 namespace paretrim {
 namespace {
 
-// A step over the planes of one float32 value. One of a single pixel is one run of numbers.
+// Base of steps that process one plane of a float32 value per part. A value of one pixel is processed as one run.
 class FloatPlanes : public Step {
  public:
   FloatPlanes(const ValueType& type, const Operands& operands) : layout_(Layout::of(type)) {
@@ -32,7 +32,7 @@ class FloatPlanes : public Step {
   const Layout layout_;
 };
 
-// of(number, channel) of every number.
+// Applies of(value, channel) to every value.
 template <typename Of>
 class FloatFunction final : public FloatPlanes {
  public:
@@ -67,7 +67,7 @@ class FloatSum final : public FloatPlanes {
   }
 };
 
-// If one operand is a single pixel and the other is not, each channel of the other is multiplied by that pixel's number.
+// If one operand is a single pixel and the other is not, the pixel is broadcast over the other's pixels.
 class FloatProduct final : public FloatPlanes {
  public:
   FloatProduct(const ValueType& type, const Operands& operands, bool broadcast)
@@ -88,7 +88,7 @@ class FloatProduct final : public FloatPlanes {
   const bool broadcast_;
 };
 
-// uint8 pixels [C][H][W] to planes.
+// Normalises uint8 pixels [C][H][W] and converts them to planes.
 class Normalization final : public FloatPlanes {
  public:
   Normalization(const InputSpec& input, const ValueType& type, const Operands& operands)
@@ -125,7 +125,7 @@ class MapStore final : public FloatPlanes {
   }
 };
 
-// The channels of a value on a grid, one at a time, beside those of a float32 value of its shape.
+// Base of conversions between a quantized value and a float32 value of the same shape; one channel per part.
 class GridConversion : public FloatPlanes {
  public:
   GridConversion(const ValueType& grid, const ValueType& real, const Operands& operands)
@@ -137,7 +137,7 @@ class GridConversion : public FloatPlanes {
   const Layout bytes_;
 };
 
-class NumberQuantization final : public GridConversion {
+class ValueQuantization final : public GridConversion {
  public:
   using GridConversion::GridConversion;
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
@@ -145,12 +145,13 @@ class NumberQuantization final : public GridConversion {
     std::uint8_t* to = memory.at(writes[0]) + bytes_.at(channel, 0);
     for (std::int64_t p = 0; p < layout_.pixels(); ++p) {
       const float steps = std::rint(from[p] / grid_.scale) + static_cast<float>(grid_.zero_point);
-      to[p * block] = steps > 0.0F ? static_cast<std::uint8_t>(steps < 255.0F ? steps : 255.0F) : std::uint8_t{0};  // NaN too
+      to[p * block] =
+          steps > 0.0F ? static_cast<std::uint8_t>(steps < 255.0F ? steps : 255.0F) : std::uint8_t{0};  // NaN becomes 0
     }
   }
 };
 
-class MapDequantization final : public GridConversion {
+class Dequantization final : public GridConversion {
  public:
   using GridConversion::GridConversion;
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
@@ -168,12 +169,12 @@ std::unique_ptr<Step> normalize_step(const StepRequest& r) {
   return std::make_unique<Normalization>(r.graph.input, r.node.type, r.operands);
 }
 
-std::unique_ptr<Step> quantize_numbers_step(const StepRequest& r) {
-  return std::make_unique<NumberQuantization>(r.node.type, r.source(), r.operands);
+std::unique_ptr<Step> quantize_values_step(const StepRequest& r) {
+  return std::make_unique<ValueQuantization>(r.node.type, r.source(), r.operands);
 }
 
 std::unique_ptr<Step> dequantize_step(const StepRequest& r) {
-  return std::make_unique<MapDequantization>(r.source(), r.node.type, r.operands);
+  return std::make_unique<Dequantization>(r.source(), r.node.type, r.operands);
 }
 
 std::unique_ptr<Step> float_affine_step(const StepRequest& r) {

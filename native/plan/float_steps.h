@@ -1,4 +1,4 @@
-// Steps on float32 values that have no weights, and the ways into and out of them.
+// Steps on float32 values without weights, and conversions from and to float32.
 #pragma once
 
 #include <memory>
@@ -9,24 +9,24 @@
 namespace paretrim {
 
 std::unique_ptr<Step> normalize_step(const StepRequest& request);
-std::unique_ptr<Step> quantize_numbers_step(const StepRequest& request);
+std::unique_ptr<Step> quantize_values_step(const StepRequest& request);
 std::unique_ptr<Step> dequantize_step(const StepRequest& request);
 std::unique_ptr<Step> float_affine_step(const StepRequest& request);
 std::unique_ptr<Step> float_range_step(const StepRequest& request);
 std::unique_ptr<Step> float_function_step(const StepRequest& request);
 std::unique_ptr<Step> float_sum_step(const StepRequest& request);
 std::unique_ptr<Step> float_product_step(const StepRequest& request);
-// [C][H][W] planes to [C * H * W] numbers.
+// Planes [C][H][W] to a vector [C * H * W].
 std::unique_ptr<Step> float_flatten_step(const StepRequest& request);
 
-// The range that a relu or clamp of float32 leaves.
+// The range that a float32 relu or clamp clamps to.
 struct Range {
   float low;
   float high;
 };
 Range range_of(const Node& node);
 
-// The caller's float32 images become planes, and planes become the consecutive numbers that a caller expects.
+// Copies the caller's float32 images to planes, and planes to the caller's contiguous output.
 std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out);
 std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out);
 

@@ -1,8 +1,8 @@
-// How a uint8 value [C, H, W] or [F] lies in a buffer: planes of four channels, [ceil(C / 4)][pixels][4]. A value of one pixel is
-// simply its channels one after the other, so that vectors and 1x1 maps are the same. Channels up to the next multiple of four
-// exist with arbitrary contents; weights on them are zero.
+// Memory layout of values. A uint8 value [C, H, W] or [F] is stored in planes of four channels: [ceil(C / 4)][pixels][4]. A value
+// of one pixel is a plain array of channels, so vectors and 1x1 maps have the same layout. Padding channels up to the next
+// multiple of four have arbitrary contents; their weights are zero.
 //
-// A float32 value lies as a uint8 value of four times the channels: [C][pixels] numbers, one channel a plane.
+// A float32 value is stored like a uint8 value with four times the channels: [C][pixels] floats, one channel per plane.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ namespace paretrim {
 
 inline std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Bytes from one plane to the next. Whole cache lines, so that every plane begins on one; never a multiple of 16 of them, because
-// planes 1024 bytes apart would compete for few sets of the first-level cache (measured: half the speed at 4096).
+// Bytes from one plane to the next: whole cache lines, so that every plane is aligned, but never a multiple of 16 lines, because
+// planes a multiple of 1024 bytes apart compete for a few sets of the L1 cache (measured: half the speed at 4096).
 inline std::int64_t plane_pitch(std::int64_t pixels) {
   if (pixels == 1) return block;
   std::int64_t lines = rounded_up(pixels * block, alignment) / static_cast<std::int64_t>(alignment);
@@ -24,8 +24,12 @@ inline std::int64_t plane_pitch(std::int64_t pixels) {
   return lines * static_cast<std::int64_t>(alignment);
 }
 
-// A kernel may read this far beyond the last pixel of a buffer (and ignores what it finds).
-inline constexpr std::int64_t slack = most_lanes * block * most_vectors;
+// Kernels may read up to this many bytes past the last pixel of a buffer; they ignore what they read there.
+inline constexpr std::int64_t slack = max_lanes * block * max_vectors;
+
+// Values per pixel of a plane: four uint8 channels, or one float32 channel.
+template <typename Value>
+constexpr std::int64_t values_per_pixel = block / static_cast<std::int64_t>(sizeof(Value));
 
 struct Layout {
   std::int64_t channels = 1;

@@ -10,14 +10,10 @@
 namespace paretrim {
 namespace {
 
-// Values that lie beside each other in a plane: four channels of bytes, one of numbers.
-template <typename Value>
-constexpr std::int64_t beside = block / static_cast<std::int64_t>(sizeof(Value));
-
 std::int32_t centered(std::uint8_t value, std::int32_t zero) { return value - zero; }
 float centered(float value, float) { return value; }
 
-// A part is one row of the results of one plane. Every sum is formed in the order of its terms.
+// A part is one row of the result in one plane. Every sum adds its terms in order.
 template <typename Value, typename Sum>
 class Product : public Step {
  public:
@@ -55,8 +51,8 @@ class Product : public Step {
   virtual void store(const Sum* sums, std::int64_t count, Value* to) const = 0;
 
  private:
-  static constexpr std::int64_t lanes = beside<Value>;
-  static constexpr std::int64_t columns = 64;  // whose sums are formed at once
+  static constexpr std::int64_t lanes = values_per_pixel<Value>;
+  static constexpr std::int64_t columns = 64;  // computed at once
 
   static Value* values_at(const Memory& memory, Buffer buffer, const Layout& layout, std::int64_t plane) {
     if constexpr (lanes == 1) {
@@ -66,7 +62,7 @@ class Product : public Step {
     }
   }
 
-  // Rows of the second operand, each times one value of the first.
+  // Not transposed: adds rows of the second operand, each scaled by one value of the first.
   void sum_across(const Value* left, const Value* right, std::int64_t count, Sum* sums) const {
     std::fill_n(sums, count, Sum{});
     for (std::int64_t k = 0; k < first_.width; ++k, left += lanes, right += second_.width * lanes) {
@@ -78,7 +74,7 @@ class Product : public Step {
     }
   }
 
-  // Rows of the second operand, each times the row of the first.
+  // Transposed: dot products of the first operand's row with rows of the second.
   void sum_along(const Value* left, const Value* right, std::int64_t count, Sum* sums) const {
     for (std::int64_t column = 0; column < count; ++column, right += second_.width * lanes) {
       Sum sum[lanes] = {};

@@ -1,4 +1,4 @@
-// Products of two matrices that are both known only at run time, one product for every channel.
+// Matrix products of two activations, one product per channel.
 #pragma once
 
 #include "plan/steps.h"

@@ -12,7 +12,7 @@ namespace {
 
 const Tensor& tensor(const Node& node, std::string_view name) { return node.tensors.find(name)->second; }
 
-// From `first` on, every `step`-th channel.
+// Takes every `step`-th channel, starting at `first`.
 void take_channels(Move& move, std::int64_t first, std::int64_t step) {
   for (std::int64_t c = 0; c < move.out.channels; ++c) move.channels.push_back(first + c * step);
 }
@@ -20,7 +20,7 @@ void take_channels(Move& move, std::int64_t first, std::int64_t step) {
 void slice(const Node& node, Move& move) {
   const std::int64_t axis = integer(node, "axis"), start = integer(node, "start"), step = integer(node, "step");
   take_channels(move, axis == 0 ? start : 0, axis == 0 ? step : 1);
-  // A step that is never taken counts as 1, so that the product of many stays within the extent it walks.
+  // The step of an axis with one position does not matter. Using 1 keeps the product of the steps of merged moves small.
   if (axis == 1) {
     move.row = start;
     move.row_step = move.out.height > 1 ? step : 1;
@@ -37,7 +37,7 @@ void pad(const Node& node, Move& move) {
   move.column = -before[2];
 }
 
-// How many weights that are not 0 meet nothing but padding.
+// Number of nonzero weights that only meet padding.
 template <typename Number>
 double only_padding(const Number* weight, std::int64_t count, const Geometry& geometry) {
   const std::vector<std::int64_t> reading = reading_positions(geometry);
@@ -60,7 +60,7 @@ void channel_shuffle(const Node& node, Move& move) {
 
 struct MoveRow {
   Op op;
-  void (*fill_in)(const Node&, Move&);  // given its layouts; channels that the input lacks are filled
+  void (*fill_in)(const Node&, Move&);  // `move` has its layouts; channels that the input lacks become fill
 };
 
 constexpr MoveRow moves[] = {{Op::slice, slice}, {Op::pad, pad}, {Op::channel_shuffle, channel_shuffle}};
@@ -109,10 +109,10 @@ Move move_of(const Node& node, const ValueType& source) {
     if (row.op == node.op) row.fill_in(node, move);
   }
   for (std::int64_t& channel : move.channels) channel = channel < move.in.channels ? channel : -1;
-  return source.quantized() ? move : of_numbers(move);
+  return source.quantized() ? move : float_move(move);
 }
 
-Move of_numbers(Move move) {
+Move float_move(Move move) {
   move.in.channels *= block;
   move.out.channels *= block;
   move.first_channel *= block;
@@ -131,7 +131,7 @@ std::vector<std::uint8_t> relu_table(std::int32_t zero_point) {
   return table;
 }
 
-std::vector<std::uint8_t> rescaling(const Node& node, const ValueType& source) {
+std::vector<std::uint8_t> rescaling_table(const Node& node, const ValueType& source) {
   const float factor = ratio(source.scale, node.type.scale, node);
   std::vector<std::uint8_t> table;
   for (std::int32_t q = 0; q < 256; ++q) {

@@ -1,4 +1,4 @@
-// Where buffers lie in the arena: buffers whose lives overlap get different places.
+// Allocates buffers in the arena: buffers whose lifetimes overlap get disjoint memory.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +8,20 @@
 
 namespace paretrim {
 
-struct Life {
+struct Lifetime {
   std::int64_t bytes = 0;
-  std::int64_t first = -1;  // step that writes it first
-  std::int64_t last = -1;   // step that uses it last
+  std::int64_t first = -1;  // first step that reads or writes the buffer
+  std::int64_t last = -1;   // last step that does
 };
 
-// Of buffers of so many bytes, from the first step that reads or writes them to the last.
-std::vector<Life> lives_of(const Steps& steps, const std::vector<std::int64_t>& bytes);
+std::vector<Lifetime> lifetimes_of(const Steps& steps, const std::vector<std::int64_t>& bytes);
 
 struct Placement {
   std::vector<std::int64_t> offsets;
   std::int64_t bytes = 0;
 };
 
-// Largest first, each at the lowest place that is free during its life.
-Placement place(const std::vector<Life>& lives);
+// Greedy by size: the largest buffer first, each at the lowest offset that is free during its lifetime.
+Placement place(const std::vector<Lifetime>& lifetimes);
 
 }  // namespace paretrim

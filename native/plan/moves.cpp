@@ -6,17 +6,18 @@
 namespace paretrim {
 namespace {
 
-constexpr std::uint32_t no_channel = 0x80808080U;  // controls of a Mix
+// Controls of a Mix.
+constexpr std::uint32_t no_channel = 0x80808080U;
 constexpr std::uint32_t all_channels = 0x03020100U;
 
-// Where the channels of one plane of the output come from.
+// The sources of one output plane's channels.
 struct Plane {
   std::int64_t index = 0;            // in the output
-  Mix mix;                           // as yet without places in memory
+  Mix mix;                           // without addresses, which are known only at run time
   std::int64_t sources[block] = {};  // planes of the input
   std::uint32_t kept = no_channel;   // control of the channels that other moves write
 
-  // One plane of the input as it is.
+  // Whether this is an unchanged plane of the input.
   bool whole() const { return mix.count == 1 && mix.controls[0] == all_channels; }
   bool keeps() const { return kept != no_channel; }
   std::uint32_t not_kept() const { return kept ^ (no_channel | all_channels); }
@@ -26,7 +27,7 @@ void set_byte(std::uint32_t& word, std::int64_t at, std::int64_t value) {
   word = (word & ~(0xFFU << (8 * at))) | static_cast<std::uint32_t>(value) << (8 * at);
 }
 
-// Channel `to` of the plane is this channel of the input.
+// Makes channel `to` of the plane a copy of this input channel.
 void take(Plane& plane, std::int64_t to, std::int64_t channel) {
   int source = 0;
   while (source < plane.mix.count && plane.sources[source] != channel / block) ++source;
@@ -55,12 +56,12 @@ Plane plane_of(const Move& move, std::int64_t index) {
       take(plane, lane, channel);
     }
   }
-  // The channels after the last are arbitrary: choose those that make the plane a plain copy.
+  // Padding channels are arbitrary. Copying them in place can make the plane a plain copy.
   for (; lane < block && plane.mix.count > 0; ++lane) set_byte(plane.mix.controls[0], lane, lane);
   return plane;
 }
 
-// Moves that leave every pixel in its place: planes are put together from planes, register by register.
+// Moves that change only channels, not positions: mixes planes, register by register.
 class ChannelMove final : public Step {
  public:
   ChannelMove(const Move& move, Buffer in, Buffer out, const Kernels& kernels)
@@ -92,12 +93,12 @@ class ChannelMove final : public Step {
       if (plane.keeps()) add_source(mix, out, plane.kept);
       kernels_.mix_pixels(mix, out_.pixels(), out);
     } else {
-      rescale(plane, in, scratch, out);
+      mix_and_look_up(plane, in, scratch, out);
     }
   }
 
  private:
-  // The sources of the mix from so many bytes after the first pixel on.
+  // The plane's mix, with sources that start `byte` bytes after the first pixel.
   Mix at(const Plane& plane, const std::uint8_t* in, std::int64_t byte) const {
     Mix mix = plane.mix;
     for (int s = 0; s < mix.count; ++s) mix.from[s] = in + plane.sources[s] * in_.pitch() + byte;
@@ -110,17 +111,17 @@ class ChannelMove final : public Step {
     ++mix.count;
   }
 
-  // Mixed, looked up, and only then merged with what the output keeps.
-  void rescale(const Plane& plane, const std::uint8_t* in, Scratch& scratch, std::uint8_t* out) const {
+  // Mixes, applies the table, and then merges the result with the channels that the output keeps.
+  void mix_and_look_up(const Plane& plane, const std::uint8_t* in, Scratch& scratch, std::uint8_t* out) const {
     constexpr std::int64_t room = sizeof scratch.bytes;
     for (std::int64_t byte = 0; byte < out_.pixels() * block; byte += room) {
       const std::int64_t here = std::min(room, out_.pixels() * block - byte);
       kernels_.mix_pixels(at(plane, in, byte), here / block, scratch.bytes);
       kernels_.look_up(scratch.bytes, here, table_.data(), scratch.bytes);
-      Mix beside;
-      add_source(beside, scratch.bytes, plane.not_kept());
-      if (plane.keeps()) add_source(beside, out + byte, plane.kept);
-      kernels_.mix_pixels(beside, here / block, out + byte);
+      Mix merged;
+      add_source(merged, scratch.bytes, plane.not_kept());
+      if (plane.keeps()) add_source(merged, out + byte, plane.kept);
+      kernels_.mix_pixels(merged, here / block, out + byte);
     }
   }
 
@@ -131,7 +132,7 @@ class ChannelMove final : public Step {
   std::vector<Plane> planes_;
 };
 
-// Moves that take other pixels: whole planes row by row where four neighbouring channels stay neighbours, else byte by byte.
+// Moves that change positions: row by row if the four channels of each plane stay together, otherwise byte by byte.
 class PixelMove final : public Step {
  public:
   PixelMove(Move move, Buffer in, Buffer out, const Kernels& kernels) : move_(std::move(move)), kernels_(kernels) {
@@ -164,16 +165,16 @@ class PixelMove final : public Step {
       const std::int64_t row = m.row + y * m.row_step;
       for (std::int64_t x = 0; x < m.out.width; ++x, to += block) {
         const std::int64_t column = m.column + x * m.column_step;
-        const bool known = channel >= 0 && row >= 0 && row < m.in.height && column >= 0 && column < m.in.width;
-        const std::uint8_t value = known ? in[m.in.at(channel, row * m.in.width + column)] : m.fill;
-        *to = known && !m.table.empty() ? m.table[value] : value;
+        const bool inside = channel >= 0 && row >= 0 && row < m.in.height && column >= 0 && column < m.in.width;
+        const std::uint8_t value = inside ? in[m.in.at(channel, row * m.in.width + column)] : m.fill;
+        *to = inside && !m.table.empty() ? m.table[value] : value;
       }
     }
   }
 
  private:
-  // Whether four neighbouring channels stay neighbours, so that pixels move as four bytes. Only the last plane of the output may
-  // be partly filled.
+  // Whether the four channels of each plane stay together, so that pixels move as four bytes. Only the output's last plane may be
+  // partly filled.
   bool moves_whole_planes() const {
     const Move& m = move_;
     const std::int64_t end = m.first_channel + static_cast<std::int64_t>(m.channels.size());
@@ -194,9 +195,9 @@ class PixelMove final : public Step {
     const std::int64_t last = std::max(first, std::min(m.out.width, reach));
     for (std::int64_t y = 0; y < m.out.height; ++y, to += m.out.width * block) {
       const std::int64_t row = m.row + y * m.row_step;
-      const bool known = row >= 0 && row < m.in.height && first < last;
-      if (!known || last - first < m.out.width) std::memset(to, m.fill, static_cast<std::size_t>(m.out.width * block));
-      if (!known) continue;
+      const bool inside = row >= 0 && row < m.in.height && first < last;
+      if (!inside || last - first < m.out.width) std::memset(to, m.fill, static_cast<std::size_t>(m.out.width * block));
+      if (!inside) continue;
       const std::uint8_t* source = in + (row * m.in.width + m.column + first * m.column_step) * block;
       if (m.column_step == 1) {
         std::memcpy(to + first * block, source, static_cast<std::size_t>((last - first) * block));
@@ -231,14 +232,14 @@ class Flattening final : public Step {
 }  // namespace
 
 std::optional<Move> joined(const Move& first, const Move& second) {
-  // What the first fills, the second must not turn into a place inside the image; that is so where the first leaves nothing out.
+  // If the first move fills pixels, a merged move could read input pixels there instead. So it must read only inside its input.
   const bool first_reads_all = first.row >= 0 && first.column >= 0 &&
                                first.row + (first.out.height - 1) * first.row_step < first.in.height &&
                                first.column + (first.out.width - 1) * first.column_step < first.in.width;
   const bool second_reads_all = second.row >= 0 && second.column >= 0 &&
                                 second.row + (second.out.height - 1) * second.row_step < second.in.height &&
                                 second.column + (second.out.width - 1) * second.column_step < second.in.width;
-  // Outside the first's result lies more of its input, which the second must treat as border.
+  // Likewise, if the second move reads outside the first one's result, a merged move could find input pixels instead of fill.
   if (!first_reads_all || !second_reads_all || first.fill != second.fill || !first.table.empty() || !second.table.empty()) {
     return std::nullopt;
   }

@@ -1,4 +1,4 @@
-// Which blocks of four weights survive, and in which order a kernel meets them.
+// Finds the nonzero blocks of a layer and puts them in the order in which kernels process them.
 #include <algorithm>
 #include <cstring>
 
@@ -7,12 +7,13 @@
 namespace paretrim {
 namespace {
 
-// Up to four weights, so far apart, as one word. Shifted together: bytes stored one by one and read back as a word would stall.
+// Packs up to four weights, `apart` elements from one another, into a word. Uses shifts, because storing bytes and loading a word
+// would stall on store forwarding.
 std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_t count) {
   const auto byte = [&](std::int64_t i) {
     return static_cast<std::uint32_t>(static_cast<std::uint8_t>(weight[i * apart])) << (8 * i);
   };
-  if (count == block) return byte(0) | byte(1) | byte(2) | byte(3);  // without a loop: this sees every weight of a network
+  if (count == block) return byte(0) | byte(1) | byte(2) | byte(3);  // no loop, because this runs for every weight of a network
   std::uint32_t word = 0;
   for (std::int64_t i = 0; i < count; ++i) word |= byte(i);
   return word;
@@ -21,20 +22,20 @@ std::uint32_t word_of(const std::int8_t* weight, std::int64_t apart, std::int64_
 }  // namespace
 
 Slices slices_of(const WeightedLayer& layer) {
-  constexpr std::int64_t near = 8 * 1024;  // bytes of input that, copied three times, still come from the first-level cache
-  constexpr std::int64_t least = 8;        // slices needed to keep several threads busy
+  constexpr std::int64_t max_bytes = 8 * 1024;  // input per slice; three copies of it still fit in L1
+  constexpr std::int64_t min_slices = 8;        // enough to keep several threads busy
   const Geometry& g = layer.geometry;
   const Slices whole{1, g.in.blocks(), g.out.blocks()};
   if (layer.groups == 1 || g.in.pixels() == 1 || g.out.pixels() == 1) return whole;
   const std::int64_t depth = g.in.channels / layer.groups;
   const std::int64_t outputs = g.out.channels / layer.groups;
-  std::int64_t unit = 1;  // groups that fill whole planes
+  std::int64_t unit = 1;  // smallest number of groups that fill whole planes
   while (unit * depth % block != 0 || unit * outputs % block != 0) unit *= 2;
   if (layer.groups % unit != 0) return whole;
   const std::int64_t units = layer.groups / unit;
   const std::int64_t bytes = unit * depth / block * g.in.pitch();
   std::int64_t joined = 1;
-  for (std::int64_t many = 2; many <= units / least && many * bytes <= near; ++many) {
+  for (std::int64_t many = 2; many <= units / min_slices && many * bytes <= max_bytes; ++many) {
     if (units % many == 0) joined = many;
   }
   return {units / joined, joined * unit * depth / block, joined * unit * outputs / block};
@@ -42,26 +43,26 @@ Slices slices_of(const WeightedLayer& layer) {
 
 namespace {
 
-// None yet: the form that the survivors of this layer have.
-Survivors no_survivors(const WeightedLayer& layer) {
+// NonzeroBlocks of this layer without any blocks yet.
+NonzeroBlocks no_blocks(const WeightedLayer& layer) {
   const Geometry& g = layer.geometry;
-  Survivors survivors;
-  survivors.element = layer.element;
-  survivors.planes = static_cast<std::size_t>(slices_of(layer).in_planes);
-  survivors.keys = static_cast<std::size_t>(g.kernel.vertical * g.kernel.horizontal) * survivors.planes;
-  survivors.starts.push_back(0);
-  return survivors;
+  NonzeroBlocks nonzero;
+  nonzero.element = layer.element;
+  nonzero.planes = static_cast<std::size_t>(slices_of(layer).in_planes);
+  nonzero.keys = static_cast<std::size_t>(g.kernel.vertical * g.kernel.horizontal) * nonzero.planes;
+  nonzero.starts.push_back(0);
+  return nonzero;
 }
 
-Survivors surviving_floats(const WeightedLayer& layer) {
+NonzeroBlocks nonzero_floats(const WeightedLayer& layer) {
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.blocks() / layer.groups;
   const std::int64_t outputs = layer.outputs() / layer.groups;  // of one group
-  Survivors survivors = no_survivors(layer);
-  const auto planes = static_cast<std::int64_t>(survivors.planes);
+  NonzeroBlocks nonzero = no_blocks(layer);
+  const auto planes = static_cast<std::int64_t>(nonzero.planes);
   const std::vector<std::int64_t> reading = reading_positions(g);
-  survivors.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth) * reading.size());
+  nonzero.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth) * reading.size());
   const float* weight = layer.float_weight;
   for (std::int64_t o = 0; o < layer.outputs(); ++o) {
     const std::int64_t first = o / outputs * depth;
@@ -70,63 +71,63 @@ Survivors surviving_floats(const WeightedLayer& layer) {
         if (weight[position] == 0) continue;
         std::uint32_t word = 0;
         std::memcpy(&word, weight + position, sizeof word);
-        survivors.blocks.push_back({static_cast<std::uint32_t>(position * planes + plane % planes), word});
+        nonzero.blocks.push_back({static_cast<std::uint32_t>(position * planes + plane % planes), word});
       }
       weight += positions;
     }
-    survivors.starts.push_back(survivors.blocks.size());
+    nonzero.starts.push_back(nonzero.blocks.size());
   }
-  return survivors;
+  return nonzero;
 }
 
 }  // namespace
 
-Survivors surviving_blocks(const WeightedLayer& layer) {
-  if (layer.element == Element::float32) return surviving_floats(layer);
+NonzeroBlocks nonzero_blocks(const WeightedLayer& layer) {
+  if (layer.element == Element::float32) return nonzero_floats(layer);
   const Geometry& g = layer.geometry;
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t depth = g.in.channels / layer.groups;
   const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
-  Survivors survivors = no_survivors(layer);
-  const auto planes = static_cast<std::int64_t>(survivors.planes);
+  NonzeroBlocks nonzero = no_blocks(layer);
+  const auto planes = static_cast<std::int64_t>(nonzero.planes);
   const std::vector<std::int64_t> reading = reading_positions(g);
-  const auto most = reading.size() * static_cast<std::size_t>((depth + block - 1) / block + 1);  // of one channel
-  survivors.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
+  const auto most = reading.size() * static_cast<std::size_t>((depth + block - 1) / block + 1);  // per channel
+  nonzero.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int64_t first = o / outputs * depth;
     const std::int8_t* weight = layer.weight + o * depth * positions;
-    std::size_t kept = survivors.blocks.size();
-    survivors.blocks.resize(kept + most);
+    std::size_t kept = nonzero.blocks.size();
+    nonzero.blocks.resize(kept + most);
     for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
       const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
       const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
       const std::int64_t lane = 8 * (first + begin - plane * block);
       for (const std::int64_t position : reading) {
         const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
-        // Always written, and kept if it survives: a branch could not predict which do.
-        survivors.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
+        // Always written, but only counted if nonzero: a branch would be unpredictable.
+        nonzero.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
         kept += word != 0;
       }
     }
-    survivors.blocks.resize(kept);
-    survivors.starts.push_back(survivors.blocks.size());
+    nonzero.blocks.resize(kept);
+    nonzero.starts.push_back(nonzero.blocks.size());
   }
-  return survivors;
+  return nonzero;
 }
 
-MemoryOrder::MemoryOrder(const View& view, const Survivors& survivors)
-    : keys_(survivors.keys), ranks_(survivors.keys), present_((survivors.keys + 63) / 64) {
+BlockOrder::BlockOrder(const View& view, const NonzeroBlocks& nonzero)
+    : keys_(nonzero.keys), ranks_(nonzero.keys), present_((nonzero.keys + 63) / 64) {
   std::vector<std::uint32_t> by_key;
-  for (std::size_t key = 0; key < survivors.keys; ++key) {
-    const auto position = static_cast<std::int64_t>(key / survivors.planes);
-    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % survivors.planes))));
+  for (std::size_t key = 0; key < nonzero.keys; ++key) {
+    const auto position = static_cast<std::int64_t>(key / nonzero.planes);
+    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % nonzero.planes))));
     keys_[key] = static_cast<std::uint32_t>(key);
   }
   const auto summed = [&](std::uint32_t key) {
-    const std::size_t positions = survivors.keys / survivors.planes;
-    return key % survivors.planes * positions + key / survivors.planes;
+    const std::size_t positions = nonzero.keys / nonzero.planes;
+    return key % nonzero.planes * positions + key / nonzero.planes;
   };
-  const bool real = survivors.element == Element::float32;
+  const bool real = nonzero.element == Element::float32;
   std::sort(keys_.begin(), keys_.end(),
             [&](std::uint32_t a, std::uint32_t b) { return real ? summed(a) < summed(b) : by_key[a] < by_key[b]; });
   for (std::size_t rank = 0; rank < keys_.size(); ++rank) {
@@ -135,21 +136,21 @@ MemoryOrder::MemoryOrder(const View& view, const Survivors& survivors)
   }
 }
 
-void MemoryOrder::add(const Survivors& survivors, std::size_t channel, std::size_t lane, std::size_t lanes) {
+void BlockOrder::add(const NonzeroBlocks& nonzero, std::size_t channel, std::size_t lane, std::size_t lanes) {
   words_.resize(keys_.size() * lanes);
-  for (std::size_t i = survivors.starts[channel]; i < survivors.starts[channel + 1]; ++i) {
-    const std::size_t rank = ranks_[survivors.blocks[i].key];
+  for (std::size_t i = nonzero.starts[channel]; i < nonzero.starts[channel + 1]; ++i) {
+    const std::size_t rank = ranks_[nonzero.blocks[i].key];
     present_[rank / 64] |= std::uint64_t{1} << (rank % 64);
-    words_[rank * lanes + lane] = survivors.blocks[i].word;
+    words_[rank * lanes + lane] = nonzero.blocks[i].word;
   }
 }
 
-void append_entries(const View& view, const Survivors& survivors, std::vector<Entry>& entries,
+void append_entries(const View& view, const NonzeroBlocks& nonzero, std::vector<Entry>& entries,
                     std::vector<std::int64_t>& starts) {
-  MemoryOrder order(view, survivors);
+  BlockOrder order(view, nonzero);
   starts.push_back(static_cast<std::int64_t>(entries.size()));
-  for (std::size_t o = 0; o < survivors.channels(); ++o) {
-    order.add(survivors, o, 0, 1);
+  for (std::size_t o = 0; o < nonzero.channels(); ++o) {
+    order.add(nonzero, o, 0, 1);
     order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
       entries.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
     });

@@ -2,7 +2,7 @@
 
 namespace paretrim {
 
-// Runs of `lanes` pixels that cover the sources in order, two of them to a pick.
+// Covers the sources in order with runs of `lanes` pixels, two runs per pick.
 void add_picks_of_register(const std::vector<std::int64_t>& sources, int lanes, std::vector<Pick>& picks) {
   std::size_t next = 0;
   const auto skip_empty = [&] {
@@ -15,7 +15,7 @@ void add_picks_of_register(const std::vector<std::int64_t>& sources, int lanes, 
     for (; next < sources.size() && sources[next] < begin + lanes; ++next) {
       if (sources[next] < 0) continue;
       pick.index[next] = index + static_cast<std::int32_t>(sources[next] - begin);
-      pick.known = static_cast<std::uint16_t>(pick.known | 1U << next);
+      pick.mask = static_cast<std::uint16_t>(pick.mask | 1U << next);
     }
   };
   do {

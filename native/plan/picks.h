@@ -1,4 +1,4 @@
-// Registers of pixels assembled from arbitrary places of a plane.
+// Gathers registers of pixels from arbitrary positions of a plane.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace paretrim {
 
-// Adds the picks that fill one register: lane l holds pixel sources[l] of the plane, or nothing where that is negative. Sources
-// that are there ascend. The last pick added is marked as the register's last.
+// Appends the picks that fill one register: lane l gets pixel sources[l] of the plane, or stays unfilled if that is negative. The
+// other sources must be in ascending order. Marks the final pick as the register's last.
 void add_picks_of_register(const std::vector<std::int64_t>& sources, int lanes, std::vector<Pick>& picks);
 
 }  // namespace paretrim

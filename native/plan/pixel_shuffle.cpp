@@ -8,14 +8,10 @@
 namespace paretrim {
 namespace {
 
-// Values that lie beside each other in a plane: four channels of bytes, one of numbers.
-template <typename Value>
-constexpr std::int64_t beside = block / static_cast<std::int64_t>(sizeof(Value));
-
-// The first of a row of values of one channel.
+// The first value of a row of one channel; the next ones follow at a distance of values_per_pixel.
 template <typename Value>
 Value* row_of(const Memory& memory, Buffer buffer, const Layout& layout, std::int64_t channel, std::int64_t row) {
-  constexpr std::int64_t lanes = beside<Value>;
+  constexpr std::int64_t lanes = values_per_pixel<Value>;
   const std::int64_t place = row * layout.width * lanes + channel % lanes;
   if constexpr (lanes == 1) {
     return memory.floats_at(buffer) + channel * layout.pitch() / block + place;
@@ -24,12 +20,12 @@ Value* row_of(const Memory& memory, Buffer buffer, const Layout& layout, std::in
   }
 }
 
-// Pixel (y * r + i, x * s + j) of channel c where blocks are spread out is pixel (y, x) of channel (c * r + i) * s + j where they
-// are not. A part is one row of the result in one plane.
+// Pixel shuffle if `spreads`, else pixel unshuffle. Pixel (y * r + i, x * s + j) of channel c on the larger map is pixel (y, x)
+// of channel (c * r + i) * s + j on the smaller one. A part is one row of the result in one plane.
 template <typename Value, bool spreads>
-class Blocks final : public Step {
+class PixelShuffle final : public Step {
  public:
-  explicit Blocks(const StepRequest& r)
+  explicit PixelShuffle(const StepRequest& r)
       : in_(Layout::of(r.source())),
         out_(Layout::of(r.node.type)),
         channels_(r.node.type.shape[0]),
@@ -54,7 +50,7 @@ class Blocks final : public Step {
   }
 
  private:
-  static constexpr std::int64_t lanes = beside<Value>;
+  static constexpr std::int64_t lanes = values_per_pixel<Value>;
 
   void spread(std::int64_t channel, std::int64_t row, const Memory& memory, Value* to) const {
     const std::int64_t above = (channel * factor_.vertical + row % factor_.vertical) * factor_.horizontal;
@@ -81,19 +77,19 @@ class Blocks final : public Step {
 }  // namespace
 
 std::unique_ptr<Step> pixel_shuffle_step(const StepRequest& request) {
-  return std::make_unique<Blocks<std::uint8_t, true>>(request);
+  return std::make_unique<PixelShuffle<std::uint8_t, true>>(request);
 }
 
 std::unique_ptr<Step> float_pixel_shuffle_step(const StepRequest& request) {
-  return std::make_unique<Blocks<float, true>>(request);
+  return std::make_unique<PixelShuffle<float, true>>(request);
 }
 
 std::unique_ptr<Step> pixel_unshuffle_step(const StepRequest& request) {
-  return std::make_unique<Blocks<std::uint8_t, false>>(request);
+  return std::make_unique<PixelShuffle<std::uint8_t, false>>(request);
 }
 
 std::unique_ptr<Step> float_pixel_unshuffle_step(const StepRequest& request) {
-  return std::make_unique<Blocks<float, false>>(request);
+  return std::make_unique<PixelShuffle<float, false>>(request);
 }
 
 }  // namespace paretrim

@@ -1,4 +1,4 @@
-// Channels of a block that become its pixels, [C * r * s, H, W] to [C, H * r, W * s], and back.
+// Pixel shuffle, [C * r * s, H, W] to [C, H * r, W * s], and its inverse.
 #pragma once
 
 #include "plan/steps.h"

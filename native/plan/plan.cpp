@@ -33,7 +33,7 @@ class Planner {
     find_uses();
     for (const std::uint32_t output : graph_.outputs) add_output(output);
     buffer_of_.assign(graph_.nodes.size() + 1, -1);
-    bytes_.resize(1 + graph_.outputs.size());  // the caller's input and outputs have no place in the arena
+    bytes_.resize(1 + graph_.outputs.size());  // the caller's input and outputs take no memory in the arena
     buffer_of_[0] = images_buffer;
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       ask(settings_.poll);
@@ -46,19 +46,19 @@ class Planner {
   }
 
  private:
-  // An output that only reshapes another value has that one's bytes.
+  // Resolves aliases: an output that only reshapes another value shares its bytes.
   void add_output(std::uint32_t output) {
     std::uint32_t value = output;
     while (value > 0 && is_alias(graph_.nodes[value - 1])) value = graph_.nodes[value - 1].inputs[0];
     const Node& node = graph_.nodes[output - 1];
-    if (value == 0) refuse(node, "the output would be the images themselves");
+    if (value == 0) refuse(node, "this output is the images themselves");
     if (std::find(outputs_.begin(), outputs_.end(), value) != outputs_.end()) {
-      refuse(node, "it has the values of another output; name one of them only");
+      refuse(node, "it has the same values as another output; remove one of the two");
     }
     outputs_.push_back(value);
   }
 
-  // Which values lead to the outputs, and who reads them.
+  // Finds the values that the outputs depend on, and the nodes that read each value.
   void find_uses() {
     needed_.assign(graph_.nodes.size() + 1, false);
     readers_.assign(graph_.nodes.size() + 1, {});
@@ -79,14 +79,14 @@ class Planner {
 
   bool is_output(std::uint32_t value) const { return std::find(outputs_.begin(), outputs_.end(), value) != outputs_.end(); }
 
-  // Whether a step reads the value, under whatever name.
+  // Whether a step reads the value, directly or through an alias.
   bool read_by_steps(std::uint32_t value) const {
     return std::any_of(readers_[value].begin(), readers_[value].end(), [&](std::size_t reader) {
       return !is_alias(graph_.nodes[reader]) || read_by_steps(static_cast<std::uint32_t>(reader) + 1);
     });
   }
 
-  // An output goes straight into the caller's memory if it is just consecutive numbers: a vector that no step reads.
+  // A step writes directly to the caller's memory if the output is a vector, which needs no padding, and no step reads it.
   Buffer result_buffer(std::size_t node, const ValueType& type) {
     const std::uint32_t value = static_cast<std::uint32_t>(node) + 1;
     const auto output = std::find(outputs_.begin(), outputs_.end(), value);
@@ -97,7 +97,7 @@ class Planner {
     return buffer_of_[value];
   }
 
-  // The outputs that are not in the caller's memory yet.
+  // Copies an output to the caller's memory unless its step already writes there.
   void store_output(std::size_t output) {
     const Buffer to = first_output_buffer + static_cast<Buffer>(output);
     const Node& node = graph_.nodes[outputs_[output] - 1];
@@ -105,7 +105,7 @@ class Planner {
     if (from != to) add_step(store_map_step(node.type, from, to), add_report(node));
   }
 
-  // Where a node finds the value that it reads.
+  // The buffer of a value that a node reads. Adds the step that loads float images when they are first read.
   Buffer operand(const Node& node, std::uint32_t value) {
     if (value != 0 || graph_.input.takes_pixels() || node.op == Op::quantize) return buffer_of_[value];
     if (loaded_images_ < 0) {
@@ -155,12 +155,12 @@ class Planner {
     add_step(make_step({graph_, node, operands, kernels_}), layer);
   }
 
-  // Operations whose result has the bytes of their input.
+  // Whether a node's result has the same bytes as its input.
   bool is_alias(const Node& node) const {
     return role_of(node.op) == Role::reshape && Layout::of(graph_.type_of(node.inputs[0]).shape).pixels() == 1;
   }
 
-  // A chain of moves that nothing else reads becomes one, as in a shortcut that takes every second pixel and pads channels.
+  // Merges a chain of moves that nothing else reads, for example a shortcut that takes every second pixel and pads channels.
   void add_moves(std::size_t i) {
     Move move = move_of(graph_.nodes[i], graph_.type_of(graph_.nodes[i].inputs[0]));
     const Buffer in = operand(graph_.nodes[i], graph_.nodes[i].inputs[0]);
@@ -175,7 +175,7 @@ class Planner {
       chain.push_back(next);
     }
     const Buffer out = result_buffer(chain.back(), graph_.nodes[chain.back()].type);
-    for (const std::size_t node : chain) buffer_of_[node + 1] = out;  // only the last is ever read
+    for (const std::size_t node : chain) buffer_of_[node + 1] = out;  // only the last value is ever read
     add_step(move_step(std::move(move), in, out, kernels_), layer);
   }
 
@@ -194,32 +194,32 @@ class Planner {
       const bool same_grid = source.scale == node.type.scale && source.zero_point == node.type.zero_point;
       first += move.in.channels;
       if (!source.quantized()) {
-        move = of_numbers(std::move(move));
+        move = float_move(std::move(move));
       } else if (!same_grid) {
-        move.table = rescaling(node, source);
+        move.table = rescaling_table(node, source);
       }
       add_step(move_step(std::move(move), operand(node, value), out, kernels_), layer);
     }
   }
 
-  // The node that alone reads the value of this one, if there is one and the value is no output.
+  // The only node that reads this one's value; none if there are several readers or the value is an output.
   std::optional<std::size_t> only_reader(std::size_t i) const {
     if (readers_[i + 1].size() != 1 || is_output(static_cast<std::uint32_t>(i) + 1)) return std::nullopt;
     return readers_[i + 1][0];
   }
 
-  // The add that alone reads this convolution and whose other operand is computed already, if any.
+  // The add that is this layer's only reader and whose other operand is already computed, if any.
   std::optional<std::size_t> fusable_add(std::size_t i) const {
     const std::optional<std::size_t> reader = only_reader(i);
     if (!reader) return std::nullopt;
     const Node& next = graph_.nodes[*reader];
     if (fusion_of(next.op) != Fusion::addition || next.inputs[0] == next.inputs[1]) return std::nullopt;
     const std::uint32_t other = next.inputs[next.inputs[0] == i + 1 ? 1 : 0];
-    if (buffer_of_[other] < 0) return std::nullopt;  // it comes later, and may be a convolution that takes this one
+    if (buffer_of_[other] < 0) return std::nullopt;  // computed later, perhaps by a layer that will fuse this add itself
     return reader;
   }
 
-  // The relu or clamp that alone reads a value, if any.
+  // The relu or clamp that is the only reader of a value, if any.
   std::optional<std::size_t> fusable_range(std::size_t i) const {
     const std::optional<std::size_t> reader = only_reader(i);
     const bool clamps = reader && fusion_of(graph_.nodes[*reader].op) == Fusion::range;
@@ -231,12 +231,13 @@ class Planner {
     const bool real = !source.quantized();
     const bool logits = !real && !node.type.quantized();
     if (logits && Layout::of(node.type).pixels() != 1) {
-      refuse(node, "an integer layer gives float vectors and no maps; give its result a grid and put a dequantize behind it");
+      refuse(node,
+             "an integer layer with a float result must return a vector, not a map; quantize its result and add a dequantize");
     }
     WeightedLayer layer = weighted_of(node, source);
     Operands operands{{operand(node, node.inputs[0])}, 0};
     const std::size_t report = add_report(node);
-    std::vector<std::size_t> fused{i};  // whose values nobody else reads, but for the last
+    std::vector<std::size_t> fused{i};  // nothing else reads their values, except the last one's
     const std::optional<std::size_t> sum = logits ? std::nullopt : fusable_add(i);
     if (sum) {
       const Node& next = graph_.nodes[*sum];
@@ -257,37 +258,37 @@ class Planner {
       buffer_of_[other + 1] = operands.output;
       if (other != i) plan_.layers[report].name += " + " + graph_.nodes[other].name;
     }
-    const Survivors survivors = surviving_blocks(layer);
-    const Choice choice = choice_for(node, layer, survivors);
+    const NonzeroBlocks nonzero = nonzero_blocks(layer);
+    const Choice choice = choice_for(node, layer, nonzero);
     plan_.choices.push_back(text_of(choice));
-    Computation computation = compute(layer, survivors, choice, operands, pool_.threads(), kernels_);
+    Computation computation = compute(layer, nonzero, choice, operands, pool_.threads(), kernels_);
     add_step(std::move(computation.step), report);
     plan_.copies_bytes = std::max(plan_.copies_bytes, computation.copies_bytes);
     plan_.weight_bytes += computation.weight_bytes;
     fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
   }
 
-  // Whether there is work left to measure this layer with.
-  bool measured(const WeightedLayer& layer, const Survivors& survivors) {
-    measured_work_ += work_of_choosing(layer, survivors);
+  // Whether the budget of work allows measuring this layer.
+  bool measured(const WeightedLayer& layer, const NonzeroBlocks& nonzero) {
+    measured_work_ += work_of_measuring(layer, nonzero);
     return settings_.measure && measured_work_ <= settings_.measured_work;
   }
 
-  Choice choice_for(const Node& node, const WeightedLayer& layer, const Survivors& survivors) {
+  Choice choice_for(const Node& node, const WeightedLayer& layer, const NonzeroBlocks& nonzero) {
     const std::size_t index = plan_.choices.size();
     if (index < chosen_.size()) {
       const std::optional<Choice> saved = choice_from(chosen_[index]);
       if (saved && possible(*saved, layer, kernels_)) return *saved;
     }
     try {
-      return choose(layer, survivors, measured(layer, survivors), pool_, kernels_);
+      return choose(layer, nonzero, measured(layer, nonzero), pool_, kernels_);
     } catch (const std::length_error& error) {
       refuse(node, error.what());
     }
   }
 
   void settle_memory() {
-    Placement placement = place(lives_of(plan_.steps, bytes_));
+    Placement placement = place(lifetimes_of(plan_.steps, bytes_));
     plan_.offsets = std::move(placement.offsets);
     plan_.arena_bytes = placement.bytes;
   }
@@ -296,15 +297,15 @@ class Planner {
   const Kernels& kernels_;
   Pool& pool_;
   const Settings& settings_;
-  double measured_work_ = 0;  // so far, in multiply-adds
+  double measured_work_ = 0;  // multiply-adds so far
   const std::vector<std::string>& chosen_;
   Plan plan_;
-  std::vector<std::uint32_t> outputs_;             // values: the outputs, or what they only reshape
+  std::vector<std::uint32_t> outputs_;             // values, with aliases resolved
   std::vector<bool> needed_;                       // by value
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes
   std::vector<Buffer> buffer_of_;                  // by value; -1 while it has none
   std::vector<std::int64_t> bytes_;                // by buffer
-  Buffer loaded_images_ = -1;                      // planes of float32 images, where a step reads such
+  Buffer loaded_images_ = -1;                      // planes of the float32 images; -1 unless a step reads them
 };
 
 }  // namespace

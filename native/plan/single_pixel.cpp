@@ -9,11 +9,11 @@
 namespace paretrim {
 namespace {
 
-constexpr std::int64_t rows_of_a_part = 16;
+constexpr std::int64_t rows_per_part = 16;
 
 class SinglePixel final : public Step {
  public:
-  SinglePixel(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense, const Operands& operands,
+  SinglePixel(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, bool dense, const Operands& operands,
               const Kernels& kernels)
       : kernels_(kernels),
         outputs_(layer.geometry.out.channels),
@@ -29,18 +29,18 @@ class SinglePixel final : public Step {
     writes = {operands.output};
     if (view.kind != ViewKind::in_place) copier_ = copier_of(view, layer.geometry, layer.input_zero_point, kernels);
     if (dense_) {
-      fill_dense(survivors, view);
+      fill_dense(nonzero, view);
     } else {
-      append_entries(view, survivors, entries_, starts_);
+      append_entries(view, nonzero, entries_, starts_);
     }
   }
 
-  std::int64_t parts() const override { return (outputs_ + rows_of_a_part - 1) / rows_of_a_part; }
+  std::int64_t parts() const override { return (outputs_ + rows_per_part - 1) / rows_per_part; }
 
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override {
     const std::uint8_t* in = activations(memory, scratch);
-    const std::int64_t first = part * rows_of_a_part;
-    const std::int64_t last = std::min(outputs_, first + rows_of_a_part);
+    const std::int64_t first = part * rows_per_part;
+    const std::int64_t last = std::min(outputs_, first + rows_per_part);
     for (std::int64_t o = first; o < last; ++o) {
       const auto row = static_cast<std::size_t>(o);
       std::int32_t sum = 0;
@@ -75,8 +75,8 @@ class SinglePixel final : public Step {
     return scratch.copies;
   }
 
-  void fill_dense(const Survivors& survivors, const View& view) {
-    // Weights are in the order of the view's bytes; bytes between its pixels meet zero weights.
+  void fill_dense(const NonzeroBlocks& nonzero, const View& view) {
+    // Weights have the order of the view's bytes, with zeros for the gaps between its pixels.
     std::int64_t reach = block;
     for (std::size_t position = 0; position < view.copy_of.size(); ++position) {
       const std::int64_t last = view.geometry.in.blocks() - 1;
@@ -84,12 +84,12 @@ class SinglePixel final : public Step {
     }
     row_bytes_ = rounded_up(reach, alignment);
     weights_ = AlignedArray<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
-    for (std::size_t o = 0; o < survivors.channels(); ++o) {
+    for (std::size_t o = 0; o < nonzero.channels(); ++o) {
       std::int8_t* row = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_;
-      for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
-        const auto key = static_cast<std::int64_t>(survivors.blocks[i].key);
-        const auto planes = static_cast<std::int64_t>(survivors.planes);
-        std::memcpy(row + view.offset(key / planes, key % planes), &survivors.blocks[i].word, block);
+      for (std::size_t i = nonzero.starts[o]; i < nonzero.starts[o + 1]; ++i) {
+        const auto key = static_cast<std::int64_t>(nonzero.blocks[i].key);
+        const auto planes = static_cast<std::int64_t>(nonzero.planes);
+        std::memcpy(row + view.offset(key / planes, key % planes), &nonzero.blocks[i].word, block);
       }
     }
   }
@@ -114,7 +114,7 @@ class SinglePixel final : public Step {
   const bool float_result_;
   const Operands operands_;
   const bool dense_;
-  std::unique_ptr<Copier> copier_;  // none where the view is in place
+  std::unique_ptr<Copier> copier_;  // null if the view is in place
   std::int64_t row_bytes_ = 0;
   AlignedArray<std::int8_t> weights_;
   std::vector<Entry> entries_;
@@ -123,9 +123,9 @@ class SinglePixel final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> single_pixel_step(const WeightedLayer& layer, const Survivors& survivors, const View& view, bool dense,
+std::unique_ptr<Step> single_pixel_step(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, bool dense,
                                         const Operands& operands, const Kernels& kernels, Computation& costs) {
-  auto step = std::make_unique<SinglePixel>(layer, survivors, view, dense, operands, kernels);
+  auto step = std::make_unique<SinglePixel>(layer, nonzero, view, dense, operands, kernels);
   costs.weight_bytes = step->bytes();
   costs.issued_multiply_adds = step->issued();
   return step;

@@ -1,4 +1,4 @@
-// Which part of an input each row and column of an average is over.
+// The rows and columns of the input that each output of an average pool covers.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,15 @@
 
 namespace paretrim {
 
-// Input rows or columns of one output row or column, and how many positions count (padding may).
+// The input rows or columns [first, last) of one output row or column, and how many positions count towards the average, which
+// may include padding.
 struct Span {
   std::int64_t first;
   std::int64_t last;
   std::int64_t counted;
 };
 
-// Of the rows and the columns of a result.
+// One span for each row and each column of the result.
 struct Spans {
   std::vector<Span> rows;
   std::vector<Span> columns;

@@ -1,5 +1,5 @@
-// What a plan is made of: steps that read and write numbered buffers. A step is cut into parts that may run in any order and on
-// any thread; between two steps all threads wait for each other. A sum is never cut, so the cut changes no bit of the result.
+// Steps: the units of a plan. They read and write numbered buffers. A step is split into parts that may run in any order on any
+// thread; between steps, all threads synchronise. A sum is never split, so the split does not change any bit of the result.
 #pragma once
 
 #include <cstdint>
@@ -14,26 +14,26 @@ namespace paretrim {
 
 using Buffer = std::int32_t;
 inline constexpr Buffer images_buffer = 0;        // the caller's input
-inline constexpr Buffer first_output_buffer = 1;  // the caller's outputs, one after the other; then those of the arena
+inline constexpr Buffer first_output_buffer = 1;  // the caller's outputs; buffers of the arena come after them
 
-// The caller's memory for the outputs of several images: of each output the values of all images, one image behind the other.
+// The caller's memory for the outputs. Each output holds all images of the call, one after another.
 struct Outputs {
   float* const* starts = nullptr;       // by output
-  const std::int64_t* sizes = nullptr;  // by output: of one image
+  const std::int64_t* sizes = nullptr;  // by output: elements for one image
   Buffer count = 0;
 };
 
-// Where the buffers of one running call lie.
+// Addresses of the buffers of one call.
 struct Memory {
   const std::uint8_t* images = nullptr;
   Outputs outputs;
-  std::int64_t image = 0;  // which of the outputs' images this is
+  std::int64_t image = 0;  // index of this image in the outputs
   std::uint8_t* arena = nullptr;
   const std::int64_t* offsets = nullptr;  // by buffer, into the arena
 
   std::uint8_t* at(Buffer buffer) const { return arena + offsets[buffer]; }
 
-  // A float32 value, wherever it lies. A caller's memory has no padding after its last number.
+  // A float32 value, in the arena or in the caller's memory. The latter has no padding after its last element.
   float* floats_at(Buffer buffer) const {
     const Buffer output = buffer - first_output_buffer;
     if (output < 0 || output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
@@ -43,21 +43,21 @@ struct Memory {
 
 // Scratch of one thread.
 struct alignas(alignment) Scratch {
-  std::int32_t sums[most_grouped * most_vectors * most_lanes];
-  std::uint8_t bytes[most_vectors * most_lanes * block];
-  // A convolution's shifted copies of its input, as large as the step asks for, shared by all parts that use the same ones.
+  std::int32_t sums[max_grouped * max_vectors * max_lanes];
+  std::uint8_t bytes[max_vectors * max_lanes * block];
+  // Shifted copies of a convolution's input. Parts that need the same copies reuse them.
   std::uint8_t* copies = nullptr;
-  const void* copied_for = nullptr;  // the step, or none
+  const void* copied_for = nullptr;  // the step that made the copies, or null
   std::int64_t copied_slice = 0;
   std::int64_t copied_band = 0;
 
   void begin_call() { copied_for = nullptr; }
 };
 
-// Scratch and the room for its copies, of several threads.
-class Scratches {
+// Scratch for several threads, with memory for the copies.
+class ScratchSet {
  public:
-  Scratches(int threads, std::int64_t copies_bytes)
+  ScratchSet(int threads, std::int64_t copies_bytes)
       : scratch_(static_cast<std::size_t>(threads)),
         pitch_(copies_bytes),
         copies_(static_cast<std::size_t>(threads * copies_bytes)) {
@@ -71,22 +71,22 @@ class Scratches {
   AlignedArray<std::uint8_t> copies_;
 };
 
-// The buffers of a step. What it reads is known only at run time; constants, as weights, are the step's own.
+// The buffers of a step. Constants such as weights belong to the step itself.
 struct Operands {
-  std::vector<Buffer> inputs;  // in the order of the operation; then that of what is fused to it
+  std::vector<Buffer> inputs;  // the operation's, in order, then those of fused operations
   Buffer output = 0;
 };
 
 class Step {
  public:
   virtual ~Step() = default;
-  // Neighbouring parts have the most in common; a thread gets a run of them.
+  // Threads get contiguous ranges of parts, so parts that share data should be neighbours.
   virtual std::int64_t parts() const = 0;
   virtual void run(std::int64_t part, const Memory& memory, Scratch& scratch) const = 0;
 
   std::vector<Buffer> reads;
   std::vector<Buffer> writes;
-  std::size_t layer = 0;  // which LayerReport its time belongs to
+  std::size_t layer = 0;  // index of its LayerReport
 };
 
 using Steps = std::vector<std::unique_ptr<Step>>;

@@ -13,42 +13,42 @@ namespace paretrim {
 namespace {
 
 using Request = const StepRequest&;
-using Made = std::unique_ptr<Step>;
-using Maker = Made (*)(Request);
+using StepPointer = std::unique_ptr<Step>;
+using Factory = StepPointer (*)(Request);
 
-Made quantize(Request r) {
+StepPointer quantize(Request r) {
   return r.source().quantized() ? quantize_pixels_step(r.node, r.operands.output, r.kernels)
-                                : quantize_floats_step(r.node, r.operands.output);
+                                : quantize_float_images_step(r.node, r.operands.output);
 }
 
-Made affine(Request r) { return affine_step(r.node, r.source(), r.operands.inputs[0], r.operands.output, r.kernels); }
+StepPointer affine(Request r) { return affine_step(r.node, r.source(), r.operands.inputs[0], r.operands.output, r.kernels); }
 
-Made table(Request r, std::vector<std::uint8_t> entries) {
+StepPointer table(Request r, std::vector<std::uint8_t> entries) {
   return table_step(std::move(entries), Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output, r.kernels);
 }
 
-Made relu(Request r) { return table(r, relu_table(r.source().zero_point)); }
+StepPointer relu(Request r) { return table(r, relu_table(r.source().zero_point)); }
 
-Made pointwise(Request r) { return table(r, r.node.tensors.find("table")->second.bytes); }
+StepPointer pointwise(Request r) { return table(r, r.node.tensors.find("table")->second.bytes); }
 
-Made add(Request r) {
+StepPointer add(Request r) {
   return add_step(addition_of(r.node, r.source(0), r.source(1)), Layout::of(r.source().shape), r.operands, r.kernels);
 }
 
-Made mul(Request r) { return multiply_step(r.node, r.source(0), r.source(1), r.operands, r.kernels); }
+StepPointer mul(Request r) { return multiply_step(r.node, r.source(0), r.source(1), r.operands, r.kernels); }
 
-Made flatten(Request r) { return flatten_step(Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output); }
+StepPointer flatten(Request r) { return flatten_step(Layout::of(r.source().shape), r.operands.inputs[0], r.operands.output); }
 
-// None where there is no such meaning.
+// The factories for integer and float operands; null if the operation is not defined for them.
 struct Row {
   Op op;
-  Maker integer;
-  Maker real;
+  Factory integer;
+  Factory real;
 };
 
 constexpr Row rows[] = {
     {Op::normalize, nullptr, normalize_step},
-    {Op::quantize, quantize, quantize_numbers_step},
+    {Op::quantize, quantize, quantize_values_step},
     {Op::dequantize, nullptr, dequantize_step},
     {Op::batch_norm, affine, float_affine_step},
     {Op::relu, relu, float_range_step},
@@ -59,13 +59,13 @@ constexpr Row rows[] = {
     {Op::matmul, matmul_step, float_matmul_step},
     {Op::pixel_shuffle, pixel_shuffle_step, float_pixel_shuffle_step},
     {Op::pixel_unshuffle, pixel_unshuffle_step, float_pixel_unshuffle_step},
-    {Op::flatten, flatten, float_flatten_step},  // of maps: a vector keeps its bytes
+    {Op::flatten, flatten, float_flatten_step},  // of maps; flattening a vector changes nothing
     {Op::max_pool, max_pool_step, float_max_pool_step},
     {Op::avg_pool, average_step, float_average_step},
     {Op::adaptive_avg_pool, adaptive_average_step, float_adaptive_average_step},
 };
 
-// Those that are more than a step of their own, or less.
+// Operations whose role is not simply Role::step, or that can be fused.
 struct Treatment {
   Op op;
   Role role;
@@ -105,11 +105,11 @@ std::unique_ptr<Step> make_step(const StepRequest& request) {
   const bool real = !entry && (!request.source().quantized() || !node.type.quantized());
   for (const Row& row : rows) {
     if (row.op != node.op) continue;
-    if (const Maker maker = real ? row.real : row.integer) return maker(request);
+    if (const Factory make = real ? row.real : row.integer) return make(request);
   }
-  throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
-                                                    std::string(name_of(node.op)) + ") cannot be planned: it has no meaning " +
-                                                    (real ? "in float32" : "on integers"));
+  throw Error(ErrorKind::unsupported_operation,
+              "node '" + node.name + "' (layer '" + node.layer + "', " + std::string(name_of(node.op)) +
+                  ") cannot be planned: it is not defined for " + (real ? "float32" : "integers"));
 }
 
 }  // namespace paretrim

@@ -1,4 +1,4 @@
-// What the planner does with a node, and which step computes it: rows of two tables.
+// How the planner treats each operation, and which step computes it.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace paretrim {
 
-// A node about to become a step.
+// A node that needs a step, with all that the step depends on.
 struct StepRequest {
   const Graph& graph;
   const Node& node;
@@ -19,19 +19,24 @@ struct StepRequest {
   ValueType source(std::size_t which = 0) const { return graph.type_of(node.inputs[which]); }
 };
 
-// How the planner treats an operation: as a step of its own; as a weighted layer, which absorbs what follows it; as a move, which
-// is merged with its neighbours; as a join, one move for each input; or as a new shape for the same values.
-enum class Role : std::uint8_t { step, weighted, move, join, reshape };
+// How the planner treats an operation.
+enum class Role : std::uint8_t {
+  step,      // a separate step
+  weighted,  // a layer with weights, into which the following operations are fused
+  move,      // moves values; merged with adjacent moves
+  join,      // one move for each input
+  reshape    // a new shape for the same values
+};
 
 Role role_of(Op op);
 
-// How a weighted layer absorbs the operation after it: not at all, as its addition, or as the range its results are clamped to.
+// How an operation can be fused into the weighted layer before it: not at all, as an addition, or as a clamp of the results.
 enum class Fusion : std::uint8_t { none, addition, range };
 
 Fusion fusion_of(Op op);
 
-// For operations that are a step of their own. Throws unsupported_operation
-// where the operation has no meaning on the node's grid or on floats.
+// The step for operations with Role::step, and for flatten of maps. Throws unsupported_operation if the operation is not defined
+// for the node's types.
 std::unique_ptr<Step> make_step(const StepRequest& request);
 
 }  // namespace paretrim

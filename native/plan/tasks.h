@@ -1,4 +1,4 @@
-// How the work of a convolution is cut into parts.
+// Splits the work of a convolution into parts.
 #pragma once
 
 #include <vector>
@@ -7,22 +7,22 @@
 
 namespace paretrim {
 
-// A band of rows of a slice, in registers of pixels, and a range of output planes.
+// One part: a band of rows of one slice, counted in registers of pixels, for a range of output planes.
 struct Task {
   std::int64_t slice;
   std::int64_t band;
-  std::int64_t row;  // the band's first
+  std::int64_t row;  // first row of the band
   std::int64_t first_vector;
   std::int64_t last_vector;
   std::int64_t first_plane;
   std::int64_t last_plane;
 };
 
-// Bands begin where a word of masks and a register do.
-std::int64_t rows_of_a_band(const Geometry& g, int bands);
+// Rows per band. Bands start at multiples of max_lanes pixels, where a word of masks and a register begin.
+std::int64_t rows_per_band(const Geometry& g, int bands);
 
-// Bands of every slice, times ranges of output planes where threads outnumber them.
-std::vector<Task> tasks_of(const WeightedLayer& layer, const Choice& choice, const Survivors& survivors, int threads,
+// All bands of all slices. If there are more threads than bands, the output planes are split into ranges too.
+std::vector<Task> tasks_of(const WeightedLayer& layer, const Choice& choice, const NonzeroBlocks& nonzero, int threads,
                            const Kernels& kernels);
 
 }  // namespace paretrim

@@ -11,13 +11,14 @@
 namespace paretrim {
 namespace {
 
-bool reads_itself(const Geometry& g) {
+// Whether output pixels read exactly the input pixels at the same place.
+bool reads_in_place(const Geometry& g) {
   const Edges& p = g.padding;
   return g.kernel.vertical == 1 && g.kernel.horizontal == 1 && g.stride.vertical == 1 && g.stride.horizontal == 1 && p.top == 0 &&
          p.left == 0 && p.bottom == 0 && p.right == 0;
 }
 
-// Pixels of one row of a copy that lie inside the image: [first, last).
+// Range [first, last) of the pixels in one row of a copy that lie inside the image.
 struct InnerPixels {
   std::int64_t first;
   std::int64_t last;
@@ -29,7 +30,7 @@ InnerPixels inside(std::int64_t start, std::int64_t stride, std::int64_t count, 
   return {std::min(first, count), std::max(std::min(last, count), std::min(first, count))};
 }
 
-// Rows of pixels, each cut out of a row of the input: any geometry.
+// Copies row by row; works for any geometry.
 class RowCopier final : public Copier {
  public:
   RowCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
@@ -71,30 +72,30 @@ class RowCopier final : public Copier {
   const Kernels& kernels_;
 };
 
-// Of one plane.
+// Pixels of all copies of one plane.
 std::int64_t pixels_of_copies(ViewKind kind, const Geometry& whole) {
   std::int64_t pixels = 0;
   for (const Copy& copy : View::make(kind, whole, whole.out.height).copies) pixels += copy.rows * whole.out.width;
   return pixels;
 }
 
-constexpr std::int64_t most_mask_bytes = 1 << 24;  // of a layer; huge kernels do without masks
+constexpr std::int64_t max_mask_bytes = 1 << 24;  // per layer; layers with huge kernels use no masks
 
-// One bit a pixel of a copy: whether it lies in the image.
+// One bit per pixel of a copy: set if it lies inside the image.
 std::vector<std::uint16_t> masks_of(const Copy& copy, const Geometry& g) {
   const std::int64_t pixels = copy.rows * g.out.width;
-  std::vector<std::uint16_t> masks(static_cast<std::size_t>(rounded_up(pixels, most_lanes) / most_lanes));
+  std::vector<std::uint16_t> masks(static_cast<std::size_t>(rounded_up(pixels, max_lanes) / max_lanes));
   for (std::int64_t p = 0; p < pixels; ++p) {
     const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
     const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
-    const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
-    if (known) masks[static_cast<std::size_t>(p / most_lanes)] |= static_cast<std::uint16_t>(1U << (p % most_lanes));
+    const bool inside = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
+    if (inside) masks[static_cast<std::size_t>(p / max_lanes)] |= static_cast<std::uint16_t>(1U << (p % max_lanes));
   }
   return masks;
 }
 
-// For an unstrided convolution whose rows are as long as its input's: the flat image shifted by some pixels, with what lies
-// outside its borders masked out.
+// For stride 1 if the output is as wide as the input: each copy is the flat image shifted by some pixels, with pixels outside the
+// image masked out.
 class FlatCopier final : public Copier {
  public:
   FlatCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
@@ -117,14 +118,14 @@ class FlatCopier final : public Copier {
   }
 
   static bool apply(ViewKind kind, const Geometry& whole) {
-    // On one pixel, planes are not whole cache lines.
+    // The planes of a value of one pixel are not whole cache lines.
     return whole.stride.vertical == 1 && whole.stride.horizontal == 1 && whole.in.width == whole.out.width &&
-           whole.out.pixels() > 1 && pixels_of_copies(kind, whole) <= 8 * most_mask_bytes;
+           whole.out.pixels() > 1 && pixels_of_copies(kind, whole) <= 8 * max_mask_bytes;
   }
 
   void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const override {
     const std::int64_t pixels = row * width_;
-    const std::int64_t vector = pixels / most_lanes;
+    const std::int64_t vector = pixels / max_lanes;
     for (std::size_t c = 0; c < shifts_.size(); ++c) {
       Shift shift = shifts_[c];
       shift.pixels += pixels;
@@ -135,17 +136,17 @@ class FlatCopier final : public Copier {
   }
 
  private:
-  std::int64_t vectors_of(const Copy& copy) const { return rounded_up(copy.rows * width_, most_lanes) / most_lanes; }
+  std::int64_t vectors_of(const Copy& copy) const { return rounded_up(copy.rows * width_, max_lanes) / max_lanes; }
 
   const Kernels& kernels_;
   const std::int64_t width_;
-  std::vector<Shift> shifts_;                      // by copy, of the whole image
-  std::vector<std::vector<std::uint16_t>> masks_;  // by copy, one bit a pixel: whether it lies in the image
+  std::vector<Shift> shifts_;                      // by copy, for the whole image
+  std::vector<std::vector<std::uint16_t>> masks_;  // by copy; see masks_of()
   std::vector<std::int64_t> bases_;                // by copy
-  std::vector<std::int64_t> room_;                 // by copy, in vectors
+  std::vector<std::int64_t> room_;                 // by copy: vectors per band
 };
 
-// Register by register, each put together by a few picks that are the same for every plane.
+// Gathers each register with a few picks, which are the same for every plane.
 class PickCopier final : public Copier {
  public:
   PickCopier(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels)
@@ -153,8 +154,8 @@ class PickCopier final : public Copier {
     for (const Copy& copy : View::make(view.kind, whole, whole.out.height).copies) add_picks(copy);
   }
 
-  // Whether the picks are few enough to stay in the cache while many planes use them, planes are whole cache lines, and places in
-  // them fit a pick.
+  // Whether the picks are few enough to stay in the cache for all planes, planes are whole cache lines, and byte offsets fit a
+  // pick's 32 bits.
   static bool apply(ViewKind kind, const Geometry& whole) {
     return pixels_of_copies(kind, whole) <= 4096 && whole.out.pixels() > 1 &&
            whole.in.pitch() <= std::numeric_limits<std::int32_t>::max();
@@ -184,8 +185,8 @@ class PickCopier final : public Copier {
       for (std::int64_t p = first; p < std::min(first + kernels_.lanes, pixels); ++p) {
         const std::int64_t y = copy.row + p / g.out.width * g.stride.vertical;
         const std::int64_t x = copy.column + p % g.out.width * g.stride.horizontal;
-        const bool known = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
-        if (known) sources[static_cast<std::size_t>(p - first)] = y * g.in.width + x;
+        const bool inside = y >= 0 && y < g.in.height && x >= 0 && x < g.in.width;
+        if (inside) sources[static_cast<std::size_t>(p - first)] = y * g.in.width + x;
       }
       add_picks_of_register(sources, kernels_.lanes, picks_);
       starts.push_back(picks_.size());
@@ -198,7 +199,7 @@ class PickCopier final : public Copier {
   const std::uint8_t zero_point_;
   const Kernels& kernels_;
   std::vector<Pick> picks_;
-  std::vector<std::vector<std::size_t>> starts_;  // by copy, then register, with an end
+  std::vector<std::vector<std::size_t>> starts_;  // by copy, then register; each copy has an end too
 };
 
 }  // namespace
@@ -244,22 +245,23 @@ View View::make(ViewKind kind, const Geometry& whole, std::int64_t rows) {
     view.copies.push_back({0, 0, g.in.height, 0, g.in.pitch()});
     return view;
   }
-  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> numbers;  // of the copies, by line and column of the kernel
+  // Numbers of the copies, by kernel row or phase, and kernel column.
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> numbers;
   std::vector<std::int64_t> reading = reading_positions(whole);
-  if (reading.empty()) reading.push_back(0);  // where all is padding, one copy of it
+  if (reading.empty()) reading.push_back(0);  // a single copy, if everything is padding
   for (const std::int64_t position : reading) {
     const std::int64_t down = position / g.kernel.horizontal * g.dilation.vertical;
     const std::int64_t column = position % g.kernel.horizontal * g.dilation.horizontal - g.padding.left;
     const std::int64_t phase = kind == ViewKind::positions ? down : down % g.stride.vertical;
     const std::int64_t ahead = (down - phase) / g.stride.vertical;
     const std::int64_t row = phase - g.padding.top;
-    // Every kernel position has a copy of its own, or shares one with those of its column that are whole strides away.
+    // Every kernel position has its own copy, or shares one with the positions in its column that are a multiple of strides away.
     const std::int64_t line = kind == ViewKind::positions ? position / g.kernel.horizontal : phase;
-    const auto [known, is_new] = numbers.try_emplace({line, position % g.kernel.horizontal}, view.copies.size());
+    const auto [found, is_new] = numbers.try_emplace({line, position % g.kernel.horizontal}, view.copies.size());
     if (is_new) view.copies.push_back({row, column, 0, 0, 0});
-    Copy& copy = view.copies[known->second];
+    Copy& copy = view.copies[found->second];
     copy.rows = std::max(copy.rows, g.out.height + ahead);
-    view.copy_of[static_cast<std::size_t>(position)] = static_cast<std::int64_t>(known->second);
+    view.copy_of[static_cast<std::size_t>(position)] = static_cast<std::int64_t>(found->second);
     view.row_of[static_cast<std::size_t>(position)] = ahead;
   }
   for (Copy& copy : view.copies) {
@@ -272,10 +274,10 @@ View View::make(ViewKind kind, const Geometry& whole, std::int64_t rows) {
 }
 
 std::vector<ViewKind> View::possible(const Geometry& g) {
-  if (reads_itself(g)) return {ViewKind::in_place};
+  if (reads_in_place(g)) return {ViewKind::in_place};
   if (g.out.pixels() == 1) return {ViewKind::positions};
   std::vector<ViewKind> kinds{ViewKind::positions};
-  if (g.kernel.vertical > 1) kinds.push_back(ViewKind::columns);  // else they would be the same
+  if (g.kernel.vertical > 1) kinds.push_back(ViewKind::columns);  // otherwise the same as positions
   return kinds;
 }
 

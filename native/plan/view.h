@@ -1,9 +1,10 @@
-// What a convolution reads: for every kernel position and input plane, a run of pixels aligned with the output's pixels.
+// Views: how a convolution reads its input. For each kernel position and input plane, a view has a run of pixels that lines up
+// with the output's pixels. Compare im2col; a view copies less.
 //
-// `in_place`: the input itself (1x1, stride 1). `columns`: one copy of the image for each horizontal kernel position (and each
+// `in_place`: the input itself (1x1, stride 1). `columns`: one copy of the input for each horizontal kernel position (and each
 // vertical phase of a stride), shifted so that loads are aligned; vertical positions are offsets of whole rows. `positions`: one
-// copy for each kernel position, aligned whatever the width, for small maps. Padding is
-// written into the copies. They are made for a band of rows at a time, in memory of the thread that computes it.
+// copy for each kernel position, which is aligned for any width; good for small maps. Copies include the padding. They are made
+// for one band of rows at a time, in scratch memory of the thread that computes the band.
 #pragma once
 
 #include <cstdint>
@@ -18,53 +19,54 @@ namespace paretrim {
 
 struct Geometry {
   Layout in;
-  Layout out;  // height and width are what count
+  Layout out;  // only height and width matter to views
   Pair kernel, stride, dilation;
   Edges padding;
 };
 
-// The kernel positions that read a pixel of the input for some pixel of the output. The others meet nothing but padding: on a map
-// of one pixel that is all of a 3x3 kernel but its middle.
+// The kernel positions that read an input pixel for at least one output pixel. The others only meet padding: on a map of one
+// pixel, only the centre of a 3x3 kernel reads the input.
 std::vector<std::int64_t> reading_positions(const Geometry& geometry);
 
 enum class ViewKind : std::uint8_t { in_place, columns, positions };
 const char* name_of(ViewKind kind);
 
-// One shifted, subsampled image: pixel (y, x) is the input's (row + y * stride.vertical, column + x * stride.horizontal).
+// A shifted, subsampled copy of the input: its pixel (y, x) is pixel (row + y * stride.vertical, column + x * stride.horizontal)
+// of the input.
 struct Copy {
   std::int64_t row = 0;
   std::int64_t column = 0;
   std::int64_t rows = 0;
   std::int64_t base = 0;   // bytes from the start of the view to its first plane
-  std::int64_t pitch = 0;  // bytes from plane to plane
+  std::int64_t pitch = 0;  // bytes from one plane to the next
 };
 
 struct View {
   ViewKind kind = ViewKind::in_place;
-  Geometry geometry;  // of these rows
+  Geometry geometry;  // with the height of the view's rows
   std::vector<Copy> copies;
-  std::vector<std::int64_t> copy_of;  // by kernel position that reads
-  std::vector<std::int64_t> row_of;   // likewise: rows into the copy
-  std::int64_t bytes = 0;             // 0 where it is the input itself
+  std::vector<std::int64_t> copy_of;  // by kernel position that reads the input
+  std::vector<std::int64_t> row_of;   // by the same: first row in the copy
+  std::int64_t bytes = 0;             // of all copies; 0 if the view is in place
 
-  // For so many rows of the output. Kernel positions that only meet padding have no copy.
+  // The view for `rows` rows of the output. Kernel positions that only meet padding have no copy.
   static View make(ViewKind kind, const Geometry& whole, std::int64_t rows);
   static std::vector<ViewKind> possible(const Geometry& geometry);
 
-  // Bytes from the start to the activations of one kernel position and input plane that belong to output pixel 0.
+  // Byte offset of the activation that output pixel 0 reads at one kernel position and input plane.
   std::int64_t offset(std::int64_t position, std::int64_t plane) const;
 };
 
-// How the copies of a view are made for some rows of the output.
+// Makes the copies of a view for a band of output rows.
 class Copier {
  public:
   virtual ~Copier() = default;
-  // The copies of output rows from `row` on, as many as the view has.
+  // Makes the copies for the band that starts at output row `row` and has as many rows as the view.
   virtual void make(const std::uint8_t* in, std::int64_t row, std::uint8_t* out) const = 0;
 };
 
-// `view` has the copies of some rows of `whole` (or of all), which begin at multiples of most_lanes pixels; padding and outside
-// count as `zero_point`.
+// `view` is for a band of rows of `whole`, or for all rows. Bands start at multiples of max_lanes pixels. Pixels outside the
+// input become `zero_point`.
 std::unique_ptr<Copier> copier_of(const View& view, const Geometry& whole, std::uint8_t zero_point, const Kernels& kernels);
 
 }  // namespace paretrim

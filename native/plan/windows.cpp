@@ -22,7 +22,7 @@ struct SlidingWindow {
   Pair dilation;
   Edges padding;
 
-  // The input pixel under one place of the window, or -1 in the padding.
+  // The input pixel at one position of an output pixel's window, or -1 if it is padding.
   std::int64_t source(std::int64_t pixel, std::int64_t place) const {
     const std::int64_t y = pixel / out.width * stride.vertical + place / window.horizontal * dilation.vertical - padding.top;
     const std::int64_t x = pixel % out.width * stride.horizontal + place % window.horizontal * dilation.horizontal - padding.left;
@@ -30,10 +30,10 @@ struct SlidingWindow {
   }
 };
 
-// On small maps: register by register, the maximum of one pick for each place of the window.
-class PickedMaxPool final : public Step {
+// For small maps: each register is the maximum of the pixels that picks gather for every position of the window.
+class GatherMaxPool final : public Step {
  public:
-  PickedMaxPool(const SlidingWindow& sliding, Buffer in, Buffer out, const Kernels& kernels)
+  GatherMaxPool(const SlidingWindow& sliding, Buffer in, Buffer out, const Kernels& kernels)
       : sliding_(sliding), kernels_(kernels) {
     reads = {in};
     writes = {out};
@@ -50,7 +50,7 @@ class PickedMaxPool final : public Step {
     }
   }
 
-  // Whether the picks are few enough to stay in the cache, planes are whole cache lines, and places in them fit a pick.
+  // Whether the picks are few enough to stay in the cache, planes are whole cache lines, and byte offsets fit a pick's 32 bits.
   static bool apply(const SlidingWindow& sliding) {
     if (sliding.in.pitch() > std::numeric_limits<std::int32_t>::max()) return false;
     return sliding.out.pixels() > 1 && places(sliding) <= 4096 && sliding.out.pixels() * places(sliding) <= 4096;
@@ -89,17 +89,17 @@ class MaxPool final : public Step {
     const std::uint8_t* in = memory.at(reads[0]) + plane * in_.pitch();
     std::uint8_t* out = memory.at(writes[0]) + plane * out_.pitch();
     for (std::int64_t y = 0; y < out_.height; ++y, out += out_.width * block) {
-      std::memset(out, 0, static_cast<std::size_t>(out_.width * block));  // 0 never wins
+      std::memset(out, 0, static_cast<std::size_t>(out_.width * block));  // 0 is the neutral element
       for (std::int64_t i = 0; i < window_.vertical; ++i) {
         const std::int64_t row = y * stride_.vertical + i * dilation_.vertical - padding_.top;
-        if (row >= 0 && row < in_.height) widen(in + row * in_.width * block, out, scratch);
+        if (row >= 0 && row < in_.height) take_maximum(in + row * in_.width * block, out, scratch);
       }
     }
   }
 
  private:
-  // One input row joins the maxima of one output row.
-  void widen(const std::uint8_t* in, std::uint8_t* out, Scratch& scratch) const {
+  // Raises one output row to the maximum with one input row.
+  void take_maximum(const std::uint8_t* in, std::uint8_t* out, Scratch& scratch) const {
     constexpr std::int64_t room = sizeof scratch.bytes / block;  // pixels
     for (std::int64_t j = 0; j < window_.horizontal; ++j) {
       const std::int64_t start = j * dilation_.horizontal - padding_.left;
@@ -153,8 +153,8 @@ class Average final : public Step {
     const float* multiplier = multipliers_.data();
     for (const Span& row : rows_) {
       for (const Span& column : columns_) {
-        std::array<std::int64_t, block> sums{};         // a map may have more pixels than 255 of each fit int32
-        if (column.last - column.first == in_.width) {  // whole rows lie one after the other
+        std::array<std::int64_t, block> sums{};         // 64 bits, because large maps may overflow int32
+        if (column.last - column.first == in_.width) {  // whole rows are contiguous
           add_run(in + row.first * in_.width * block, (row.last - row.first) * in_.width, sums);
         } else {
           for (std::int64_t y = row.first; y < row.last; ++y) {
@@ -175,7 +175,7 @@ class Average final : public Step {
   }
 
  private:
-  // Four pixels at a time in 16 bits, for as many as cannot overflow them.
+  // Adds four pixels at a time in 16 bits, at most 256 times, so that nothing overflows.
   static void add_run(const std::uint8_t* pixel, std::int64_t pixels, std::array<std::int64_t, block>& sums) {
     constexpr std::int64_t wide = 4 * block;
     while (pixels >= 4) {
@@ -217,15 +217,15 @@ class FloatMaxPool final : public Step {
       std::fill_n(out, s.out.width, -std::numeric_limits<float>::infinity());
       for (std::int64_t i = 0; i < s.window.vertical; ++i) {
         const std::int64_t row = y * s.stride.vertical + i * s.dilation.vertical - s.padding.top;
-        if (row >= 0 && row < s.in.height) widen(in + row * s.in.width, out);
+        if (row >= 0 && row < s.in.height) take_maximum(in + row * s.in.width, out);
       }
       for (std::int64_t x = 0; x < s.out.width; ++x) out[x] += 0.0F;  // no negative zero
     }
   }
 
  private:
-  // One input row joins the maxima of one output row.
-  void widen(const float* in, float* out) const {
+  // Raises one output row to the maximum with one input row.
+  void take_maximum(const float* in, float* out) const {
     const SlidingWindow& s = sliding_;
     for (std::int64_t j = 0; j < s.window.horizontal; ++j) {
       const std::int64_t start = j * s.dilation.horizontal - s.padding.left;
@@ -242,7 +242,7 @@ class FloatMaxPool final : public Step {
   const SlidingWindow sliding_;
 };
 
-// One running sum, rows before columns.
+// Adds the pixels of a window to one running sum, row by row.
 class FloatAverage final : public Step {
  public:
   FloatAverage(const StepRequest& r, Spans spans)
@@ -281,7 +281,7 @@ SlidingWindow sliding_of(const StepRequest& r) {
           pair(r.node, "stride"), pair(r.node, "dilation"), edges(r.node, "padding")};
 }
 
-// Makes one of the classes above.
+// Makes an Average or FloatAverage step.
 template <class Kind>
 std::unique_ptr<Step> average(const StepRequest& r, Spans (*spans)(const Node&, const Layout&, const Layout&)) {
   return std::make_unique<Kind>(r, spans(r.node, Layout::of(r.source()), Layout::of(r.node.type)));
@@ -292,7 +292,7 @@ std::unique_ptr<Step> average(const StepRequest& r, Spans (*spans)(const Node&, 
 std::unique_ptr<Step> max_pool_step(const StepRequest& r) {
   const SlidingWindow sliding = sliding_of(r);
   const Buffer in = r.operands.inputs[0];
-  if (PickedMaxPool::apply(sliding)) return std::make_unique<PickedMaxPool>(sliding, in, r.operands.output, r.kernels);
+  if (GatherMaxPool::apply(sliding)) return std::make_unique<GatherMaxPool>(sliding, in, r.operands.output, r.kernels);
   return std::make_unique<MaxPool>(sliding, in, r.operands.output, r.kernels);
 }
 

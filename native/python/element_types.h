@@ -1,4 +1,4 @@
-// Element types of arrays that nanobind has no C++ type for. A bfloat16 is its bits in a uint16, since NumPy has none.
+// Array element types without a C++ type in nanobind. NumPy has no bfloat16, so its bits travel as uint16.
 #pragma once
 
 #include <nanobind/ndarray.h>

@@ -34,7 +34,7 @@ std::vector<T> values_of(nb::handle object, const std::string& place, const char
 }
 
 std::vector<std::int64_t> integers_of(nb::handle object, const std::string& place) {
-  return values_of<std::int64_t>(object, place, "integers of 64 bits");
+  return values_of<std::int64_t>(object, place, "64-bit integers");
 }
 
 Dtype dtype_of(const std::string& name, const std::string& place) {
@@ -50,12 +50,12 @@ Dtype dtype_of(nb::dlpack::dtype dtype, const std::string& place) {
   if (dtype == nb::dtype<std::int32_t>()) return Dtype::int32;
   if (dtype == half) return Dtype::float16;
   if (dtype == nb::dtype<std::uint16_t>()) return Dtype::bfloat16;
-  corrupt(place + " has elements of another type; a tensor is float32, float16, uint8, int8, int32, or bfloat16 as uint16");
+  corrupt(place + " has an unsupported element type; use float32, float16, uint8, int8, int32, or bfloat16 as uint16");
 }
 
 Tensor tensor_of(nb::handle object, const std::string& place) {
   nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> array;
-  if (!nb::try_cast(object, array)) corrupt(place + " is no array of numbers in memory");
+  if (!nb::try_cast(object, array)) corrupt(place + " is not a contiguous array in CPU memory");
   Tensor tensor;
   tensor.dtype = dtype_of(array.dtype(), place);
   for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
@@ -68,11 +68,11 @@ Tensor tensor_of(nb::handle object, const std::string& place) {
 
 Attribute attribute_of(nb::handle object, const std::string& place) {
   if (nb::isinstance<nb::bool_>(object)) return nb::cast<bool>(object);
-  if (nb::isinstance<nb::int_>(object)) return value_of<std::int64_t>(object, place, "an integer of 64 bits");
+  if (nb::isinstance<nb::int_>(object)) return value_of<std::int64_t>(object, place, "a 64-bit integer");
   if (nb::isinstance<nb::float_>(object)) return nb::cast<double>(object);
   if (nb::isinstance<nb::str>(object)) return nb::cast<std::string>(object);
   if (nb::isinstance<nb::tuple>(object)) return integers_of(object, place);
-  corrupt(place + " is no number, text or tuple of integers");
+  corrupt(place + " is not a number, a string or a tuple of integers");
 }
 
 ValueType type_of(nb::handle object, const std::string& place) {
@@ -84,7 +84,7 @@ ValueType type_of(nb::handle object, const std::string& place) {
   if (static_cast<double>(type.scale) != scale) {
     corrupt(place + ": its scale is " + std::to_string(scale) + "; it must be a positive normal float32");
   }
-  type.zero_point = value_of<std::int32_t>(object.attr("zero_point"), place + ": its zero point", "an integer of 32 bits");
+  type.zero_point = value_of<std::int32_t>(object.attr("zero_point"), place + ": its zero point", "a 32-bit integer");
   return type;
 }
 

@@ -1,4 +1,4 @@
-// Native graphs of Python objects that have the attributes of paretrim.graph.types.Graph.
+// Converts Python objects with the attributes of paretrim.graph.types.Graph to native graphs.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,8 +7,8 @@
 
 namespace paretrim {
 
-// Copies everything, so that nothing of Python's is held. Throws corrupt_file where an object cannot stand for what it should;
-// whether the graph keeps its rules is for validate to say.
+// Copies everything, so no Python object stays referenced. Throws corrupt_file if an object has the wrong type. Does not check
+// the rules of a graph: that is what validate is for.
 Graph graph_of(nanobind::handle graph);
 
 }  // namespace paretrim

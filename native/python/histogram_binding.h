@@ -1,4 +1,4 @@
-// The function of paretrim.runtime._native that counts values.
+// Bindings of paretrim.runtime._native for histograms.
 #pragma once
 
 #include <nanobind/nanobind.h>

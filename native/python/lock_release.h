@@ -1,4 +1,4 @@
-// Code that runs without Python's lock.
+// Running native code without the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,11 +11,11 @@
 
 namespace paretrim {
 
-// While it lives, other Python threads may run.
+// Releases the GIL for its lifetime, so that other Python threads can run.
 //
-// Unlike nanobind's own class it survives the end of the interpreter: a thread that wants the lock back then is ended by Python
-// through an exception that may cross no destructor and no `catch` of C++ (the program would abort). Such a thread stays here
-// instead, as threads of Python 3.14 do, until the process is gone.
+// Unlike nanobind's gil_scoped_release, this survives interpreter shutdown. Python then ends a thread that wants the GIL back by
+// unwinding it, and the unwinding aborts the program at the first C++ destructor or `catch`. Such a thread blocks here until the
+// process exits instead, as threads do in Python 3.14.
 class LockRelease {
  public:
   LockRelease() : state_(PyEval_SaveThread()) {}
@@ -23,7 +23,7 @@ class LockRelease {
   LockRelease(const LockRelease&) = delete;
   LockRelease& operator=(const LockRelease&) = delete;
 
-  // Runs work() with the lock held.
+  // Runs work() with the GIL held.
   template <typename Work>
   void locked(const Work& work) {
     lock_again();
@@ -43,8 +43,8 @@ class LockRelease {
   PyThreadState* state_;
 };
 
-// Runs work(poll) without Python's lock. Where a signal's handler raises (Ctrl-C), the work ends at its next poll and what was
-// raised goes on. Handlers run in the main thread of Python alone.
+// Runs work(poll) without the GIL. If a signal handler raises (Ctrl-C), the work stops at its next poll and the Python exception
+// propagates. Handlers run only in Python's main thread.
 template <typename Work>
 auto interruptible(const Work& work) {
   struct Interruption {};

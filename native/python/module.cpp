@@ -1,5 +1,5 @@
-// paretrim.runtime._native: the library's face for Python. Arguments are checked again here, because memory is read by them;
-// kinder words stand in paretrim.runtime.
+// paretrim.runtime._native: the Python bindings. Arguments are checked again here, because wrong ones would read invalid memory;
+// paretrim.runtime checks them first and gives friendlier messages.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -40,7 +40,7 @@ const char* error_name(ErrorKind kind) {
   return "ParetrimError";
 }
 
-// A message may quote a damaged file; what is no UTF-8 in it is replaced.
+// A message may quote a damaged file, so invalid UTF-8 is replaced.
 nb::object text_of(const std::string& bytes) {
   return nb::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
 }
@@ -81,12 +81,12 @@ std::unique_ptr<Network> plan_trim(const nb::bytes& content, int threads, const 
   settings.measured_work = measured_work(size, limit);
   return interruptible([&](const Poll& poll) {
     settings.poll = poll;
-    return std::make_unique<Network>(read_trim(data, size, {std::min(threads, most_readers), limit, true, poll}), settings);
+    return std::make_unique<Network>(read_trim(data, size, {std::min(threads, max_readers), limit, true, poll}), settings);
   });
 }
 
-// Pointer to images [..., C, H, W] with `dimensions` axes, of the type the network takes, lying in order in this machine's
-// memory.
+// Pointer to images [..., C, H, W] with `dimensions` axes. Checks that they have the network's input type and are contiguous in
+// CPU memory.
 const void* pixels_of(const Network& network, const Images& images, std::size_t dimensions) {
   const InputSpec& input = network.input();
   const bool pixels = input.takes_pixels();
@@ -100,13 +100,13 @@ const void* pixels_of(const Network& network, const Images& images, std::size_t 
     stride *= static_cast<std::int64_t>(images.shape(axis));
   }
   if (!fits) {
-    throw Error(ErrorKind::data_unavailable, "images are of another shape, type, order or device than the network takes");
+    throw Error(ErrorKind::data_unavailable, "images do not have the shape, type, memory order or device of the input");
   }
   return images.data();
 }
 
-// An array [count, ...] for an output of so many images; its numbers are not set.
-Values room_for(const Output& output, std::size_t count) {
+// An uninitialised array [count, ...] for one output.
+Values empty_array(const Output& output, std::size_t count) {
   auto memory = std::make_unique<float[]>(count * static_cast<std::size_t>(output.size));
   float* data = memory.get();
   const nb::capsule owner(data, [](void* held) noexcept { delete[] static_cast<float*>(held); });
@@ -116,11 +116,11 @@ Values room_for(const Output& output, std::size_t count) {
   return Values(data, shape.size(), shape.data(), owner);
 }
 
-// Arrays for all of these, and where they begin.
-nb::list rooms_for(const std::vector<Output>& outputs, std::size_t count, std::vector<float*>& to) {
+// Uninitialised arrays for all outputs; appends their data pointers to `to`.
+nb::list empty_arrays(const std::vector<Output>& outputs, std::size_t count, std::vector<float*>& to) {
   nb::list arrays;
   for (const Output& output : outputs) {
-    const Values values = room_for(output, count);
+    const Values values = empty_array(output, count);
     to.push_back(values.data());
     arrays.append(values);
   }
@@ -131,7 +131,7 @@ nb::tuple run(const Network& network, const Images& images) {
   const void* data = pixels_of(network, images, 4);
   const std::size_t count = images.shape(0);
   std::vector<float*> to;
-  const nb::list arrays = rooms_for(network.outputs(), count, to);
+  const nb::list arrays = empty_arrays(network.outputs(), count, to);
   {
     const LockRelease others_may_run;
     if (count > 0) network.run(data, static_cast<std::int64_t>(count), to.data());
@@ -139,13 +139,13 @@ nb::tuple run(const Network& network, const Images& images) {
   return nb::tuple(arrays);
 }
 
-// Every float32 value that a step leaves, by the name of its node.
+// Every float32 value that is computed, by the name of its node.
 nb::dict step_values(const Network& network, const Images& images) {
   const void* data = pixels_of(network, images, 4);
   const std::size_t count = images.shape(0);
   const std::vector<Output> values = network.step_values();
   std::vector<float*> outputs, to;
-  const nb::list unused = rooms_for(network.outputs(), count, outputs), arrays = rooms_for(values, count, to);
+  const nb::list unused = empty_arrays(network.outputs(), count, outputs), arrays = empty_arrays(values, count, to);
   {
     const LockRelease others_may_run;
     network.run_all(data, static_cast<std::int64_t>(count), outputs.data(), to.data());
@@ -185,7 +185,7 @@ void check(nb::handle graph) { validate(graph_of(graph)); }
 NB_MODULE(_native, m) {
   m.attr("version") = PARETRIM_VERSION;
   nb::register_exception_translator(translate);
-  nb::set_leak_warnings(false);  // a thread that the end of the interpreter finds in a call keeps its network
+  nb::set_leak_warnings(false);  // a thread that is still in a call at interpreter shutdown keeps its network alive
 
   nb::class_<LayerReport>(m, "LayerReport")
       .def_ro("name", &LayerReport::name)

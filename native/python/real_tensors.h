@@ -1,4 +1,4 @@
-// Tensors of training, which lie in this machine's memory without gaps.
+// Tensors of the training kernels: on the CPU and without gaps in memory.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -15,11 +15,11 @@ using RealTensor = nanobind::ndarray<nanobind::device::cpu>;
 using Floats = nanobind::ndarray<float, nanobind::ndim<1>, nanobind::c_contig, nanobind::device::cpu>;
 using Doubles = nanobind::ndarray<double, nanobind::ndim<2>, nanobind::c_contig, nanobind::device::cpu>;
 
-// `x` as rows of its first axis, or as one row. Throws std::invalid_argument where it is not float32 or bfloat16, has gaps or
-// nothing in it, or where a row is in several pieces.
+// Views `x` as rows along its first axis, or as a single row. Throws std::invalid_argument if it is not float32 or bfloat16, is
+// empty or has gaps, or if a row is not contiguous.
 RealRows rows_of(const RealTensor& x, std::size_t rows);
 
-// Throws std::invalid_argument where a tensor does not lie as `x` does.
+// Throws std::invalid_argument unless `other` has the type, shape and strides of `x`.
 void check_like(const RealTensor& x, const RealTensor& other, const char* name);
 
 }  // namespace paretrim

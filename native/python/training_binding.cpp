@@ -21,7 +21,7 @@ GridKind kind_named(const std::string& name) {
   for (int at = 0; at < grid_kinds; ++at) {
     if (name == kind_names[at]) return static_cast<GridKind>(at);
   }
-  throw std::invalid_argument("kind '" + name + "' is not known; there are steps, levels, ends, offset");
+  throw std::invalid_argument("unknown kind '" + name + "'; choose one of steps, levels, ends, offset");
 }
 
 std::vector<RealGrid> grids_of(const Floats& steps, float low, float high, float offset) {
@@ -37,7 +37,7 @@ void move(const std::string& kind, const RealTensor& x, const Floats& steps, flo
   check_like(x, out, "out");
   const std::vector<RealGrid> grids = grids_of(steps, low, high, offset);
   const LockRelease others_may_run;
-  move_to_grids(by, shape, x.data(), grids, out.data(), threads);
+  fake_quantize(by, shape, x.data(), grids, out.data(), threads);
 }
 
 void pass(const std::string& kind, const RealTensor& x, const RealTensor& gradient, const Floats& steps, float low, float high,
@@ -46,12 +46,12 @@ void pass(const std::string& kind, const RealTensor& x, const RealTensor& gradie
   const RealRows shape = rows_of(x, steps.size());
   check_like(x, gradient, "gradient");
   check_like(x, passed, "passed");
-  if (sums.shape(0) != steps.size() || sums.shape(1) != most_sums) {
-    throw std::invalid_argument("sums is not [steps, " + std::to_string(most_sums) + "]");
+  if (sums.shape(0) != steps.size() || sums.shape(1) != max_sums) {
+    throw std::invalid_argument("sums must have shape [number of steps, " + std::to_string(max_sums) + "]");
   }
   const std::vector<RealGrid> grids = grids_of(steps, low, high, offset);
   const LockRelease others_may_run;
-  pass_through_grids(by, shape, x.data(), gradient.data(), grids, passed.data(), sums.data(), threads);
+  fake_quantize_backward(by, shape, x.data(), gradient.data(), grids, passed.data(), sums.data(), threads);
 }
 
 std::pair<float, float> range(const RealTensor& x, int threads) {
@@ -64,9 +64,9 @@ std::pair<float, float> range(const RealTensor& x, int threads) {
 }  // namespace
 
 void bind_training(nb::module_& m) {
-  m.def("move_to_grid", &move, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("steps").noconvert(), nb::arg("low"),
+  m.def("fake_quantize", &move, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("steps").noconvert(), nb::arg("low"),
         nb::arg("high"), nb::arg("offset"), nb::arg("out").noconvert(), nb::arg("threads"));
-  m.def("pass_through_grid", &pass, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("gradient").noconvert(),
+  m.def("fake_quantize_backward", &pass, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("gradient").noconvert(),
         nb::arg("steps").noconvert(), nb::arg("low"), nb::arg("high"), nb::arg("offset"), nb::arg("passed").noconvert(),
         nb::arg("sums").noconvert(), nb::arg("threads"));
   m.def("range_of", &range, nb::arg("x").noconvert(), nb::arg("threads"));

@@ -1,4 +1,4 @@
-// The functions of paretrim.runtime._native that training calls: fake quantization in one pass.
+// Bindings of paretrim.runtime._native for training: fake quantization in one pass over memory.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -51,7 +51,7 @@ nb::dlpack::dtype dtype_of(Dtype dtype) {
   return nb::dtype<float>();
 }
 
-// A NumPy array that takes over the tensor's memory.
+// A NumPy array that takes ownership of the tensor's memory.
 nb::object array_of(Tensor&& tensor) {
   auto memory = std::make_unique<std::vector<std::uint8_t>>(std::move(tensor.bytes));
   const std::vector<std::size_t> shape(tensor.shape.begin(), tensor.shape.end());
@@ -63,7 +63,7 @@ nb::object array_of(Tensor&& tensor) {
 
 std::string name_of(const Graph& graph, std::uint32_t value) { return value == 0 ? "images" : graph.nodes[value - 1].name; }
 
-// The values of a graph as the constructors of paretrim.graph.types take them: input, nodes, outputs, classes.
+// The parts of a graph, as the constructors of paretrim.graph.types take them: input, nodes, outputs, classes.
 nb::tuple values_of(Graph&& graph) {
   nb::list nodes;
   for (Node& node : graph.nodes) {
@@ -89,7 +89,7 @@ nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked
   const auto* data = static_cast<const std::uint8_t*>(content.data());
   const std::size_t size = content.size();
   TrimContents found = interruptible(
-      [&](const Poll& poll) { return read_trim_contents(data, size, {std::min(threads, most_readers), limit, checked, poll}); });
+      [&](const Poll& poll) { return read_trim_contents(data, size, {std::min(threads, max_readers), limit, checked, poll}); });
   nb::list tensors, records;
   for (const TrimPart& part : found.tensors) tensors.append(nb::make_tuple(part.name, part.tensor, part.bytes));
   for (const TrimPart& part : found.records) records.append(nb::make_tuple(part.name, part.bytes));

@@ -1,4 +1,4 @@
-// The functions of paretrim.runtime._native that read and write .trim files.
+// Bindings of paretrim.runtime._native for reading and writing .trim files.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -10,8 +10,8 @@
 #include "graph/short_floats.h"
 #include "kernels/cpu.h"
 #include "plan/layout.h"
+#include "plan/parallel_runner.h"
 #include "plan/plan.h"
-#include "plan/together.h"
 #include "run/saved_choices.h"
 #include "threads/forks.h"
 #include "threads/pool.h"
@@ -21,14 +21,14 @@
 namespace paretrim {
 namespace {
 
-// The memory of one running call.
+// The memory of one call.
 struct Workspace {
   Workspace(const Plan& plan, int threads)
-      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1, plan.copies_bytes), progress(plan.steps.size(), threads) {}
+      : arena(static_cast<std::size_t>(plan.arena_bytes)), scratch(1, plan.copies_bytes), runner(plan.steps.size(), threads) {}
 
   AlignedArray<std::uint8_t> arena;
-  Scratches scratch;  // of the calling thread
-  Progress progress;
+  ScratchSet scratch;  // for the calling thread
+  ParallelRunner runner;
 };
 
 bool all_finite(const float* values, std::int64_t count) {
@@ -49,7 +49,7 @@ struct Network::Impl {
     validate(given);
     for (const std::uint32_t output : given.outputs) {
       const ValueType type = given.type_of(output);
-      // The one output of a network is called the same everywhere, whatever its node is called.
+      // A single output is always named "logits", whatever the name of its node.
       outputs.push_back({given.outputs.size() == 1 ? "logits" : given.nodes[output - 1].name, type.shape, type.size()});
       sizes.push_back(type.size());
     }
@@ -60,9 +60,9 @@ struct Network::Impl {
     pool = std::make_unique<Pool>(settings.threads);
     widen_weights(given);
     plan = make_plan(given, kernels, *pool, settings, chosen);
-    choices_used = !chosen.empty() && plan.choices == chosen;  // layers whose choice was missing or impossible were chosen again
+    choices_used = !chosen.empty() && plan.choices == chosen;  // the planner replaced choices that were missing or impossible
     choices = joined_choices(identity, plan.choices);
-    worker_scratch = std::make_unique<Scratches>(settings.threads - 1, plan.copies_bytes);
+    worker_scratch = std::make_unique<ScratchSet>(settings.threads - 1, plan.copies_bytes);
     idle.reserve(std::max<std::size_t>(64, 2 * static_cast<std::size_t>(settings.threads)));
     give_back(take());  // so that the first call allocates nothing
   }
@@ -79,7 +79,7 @@ struct Network::Impl {
     return std::make_unique<Workspace>(plan, pool->threads());
   }
 
-  // Never allocates: a workspace without a free slot is dropped.
+  // Does not allocate: if `idle` is full, the workspace is freed.
   void give_back(std::unique_ptr<Workspace> workspace) {
     const std::lock_guard<std::mutex> lock(brief_mutex());
     if (idle.size() < idle.capacity()) idle.push_back(std::move(workspace));
@@ -97,8 +97,8 @@ struct Network::Impl {
     return {image.pixels, out, image.number, workspace.arena.data(), plan.offsets.data()};
   }
 
-  // A value without its padding, behind those of earlier images.
-  static void store(const MadeValue& value, const Memory& memory, float* to) {
+  // Copies a value without its padding to its place after those of earlier images.
+  static void store(const StepValue& value, const Memory& memory, float* to) {
     const Layout layout = Layout::of(value.type);
     const std::int64_t pixels = layout.pixels(), apart = layout.pitch() / block;
     const float* from = memory.floats_at(value.buffer);
@@ -110,7 +110,7 @@ struct Network::Impl {
     for (std::int64_t c = 0; c < layout.blocks(); ++c) std::copy_n(from + c * apart, pixels, to + c * pixels);
   }
 
-  // The whole plan on the calling thread, and the values of its steps before their memory is needed.
+  // Runs the plan on the calling thread and copies each value before its memory is reused.
   void run_all(Workspace& workspace, const Image& image, float* const* values) const {
     const Memory memory = memory_of(workspace, image);
     Scratch& scratch = workspace.scratch.at(0);
@@ -123,7 +123,7 @@ struct Network::Impl {
     }
   }
 
-  // The whole plan on the calling thread.
+  // Runs the plan on the calling thread.
   void run_alone(Workspace& workspace, const Image& image, std::int64_t* nanoseconds = nullptr) const {
     const Memory memory = memory_of(workspace, image);
     Scratch& scratch = workspace.scratch.at(0);
@@ -138,16 +138,16 @@ struct Network::Impl {
     }
   }
 
-  // One image on all threads of the pool; false if another caller has it.
+  // Runs one image on all threads of the pool; false if another caller has the pool.
   bool run_together(Workspace& workspace, const Image& image) {
-    return workspace.progress.run(plan.steps, memory_of(workspace, image), workspace.scratch.at(0), *worker_scratch, *pool);
+    return workspace.runner.run(plan.steps, memory_of(workspace, image), workspace.scratch.at(0), *worker_scratch, *pool);
   }
 
-  // Each image on one thread, in the order in which threads become free; false if another caller has the pool.
+  // Runs each image on a single thread; threads take the next image as they become free. False if another caller has the pool.
   bool run_apart(const std::uint8_t* images, std::int64_t count, float* const* out) {
     struct Call {
       Impl& self;
-      std::unique_ptr<Workspace> first;  // the caller's; it alone could do all the work
+      std::unique_ptr<Workspace> first;  // for the calling thread, which can finish the call alone
       const std::uint8_t* images;
       std::int64_t count;
       float* const* out;
@@ -160,7 +160,7 @@ struct Network::Impl {
           try {
             mine = thread == 0 ? std::move(own.first) : own.self.take();
           } catch (const std::bad_alloc&) {
-            return;  // the others have the memory they need
+            return;  // the other threads do the work
           }
           for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
             own.self.run_alone(*mine, {own.images + i * own.self.image_bytes, i, own.out});
@@ -174,7 +174,7 @@ struct Network::Impl {
 
   void refuse_infinity(const void* given, std::int64_t count) const {
     if (!input.takes_pixels() && !all_finite(static_cast<const float*>(given), count * image_bytes / 4)) {
-      throw Error(ErrorKind::data_unavailable, "images hold NaN or infinity; normalise finite pixels before handing them over");
+      throw Error(ErrorKind::data_unavailable, "images hold NaN or infinity; pass finite, normalised pixels");
     }
   }
 
@@ -194,12 +194,12 @@ struct Network::Impl {
   InputSpec input;
   std::vector<std::string> classes;
   std::vector<Output> outputs;
-  std::vector<std::int64_t> sizes;  // of the outputs, for one image
+  std::vector<std::int64_t> sizes;  // elements of each output, for one image
   std::int64_t image_bytes = 0;
   Plan plan;
   std::string choices;
   bool choices_used = false;
-  std::unique_ptr<Scratches> worker_scratch;  // of the pool's other threads; only the caller who has the pool uses it
+  std::unique_ptr<ScratchSet> worker_scratch;  // for the pool's workers; used only by the caller that has the pool
   std::unique_ptr<Pool> pool;
   std::vector<std::unique_ptr<Workspace>> idle;  // guarded by brief_mutex()
 };
@@ -207,7 +207,7 @@ struct Network::Impl {
 Network::Network(Graph graph, const Settings& settings) {
   if (settings.threads < 1 || settings.threads > 1024) {
     throw Error(ErrorKind::unsupported_operation,
-                "threads is " + std::to_string(settings.threads) + "; a call computes with 1 to 1024");
+                "threads is " + std::to_string(settings.threads) + "; it must be from 1 to 1024");
   }
   impl_ = std::make_unique<Impl>(std::move(graph), settings);
 }
@@ -235,7 +235,7 @@ void Network::run_all(const void* images, std::int64_t count, float* const* outp
 
 std::vector<Output> Network::step_values() const {
   std::vector<Output> values;
-  for (const MadeValue& value : impl_->plan.values) values.push_back({value.name, value.type.shape, value.type.size()});
+  for (const StepValue& value : impl_->plan.values) values.push_back({value.name, value.type.shape, value.type.size()});
   return values;
 }
 

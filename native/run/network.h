@@ -1,4 +1,4 @@
-// A planned network that runs: the library's C++ face. The C face is include/paretrim.h.
+// A network that is planned and ready to run: the C++ API. The C API is include/paretrim.h.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace paretrim {
 
-// What a network returns for one image.
+// One output of a network, for one image.
 struct Output {
   std::string name;
   std::vector<std::int64_t> shape;
@@ -21,35 +21,34 @@ struct Output {
 
 class Network {
  public:
-  // Throws Error: the graph breaks a rule, has an operation that is not computed, or a setting is unknown.
+  // Throws Error if the graph breaks a rule, an operation is not supported, or a setting is invalid.
   Network(Graph graph, const Settings& settings);
   ~Network();
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // Of images [count, C, H, W] (uint8 pixels or float32, as the input says), contiguous, every output float32 [count, ...] into
-  // its own memory: one pointer for each of outputs(). May be called from many threads at once. Throws data_unavailable on NaN in
-  // float images.
+  // Runs contiguous images [count, C, H, W], uint8 pixels or float32 as input() says. Writes each output as float32 [count, ...];
+  // `outputs` holds one pointer for each of outputs(). Thread-safe. Throws data_unavailable if float images hold NaN or infinity.
   void run(const void* images, std::int64_t count, float* const* outputs) const;
 
-  // As run, for one image on the calling thread alone, and the nanoseconds of every step, in the order of layers().
+  // Runs one image on the calling thread only, and measures the nanoseconds of every step, in the order of layers().
   void profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const;
 
-  // As run, on the calling thread alone, and every float32 value that a step leaves, each into its own memory [count, ...]: one
-  // pointer for each of step_values(). Nodes that are fused with the next have none.
+  // Runs images on the calling thread only, and also writes every float32 value that a step computes, as [count, ...]; `values`
+  // holds one pointer for each of step_values(). A node that is fused into the next one has no value.
   void run_all(const void* images, std::int64_t count, float* const* outputs, float* const* values) const;
 
   const InputSpec& input() const;
   const std::vector<Output>& outputs() const;
-  std::vector<Output> step_values() const;  // by the names of their nodes
+  std::vector<Output> step_values() const;  // named after their nodes
   const std::vector<std::string>& class_names() const;
   const std::vector<LayerReport>& layers() const;
-  std::string choices() const;     // one line of text; hand it to Settings::choices later
-  bool choices_were_used() const;  // whether Settings::choices fitted
+  std::string choices() const;     // the kernel choices as one line of text, for Settings::choices
+  bool choices_were_used() const;  // whether all of Settings::choices applied
   std::string instruction_set() const;
   int threads() const;
-  std::int64_t peak_bytes() const;    // memory of one running call: values and scratch, without weights
-  std::int64_t weight_bytes() const;  // memory of weights and tables in their packed form, shared by all calls
+  std::int64_t peak_bytes() const;    // memory of one call: activations and scratch, without weights
+  std::int64_t weight_bytes() const;  // memory of packed weights and tables, shared by all calls
 
  private:
   struct Impl;

@@ -8,10 +8,10 @@
 namespace paretrim {
 namespace {
 
-constexpr std::string_view kernel_version = "3";  // increase it when the meaning of a choice changes
+constexpr std::string_view kernel_version = "3";  // increment when the meaning of a choice changes
 constexpr char separator = '|';
 
-// FNV-1a over eight bytes at a time. Against mistakes, not malice: a wrong choice is slow but never incorrect.
+// Like FNV-1a, on eight bytes at a time. A collision does no harm: a wrong choice is slow, never incorrect.
 class Digest {
  public:
   void add(const void* data, std::size_t size) {

@@ -1,4 +1,4 @@
-// Tests of the kernels on float32, and what they draw at random as those of kernel_test_main.cpp do.
+// Tests of the float32 kernels, and the random values that kernel_test_main.cpp draws too.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@
 
 namespace paretrim::test {
 
-// Spread over orders of magnitude; powers of two now and then, whose products stand exactly between two integers.
+// Factors over many orders of magnitude. Some are powers of two, whose products often lie exactly halfway between two integers.
 inline float factor(Random& random) {
   if (random.chance(30)) return std::ldexp(1.0F, static_cast<int>(random.between(-12, 1)));
   return std::exp(random.real(-14.0F, random.chance(10) ? 60.0F : 2.0F));
@@ -20,7 +20,7 @@ inline float factor(Random& random) {
 template <typename Tiles>
 int vectors_of(const Tiles& tiles, Random& random) {
   std::vector<int> known;
-  for (int vectors = 1; vectors <= most_vectors; ++vectors) {
+  for (int vectors = 1; vectors <= max_vectors; ++vectors) {
     if (tiles[vectors] != nullptr) known.push_back(vectors);
   }
   return known[static_cast<std::size_t>(random.between(0, static_cast<std::int64_t>(known.size()) - 1))];
@@ -32,7 +32,7 @@ inline std::uint32_t word_of(float value) {
   return word;
 }
 
-// Numbers of all sizes that neither overflow nor are none.
+// Finite numbers of all magnitudes.
 inline float number(Random& random) {
   return random.chance(10) ? 0.0F : random.real(-1.0F, 1.0F) * factor(random) / (1.0F + factor(random));
 }
@@ -92,8 +92,8 @@ inline std::string float_dense(const Kernels& kernels, Random& random) {
 }
 
 inline std::string float_rows(const Kernels& kernels, Random& random) {
-  const auto rows = static_cast<int>(random.between(1, most_rows));
-  const int outputs = rows * most_lanes;
+  const auto rows = static_cast<int>(random.between(1, max_rows));
+  const int outputs = rows * max_lanes;
   const std::int64_t there = random.between(1, 50);
   const std::int64_t count = random.between(0, 50);
   Input<float> numbers(there, random), weights(count * outputs, random), initial(outputs, random);

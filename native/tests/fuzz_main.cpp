@@ -1,5 +1,5 @@
-// fuzz GRAPHS [FIRST_SEED]: damaged graphs, and choices that were never made, are refused with an Error or run; they never touch
-// memory that is not theirs (which the sanitizers watch) and never throw anything else.
+// fuzz GRAPHS [FIRST_SEED]: damaged graphs and invalid kernel choices must be refused with an Error or run correctly. They must
+// not access invalid memory (checked by the sanitizers) or throw anything else.
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
@@ -12,7 +12,7 @@
 namespace paretrim::test {
 namespace {
 
-constexpr std::int64_t most_elements = 1 << 20;  // of all values: a graph may rightly ask for more memory than a test has
+constexpr std::int64_t max_elements = 1 << 20;  // of all values; a valid graph may need more memory than a test has
 
 std::int64_t odd_number(Random& random) {
   switch (random.between(0, 7)) {
@@ -179,11 +179,11 @@ std::string odd_choices(const std::string& made, Random& random) {
   return text;
 }
 
-// Whether a graph that was let through asks for so little that it can be run here.
+// Whether a valid graph needs little enough memory to run here.
 bool small(const Graph& graph) {
   std::int64_t elements = graph.type_of(0).size();
   for (const Node& node : graph.nodes) elements += node.type.size();
-  return elements <= most_elements;
+  return elements <= max_elements;
 }
 
 void run(const Network& network, const Graph& graph, std::uint64_t seed) {
@@ -194,7 +194,7 @@ void run(const Network& network, const Graph& graph, std::uint64_t seed) {
   network.run(bytes.data(), 2, outputs.data());
 }
 
-// 1 if the damaged graph was let through.
+// 1 if the damaged graph was accepted.
 int attempt(std::uint64_t seed) {
   Random random(~seed);
   Graph graph = (seed % 3 == 2 ? random_float_graph(seed) : random_graph(seed));
@@ -226,6 +226,6 @@ int main(int count, char** arguments) {
   std::uint64_t ran = 0;
   for (std::uint64_t seed = first; seed < first + graphs; ++seed) ran += paretrim::test::attempt(seed);
   std::printf("%llu of %llu damaged graphs ran\n", static_cast<unsigned long long>(ran), static_cast<unsigned long long>(graphs));
-  // Where all or none are refused, nothing was tried.
+  // If all or none are refused, the test has checked nothing.
   return ran > graphs / 20 && ran < graphs ? 0 : 1;
 }

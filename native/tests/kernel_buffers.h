@@ -1,5 +1,4 @@
-// Memory for testing one kernel: inputs that end where it may read no further, outputs with some bytes around that nobody may
-// touch.
+// Buffers for testing one kernel: inputs with nothing readable behind them, and outputs between guard bytes.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +13,8 @@
 
 namespace paretrim::test {
 
-// Begins on a cache line and ends exactly after its last value, for the address sanitizer to see; filled at random.
+// Aligned to a cache line and allocated to the exact size, so that AddressSanitizer sees reads past the end. Filled with random
+// values.
 template <typename T>
 class Input {
  public:
@@ -34,7 +34,7 @@ class Input {
   std::unique_ptr<T, Free> data_;
 };
 
-// What a kernel writes and what its reference writes, each over the same bytes.
+// A buffer for the kernel and one for the reference, with the same initial content.
 template <typename T>
 class Output {
  public:
@@ -46,7 +46,8 @@ class Output {
   T* found() { return found_.data() + around; }
   T* expected() { return expected_.data() + around; }
 
-  // Where they differ, or nothing. Only the first `wanted` values must be right; others up to `count` are the kernel's to spoil.
+  // The first difference as text, or "" if there is none. Values from `wanted` up to `count` are ignored: the kernel may write
+  // anything there.
   std::string difference(std::int64_t wanted) {
     for (std::int64_t i = -around; i < count_ + around; ++i) {
       if ((i >= wanted && i < count_) || std::memcmp(found() + i, expected() + i, sizeof(T)) == 0) continue;
@@ -58,7 +59,7 @@ class Output {
   std::string difference() { return difference(count_); }
 
  private:
-  static constexpr std::int64_t around = alignment;  // so many values: what stands between them begins on a cache line too
+  static constexpr std::int64_t around = alignment;  // guard values on each side; keeps the values between them aligned
 
   std::int64_t count_;
   Input<T> found_;

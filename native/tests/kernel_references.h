@@ -1,4 +1,4 @@
-// What every kernel of kernels/kernels.h means, as plain loops. Each says it in its own words, sharing no code with the kernels.
+// References for all kernels of kernels/kernels.h: plain loops that share no code with the kernels.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ inline std::uint8_t clamped(float steps, const Requantization& to) {
   return static_cast<std::uint8_t>(std::clamp(value, static_cast<float>(to.low), static_cast<float>(to.high)));
 }
 
-// Four products, in arithmetic modulo 2^32.
+// Sum of four products, modulo 2^32.
 inline std::uint32_t dot_of_four(const std::uint8_t* activations, std::uint32_t word) {
   std::int32_t sum = 0;
   for (int c = 0; c < block; ++c) sum += activations[c] * static_cast<std::int8_t>(word >> (8 * c) & 0xFFU);
@@ -56,7 +56,7 @@ inline float number_of(std::uint32_t word) {
   return value;
 }
 
-// One rounding of product and sum.
+// Fused multiply-add: product and sum are rounded once.
 inline float plus_product(float sum, const std::uint8_t* at, float weight) {
   float number = 0;
   std::memcpy(&number, at, sizeof number);
@@ -133,7 +133,7 @@ inline void affine(const std::uint8_t* in, std::int32_t zero, std::int64_t count
   }
 }
 
-// Byte c of the result is the one that a source's control names, else the constant.
+// Byte c of the result comes from the source whose control selects one for it, otherwise from the constant.
 inline void mix(const Mix& by, std::int64_t pixels, std::uint8_t* out) {
   for (std::int64_t p = 0; p < pixels; ++p) {
     std::uint8_t pixel[block];
@@ -150,24 +150,24 @@ inline void mix(const Mix& by, std::int64_t pixels, std::uint8_t* out) {
 
 inline void shift(const Shift& by, const std::uint8_t* in, std::uint8_t* out) {
   for (std::int64_t plane = 0; plane < by.planes; ++plane) {
-    for (std::int64_t p = 0; p < by.vectors * most_lanes; ++p) {
-      const bool known = (by.masks[p / most_lanes] >> (p % most_lanes) & 1) != 0;
+    for (std::int64_t p = 0; p < by.vectors * max_lanes; ++p) {
+      const bool copied = (by.masks[p / max_lanes] >> (p % max_lanes) & 1) != 0;
       for (std::int64_t c = 0; c < block; ++c) {
         const std::int64_t at = plane * by.in_pitch + (p + by.pixels) * block + c;
-        out[plane * by.out_pitch + p * block + c] = known ? in[at] : by.fill;
+        out[plane * by.out_pitch + p * block + c] = copied ? in[at] : by.fill;
       }
     }
   }
 }
 
-// A register begins as `fill`; a pick sets the lanes it knows or, with `maximum`, raises them.
+// A register starts as `fill`. A pick sets the lanes of its mask or, with `maximum`, raises them.
 inline void pick(const Pick* picks, std::int64_t count, const std::uint8_t* in, int lanes, std::uint8_t fill, bool maximum,
                  std::uint8_t* out) {
   bool fresh = true;
   for (std::int64_t i = 0; i < count; ++i) {
     if (fresh) std::fill_n(out, lanes * block, fill);
     for (int l = 0; l < lanes; ++l) {
-      if ((picks[i].known >> l & 1) == 0) continue;
+      if ((picks[i].mask >> l & 1) == 0) continue;
       const int index = picks[i].index[l];
       const std::uint8_t* from =
           index < lanes ? in + picks[i].first + index * block : in + picks[i].second + (index - lanes) * block;

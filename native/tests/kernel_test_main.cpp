@@ -1,5 +1,5 @@
-// kernel_test CASES [FIRST_SEED]: every kernel of every instruction set of this CPU, on shapes and values drawn at random, gives
-// the bits of its reference and writes nowhere else.
+// kernel_test CASES [FIRST_SEED]: checks every kernel of every instruction set that this CPU supports. On random shapes and
+// values, each must give the same bits as its reference and write nothing outside its output.
 #include <cstdio>
 #include <vector>
 
@@ -17,7 +17,7 @@ Requantization requantization(Random& random) {
   return {static_cast<std::int32_t>(random.between(0, 255)), low, static_cast<std::int32_t>(random.between(low, 255))};
 }
 
-// Small ones, where rounding decides, and any.
+// Mostly small sums, whose results depend on rounding; the rest are arbitrary.
 std::int32_t sum(Random& random) {
   return random.chance(70) ? static_cast<std::int32_t>(random.between(-5000, 5000)) : static_cast<std::int32_t>(random.next());
 }
@@ -63,7 +63,7 @@ std::string dense(const Kernels& kernels, Random& random) {
 }
 
 std::string requantize(const Kernels& kernels, Random& random) {
-  const auto vectors = static_cast<int>(random.between(1, most_vectors));
+  const auto vectors = static_cast<int>(random.between(1, max_vectors));
   const std::int64_t pixels = std::int64_t{vectors} * kernels.lanes;
   const std::int64_t stride = pixels + random.between(0, 2) * kernels.lanes;
   Input<std::int32_t> sums(3 * stride + pixels, random);
@@ -86,8 +86,8 @@ std::string dot(const Kernels& kernels, Random& random) {
   return out.difference();
 }
 
-// Bytes in, as many bytes out: use(from, to, which) runs the kernel or the reference on two operands, of which the first may be
-// the place of the result.
+// For elementwise kernels on bytes. run(a, b, count, out, kernel) runs the kernel or the reference; the first operand may be the
+// output.
 template <typename Run>
 std::string bytewise(Random& random, const Run& run) {
   const std::int64_t count = random.between(0, 400);
@@ -167,13 +167,13 @@ std::string look_up(const Kernels& kernels, Random& random) {
 
 std::string mix_pixels(const Kernels& kernels, Random& random) {
   const std::int64_t pixels = random.between(1, 70);
-  const std::int64_t room = (pixels + most_lanes - 1) / most_lanes * most_lanes * block;
+  const std::int64_t room = (pixels + max_lanes - 1) / max_lanes * max_lanes * block;
   Mix mix;
   mix.count = static_cast<int>(random.between(0, block));
   std::vector<Input<std::uint8_t>> planes;
   for (int s = 0; s < mix.count; ++s) mix.from[s] = planes.emplace_back(room, random).data();
   std::fill(std::begin(mix.controls), std::end(mix.controls), 0x80808080U);
-  for (int c = 0; c < block; ++c) {  // given by one source or by the constant
+  for (int c = 0; c < block; ++c) {  // from one source or from the constant
     const std::int64_t source = random.between(-1, mix.count - 1);
     if (source < 0) {
       mix.constant |= static_cast<std::uint32_t>(random.between(0, 255)) << (8 * c);
@@ -184,7 +184,7 @@ std::string mix_pixels(const Kernels& kernels, Random& random) {
   }
   Output<std::uint8_t> out(room, random);
   reference::mix(mix, pixels, out.expected());
-  if (mix.count > 0 && random.chance(30)) {  // the plane itself is a source
+  if (mix.count > 0 && random.chance(30)) {  // the output is a source too
     std::copy_n(mix.from[0], room, out.found());
     mix.from[0] = out.found();
   }
@@ -220,17 +220,17 @@ std::string shift_pixels(const Kernels& kernels, Random& random) {
   by.fill = static_cast<std::uint8_t>(random.next());
   const std::int64_t there = random.between(1, 60);  // pixels of a plane of the input
   by.in_pitch = (there + random.between(0, 8)) * block;
-  by.out_pitch = (by.vectors * most_lanes + random.between(0, 2) * most_lanes) * block;
+  by.out_pitch = (by.vectors * max_lanes + random.between(0, 2) * max_lanes) * block;
   std::vector<std::uint16_t> masks(static_cast<std::size_t>(by.vectors));
-  for (std::int64_t p = 0; p < by.vectors * most_lanes; ++p) {
+  for (std::int64_t p = 0; p < by.vectors * max_lanes; ++p) {
     const bool exists = p + by.pixels >= 0 && p + by.pixels < there;
     if (!exists || random.chance(10)) continue;
-    std::uint16_t& mask = masks[static_cast<std::size_t>(p / most_lanes)];
-    mask = static_cast<std::uint16_t>(mask | 1U << (p % most_lanes));
+    std::uint16_t& mask = masks[static_cast<std::size_t>(p / max_lanes)];
+    mask = static_cast<std::uint16_t>(mask | 1U << (p % max_lanes));
   }
   by.masks = masks.data();
   Input<std::uint8_t> in((by.planes - 1) * by.in_pitch + there * block, random);
-  Output<std::uint8_t> out((by.planes - 1) * by.out_pitch + by.vectors * most_lanes * block, random);
+  Output<std::uint8_t> out((by.planes - 1) * by.out_pitch + by.vectors * max_lanes * block, random);
   kernels.shift_pixels(by, in.data(), out.found());
   reference::shift(by, in.data(), out.expected());
   return out.difference();
@@ -245,7 +245,7 @@ std::string picks(const Kernels& kernels, Random& random, bool maximum) {
   for (Pick& pick : picks) {
     pick.first = static_cast<std::int32_t>(random.between(0, pixels - kernels.lanes) * block);
     pick.second = static_cast<std::int32_t>(random.between(0, pixels - kernels.lanes) * block);
-    pick.known = static_cast<std::uint16_t>(random.next() & ((1U << kernels.lanes) - 1U));
+    pick.mask = static_cast<std::uint16_t>(random.next() & ((1U << kernels.lanes) - 1U));
     for (int l = 0; l < kernels.lanes; ++l) pick.index[l] = static_cast<std::int32_t>(random.between(0, 2 * kernels.lanes - 1));
     pick.last = &pick == &picks.back() || random.chance(60);
     registers += pick.last;
@@ -287,8 +287,8 @@ constexpr Test tests[] = {
     {"shift_pixels", shift_pixels},
     {"pick_pixels", [](const Kernels& kernels, Random& random) { return picks(kernels, random, false); }},
     {"pick_maximum", [](const Kernels& kernels, Random& random) { return picks(kernels, random, true); }},
-    {"move_to_grid", move_to_grids},
-    {"pass_through_grid", pass_through_grids},
+    {"fake_quantize", fake_quantize},
+    {"fake_quantize_backward", fake_quantize_backward},
     {"range_of", real_ranges},
 };
 

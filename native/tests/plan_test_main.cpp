@@ -1,5 +1,5 @@
-// plan_test: what the planner promises to kernels and operations that are still to come. Packed weights say their format and hold
-// every weight; a step may read several values that are known only at run time, as a product of two matrices does.
+// plan_test: what future kernels and operations may rely on. Packed weights state their element type and hold every weight; a
+// step may read several run-time values, such as the two operands of a matrix product.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -8,7 +8,7 @@
 
 #include "plan/convolution.h"
 #include "plan/memory.h"
-#include "plan/together.h"
+#include "plan/parallel_runner.h"
 #include "tests/random.h"
 
 namespace paretrim::test {
@@ -22,7 +22,7 @@ void expect(bool holds, const char* what) {
   ++wrong;
 }
 
-// Blocks of survivors put back to where they were taken from give the layer's weights.
+// Unpacks the nonzero blocks to their positions and compares the result with the layer's weights.
 void packed_weights_hold_every_weight(std::uint64_t seed) {
   Random random(seed);
   const std::int64_t inputs = random.between(1, 13);
@@ -37,21 +37,21 @@ void packed_weights_hold_every_weight(std::uint64_t seed) {
   for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(random.chance(70) ? 0 : random.between(-127, 127));
   layer.weight = weights.data();
 
-  const Survivors survivors = surviving_blocks(layer);
-  expect(survivors.element == Element::int8, "packed weights do not say that they are int8");
+  const NonzeroBlocks nonzero = nonzero_blocks(layer);
+  expect(nonzero.element == Element::int8, "packed weights do not say that they are int8");
   std::vector<std::int8_t> unpacked(weights.size());
-  for (std::size_t o = 0; o < survivors.channels(); ++o) {
-    for (std::size_t i = survivors.starts[o]; i < survivors.starts[o + 1]; ++i) {
-      const auto position = static_cast<std::int64_t>(survivors.blocks[i].key / survivors.planes);
-      const auto plane = static_cast<std::int64_t>(survivors.blocks[i].key % survivors.planes);
-      expect(survivors.blocks[i].word != 0, "a block of zeros was packed");
+  for (std::size_t o = 0; o < nonzero.channels(); ++o) {
+    for (std::size_t i = nonzero.starts[o]; i < nonzero.starts[o + 1]; ++i) {
+      const auto position = static_cast<std::int64_t>(nonzero.blocks[i].key / nonzero.planes);
+      const auto plane = static_cast<std::int64_t>(nonzero.blocks[i].key % nonzero.planes);
+      expect(nonzero.blocks[i].word != 0, "a block of zeros was packed");
       for (std::int64_t c = plane * block; c < std::min(plane * block + block, inputs); ++c) {
         const std::int64_t at = (static_cast<std::int64_t>(o) * inputs + c) * side * side + position;
-        unpacked[static_cast<std::size_t>(at)] = static_cast<std::int8_t>(survivors.blocks[i].word >> (8 * (c % block)));
+        unpacked[static_cast<std::size_t>(at)] = static_cast<std::int8_t>(nonzero.blocks[i].word >> (8 * (c % block)));
       }
     }
   }
-  expect(unpacked == weights, "packed weights are not those of the layer");
+  expect(unpacked == weights, "packed weights differ from the layer's weights");
 }
 
 // Square matrices of bytes.
@@ -71,7 +71,7 @@ class FillStep final : public Step {
   const std::uint64_t seed_;
 };
 
-// Bytes of the product modulo 256, a row a part.
+// The matrix product modulo 256, one part per row.
 class Product final : public Step {
  public:
   explicit Product(const Operands& operands) {
@@ -94,7 +94,7 @@ class Product final : public Step {
 void a_step_reads_two_values_of_the_same_call() {
   constexpr Buffer a = 2;
   constexpr Buffer b = 3;
-  constexpr Buffer passing = 4;  // read by nobody
+  constexpr Buffer passing = 4;  // never read
   constexpr Buffer product = 5;
   Steps steps;
   steps.push_back(std::make_unique<FillStep>(a, 1));
@@ -102,15 +102,15 @@ void a_step_reads_two_values_of_the_same_call() {
   steps.push_back(std::make_unique<FillStep>(passing, 3));
   steps.push_back(std::make_unique<Product>(Operands{{a, b}, product}));
   const std::vector<std::int64_t> bytes{0, 0, matrix, matrix, matrix, matrix};
-  const Placement placement = place(lives_of(steps, bytes));
-  expect(placement.offsets[passing] == placement.offsets[product], "a buffer whose life has ended keeps its place");
+  const Placement placement = place(lifetimes_of(steps, bytes));
+  expect(placement.offsets[passing] == placement.offsets[product], "a dead buffer still occupies memory");
 
   AlignedArray<std::uint8_t> arena(static_cast<std::size_t>(placement.bytes));
   const Memory memory{nullptr, {}, 0, arena.data(), placement.offsets.data()};
   Pool pool(2);
-  Scratches own(1, 0);
-  Scratches others(1, 0);
-  Progress progress(steps.size(), pool.threads());
+  ScratchSet own(1, 0);
+  ScratchSet others(1, 0);
+  ParallelRunner runner(steps.size(), pool.threads());
   std::vector<std::uint8_t> expected(matrix);
   Random random_a(1);
   Random random_b(2);
@@ -127,8 +127,8 @@ void a_step_reads_two_values_of_the_same_call() {
   }
   for (int call = 0; call < 3; ++call) {
     std::memset(arena.data(), 0, arena.size());
-    expect(progress.run(steps, memory, own.at(0), others, pool), "nobody else has the pool");
-    expect(std::memcmp(memory.at(product), expected.data(), matrix) == 0, "the product of two values of a call is wrong");
+    expect(runner.run(steps, memory, own.at(0), others, pool), "the pool is busy although no other caller uses it");
+    expect(std::memcmp(memory.at(product), expected.data(), matrix) == 0, "the product of two run-time values is wrong");
   }
 }
 

@@ -1,11 +1,11 @@
-// Random numbers that are the same on every machine for the same seed.
+// Random numbers that depend only on the seed, on every machine.
 #pragma once
 
 #include <cstdint>
 
 namespace paretrim::test {
 
-// splitmix64; the standard library's distributions differ from one library to the next.
+// splitmix64. Distributions of the standard library differ between implementations.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}
@@ -15,7 +15,7 @@ class Random {
     mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBULL;
     return mixed ^ (mixed >> 31);
   }
-  std::int64_t between(std::int64_t low, std::int64_t high) {  // both included
+  std::int64_t between(std::int64_t low, std::int64_t high) {  // inclusive
     return low + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(high - low + 1));
   }
   bool chance(int percent) { return between(1, 100) <= percent; }

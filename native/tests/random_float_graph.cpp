@@ -1,4 +1,4 @@
-// Integer graphs made float ones.
+// Converts random integer graphs to float graphs.
 #include <cstring>
 
 #include "graph/short_floats.h"
@@ -13,7 +13,7 @@ Tensor floats(std::vector<std::int64_t> shape, const std::vector<float>& values)
   return result;
 }
 
-// Values of float32 whose last bits are cut off until 16 are left.
+// Truncates float32 values to a 16-bit type.
 Tensor short_floats(const Tensor& weight, Dtype type) {
   Tensor result{type, weight.shape, std::vector<std::uint8_t>(static_cast<std::size_t>(weight.size()) * 2)};
   for (std::int64_t i = 0; i < weight.size(); ++i) {
@@ -24,8 +24,8 @@ Tensor short_floats(const Tensor& weight, Dtype type) {
   return result;
 }
 
-// One int8 layer as a float layer: every bias times its scale, and every weight too, or stored in another type, by `format`.
-void in_floats(Node& node, float source_scale, std::uint64_t format) {
+// Converts an int8 layer to a float layer. `format` selects the type that stores the weight.
+void convert_layer(Node& node, float source_scale, std::uint64_t format) {
   const Tensor weight = node.tensors["weight"], scale = node.tensors["weight_scale"], bias = node.tensors["bias"];
   std::vector<float> weights, biases;
   const std::int64_t outputs = weight.shape[0];
@@ -45,7 +45,7 @@ void in_floats(Node& node, float source_scale, std::uint64_t format) {
   node.tensors["bias"] = floats(bias.shape, biases);
 }
 
-void batch_norm_in_floats(Node& node) {
+void convert_batch_norm(Node& node) {
   Tensor factor = node.tensors["multiplier"], shift = node.tensors["offset"];
   const auto channels = static_cast<std::size_t>(factor.size());
   const Tensor ones = floats(factor.shape, std::vector<float>(channels, 1.0F));
@@ -69,9 +69,9 @@ Graph random_float_graph(std::uint64_t seed) {
       node.op = Op::clamp;
       node.attributes["maximum"] = 2.5;
     } else if (facts_of(node.op).weighted) {
-      in_floats(node, source_scale, (seed + i) % 5);
+      convert_layer(node, source_scale, (seed + i) % 5);
     } else if (node.op == Op::batch_norm) {
-      batch_norm_in_floats(node);
+      convert_batch_norm(node);
     } else if (node.op == Op::pointwise) {
       node.tensors.clear();
     }

@@ -64,7 +64,7 @@ class Builder {
     return made;
   }
 
-  // Moves values and keeps the grid.
+  // Adds an operation that only moves values and keeps the grid.
   Node moving(Op op, std::uint32_t x) { return node(op, {x}, type(x)); }
 
   void clamp(Node& made) {
@@ -88,7 +88,7 @@ class Builder {
     const auto outputs = static_cast<std::size_t>(shape[0]);
     std::vector<std::int8_t> weight(outputs * static_cast<std::size_t>(depth));
     const int zeros = static_cast<int>(random_.chance(50) ? random_.between(0, 100) : 30);
-    const bool blocks = random_.chance(50);  // four input channels at a time, as kernels consume them
+    const bool blocks = random_.chance(50);  // prune 1x4 blocks, the unit of the kernels
     bool zero = false;
     for (std::size_t at = 0; at < weight.size(); ++at) {
       if (!blocks || at % 4 == 0) zero = random_.chance(zeros);
@@ -167,7 +167,7 @@ class Builder {
 
   std::uint32_t pointwise(std::uint32_t x) {
     Node made = node(Op::pointwise, {x}, grid(type(x).scale));
-    // Plain arithmetic only: tanh and its like may differ by a step between mathematics libraries, and digests are compared.
+    // Only exact arithmetic: functions such as tanh may differ by a step between math libraries, and digests are compared.
     static const char* const functions[] = {"abs", "hardswish", "relu6", "leaky_relu", "mul_constant", "hardshrink"};
     const auto chosen = static_cast<std::size_t>(random_.between(0, 5));
     made.attributes["function"] = std::string(functions[chosen]);
@@ -249,7 +249,7 @@ class Builder {
     return random_.chance(50) ? joined(Op::mul, x, gate) : joined(Op::mul, gate, x);
   }
 
-  // A map times another one of as many rows and columns, either way round.
+  // Multiplies two maps of the same height and width, in either order.
   std::uint32_t multiplied(std::uint32_t x) {
     const std::uint32_t y = convolution(x, true, type(x).shape[0]);
     ValueType kind = grid(type(x).scale * type(y).scale * random_.real(200.0F, 2000.0F));
@@ -258,7 +258,7 @@ class Builder {
     clamp(scores);
     const std::uint32_t made = add(std::move(scores));
     if (random_.chance(40)) return made;
-    // One random number after the other: compilers order the arguments of a call as they like.
+    // In separate statements, because the evaluation order of arguments is unspecified.
     const std::uint32_t second = random_.chance(50) ? x : y;
     const ValueType scaled = grid(type(made).scale * random_.real(0.5F, 20.0F));
     Node mixed = node(Op::matmul, {made, second}, scaled);
@@ -334,7 +334,7 @@ std::vector<std::uint8_t> random_images(const Graph& graph, std::int64_t count, 
   std::int64_t size = count;
   for (const std::int64_t extent : graph.input.shape) size *= extent;
   const bool pixels = graph.input.takes_pixels();
-  const bool clipped = graph.nodes[0].op == Op::quantize;  // else what is very large would overflow
+  const bool clipped = graph.nodes[0].op == Op::quantize;  // otherwise very large values would overflow
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size) * (pixels ? 1 : sizeof(float)));
   for (std::int64_t at = 0; at < size; ++at) {
     if (pixels) {

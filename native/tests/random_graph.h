@@ -1,4 +1,4 @@
-// Random graphs with every operation of the page: the same on every machine for the same seed.
+// Random graphs that cover every operation. They depend only on the seed, on every machine.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ Graph random_graph(std::uint64_t seed);
 // The same network computed in float32.
 Graph random_float_graph(std::uint64_t seed);
 
-// Bytes of images as the graph takes them.
+// Random images, as the graph takes them.
 std::vector<std::uint8_t> random_images(const Graph& graph, std::int64_t count, std::uint64_t seed);
 
 }  // namespace paretrim::test

@@ -1,6 +1,6 @@
-// selfcheck GRAPHS [FIRST_SEED [digest]]: on random graphs every instruction set of this CPU, with one or several threads, one
-// and several callers, and whatever way each layer is computed, gives the bits of the plain kernels. Prints a digest of all
-// outputs, which is the same on every machine; with `digest` it does nothing else.
+// selfcheck GRAPHS [FIRST_SEED [digest]]: runs random graphs in every instruction set that this CPU supports, with different
+// numbers of threads and callers and different kernel choices, and compares the bits with those of the plain kernels. Prints a
+// digest of all outputs, which is the same on every machine; with `digest` it only does that.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -38,7 +38,7 @@ Values values_of(const Network& network, const Bytes& bytes, std::int64_t count 
   return values;
 }
 
-// Another way to compute every layer, of which the planner takes what is possible.
+// A random kernel choice for every layer. The planner uses those that are possible.
 std::string other_choices(const std::string& made, Random& random) {
   std::string text = made.substr(0, made.find('|'));
   for (const char c : made) {
@@ -54,7 +54,7 @@ std::string other_choices(const std::string& made, Random& random) {
   return text;
 }
 
-// Of the first images, where fewer were found.
+// Compares the images that were computed; `found` may hold fewer than `expected`.
 bool same(const Values& found, const Values& expected) {
   return std::equal(found.begin(), found.end(), expected.begin(), expected.end(),
                     [](const std::vector<float>& one, const std::vector<float>& other) {
@@ -62,7 +62,7 @@ bool same(const Values& found, const Values& expected) {
                     });
 }
 
-// Several callers share one network; false if any of them gets other bits.
+// Runs one network from several threads; false if any of them gets other bits.
 bool callers_agree(const Network& network, const Bytes& bytes, const Values& expected) {
   std::atomic<bool> agree{true};
   std::vector<std::thread> callers;
@@ -76,11 +76,11 @@ bool callers_agree(const Network& network, const Bytes& bytes, const Values& exp
   return agree;
 }
 
-// What differs from the plain kernels, or nothing.
+// The setting in which the outputs differ from those of the plain kernels, or "".
 std::string wrong_with(const Graph& graph, const Bytes& bytes, const Values& expected, const std::string& set,
                        std::uint64_t seed) {
   Random random(seed);
-  for (const char c : set) random = Random(random.next() + static_cast<std::uint64_t>(c));  // other threads for every set
+  for (const char c : set) random = Random(random.next() + static_cast<std::uint64_t>(c));  // varies by instruction set
   Settings settings = settings_of(set, 1 << random.between(0, 2));
   settings.measure = seed % 16 == 0;
   const std::string threads = std::to_string(settings.threads) + " threads, ";

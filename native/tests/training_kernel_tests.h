@@ -1,4 +1,4 @@
-// Tests of the kernels of training, with their references: the definitions of kernels/training.h number by number.
+// Tests of the training kernels, against scalar references written from the definitions in kernels/training.h.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ inline float float_of(std::uint32_t bits) {
   return value;
 }
 
-inline std::uint16_t bfloat16_of(float value) {  // the nearer of both neighbours, of two the even one
+inline std::uint16_t bfloat16_of(float value) {  // rounds to nearest, ties to even
   const std::uint32_t bits = word_of(value);
   if (std::isnan(value)) return 0x7FC0;
   const std::uint32_t below = bits >> 16U;
@@ -38,8 +38,8 @@ inline float clamp(float value, float low, float high) {
   return std::isnan(value) ? value : std::min(std::max(value, low), high);
 }
 
-inline float moved(GridKind kind, float v, const RealGrid& grid) {
-  const float zero = kind == GridKind::levels || kind == GridKind::offset ? 0.0F : -0.0F;  // added, drops the sign of 0
+inline float quantized(GridKind kind, float v, const RealGrid& grid) {
+  const float zero = kind == GridKind::levels || kind == GridKind::offset ? 0.0F : -0.0F;  // adding +0 turns -0 into +0
   float steps = v / grid.step;
   if (kind == GridKind::steps) steps = v * static_cast<float>(1.0 / static_cast<double>(grid.step));
   if (kind == GridKind::levels) steps = v * (1.0F / grid.step);
@@ -47,9 +47,9 @@ inline float moved(GridKind kind, float v, const RealGrid& grid) {
   return (clamp(std::nearbyint(steps), grid.low, grid.high) + zero) * grid.step;
 }
 
-// What passes, and the factors of both sums.
-inline std::array<float, 3> said(GridKind kind, float v, const RealGrid& grid) {
-  const float to = moved(kind, v, grid);
+// The share of the gradient that passes, then the factor in each of the two sums.
+inline std::array<float, 3> factors(GridKind kind, float v, const RealGrid& grid) {
+  const float to = quantized(kind, v, grid);
   if (kind == GridKind::steps || kind == GridKind::levels) {
     const float level = std::nearbyint(v * (1.0F / grid.step));
     const bool outside = kind == GridKind::levels ? level < grid.low || level > grid.high
@@ -81,7 +81,7 @@ inline RealGrid real_grid(Random& random) {
   return grid;
 }
 
-// About the grid, on its steps and half-way between them, on its ends, and without bound.
+// Values around the grid: on its levels, halfway between two, on its ends, and infinite ones.
 inline float real_number(const RealGrid& grid, Random& random) {
   const float level =
       static_cast<float>(random.between(static_cast<std::int64_t>(grid.low) - 3, static_cast<std::int64_t>(grid.high) + 3));
@@ -93,47 +93,47 @@ inline float real_number(const RealGrid& grid, Random& random) {
 }
 
 template <typename T>
-std::string move_to_grid(const Kernels& kernels, Random& random, GridKind kind, Real type) {
+std::string fake_quantize(const Kernels& kernels, Random& random, GridKind kind, Real type) {
   const RealGrid grid = real_grid(random);
   const std::int64_t count = random.between(0, random.chance(10) ? 3000 : 70);
   Input<T> x(count, random);
   Output<T> out(count, random);
   for (std::int64_t i = 0; i < count; ++i) {
     put_real(x.data()[i], random.chance(1) ? std::numeric_limits<float>::quiet_NaN() : real_number(grid, random));
-    put_real(out.expected()[i], reference::moved(kind, real_of(x.data()[i]), grid));
+    put_real(out.expected()[i], reference::quantized(kind, real_of(x.data()[i]), grid));
   }
-  kernels.training.move[static_cast<int>(kind)][static_cast<int>(type)](x.data(), count, grid, out.found());
-  for (std::int64_t i = 0; i < count; ++i) {  // every NaN is as good as another
+  kernels.training.forward[static_cast<int>(kind)][static_cast<int>(type)](x.data(), count, grid, out.found());
+  for (std::int64_t i = 0; i < count; ++i) {  // the payload of a NaN does not matter
     if (std::isnan(real_of(out.found()[i])) && std::isnan(real_of(out.expected()[i]))) out.found()[i] = out.expected()[i];
   }
   return out.difference();
 }
 
 template <typename T>
-std::string pass_through_grid(const Kernels& kernels, Random& random, GridKind kind, Real type) {
+std::string fake_quantize_backward(const Kernels& kernels, Random& random, GridKind kind, Real type) {
   const RealGrid grid = real_grid(random);
   const std::int64_t count = random.between(0, random.chance(10) ? 3000 : 70);
   Input<T> x(count, random), gradient(count, random);
   Output<T> passed(count, random);
-  Output<double> sums(most_sums, random);
+  Output<double> sums(max_sums, random);
   const int known = kind == GridKind::steps || kind == GridKind::levels ? 1 : 2;
-  float lanes[most_sums][16] = {};
+  float lanes[max_sums][16] = {};
   for (std::int64_t i = 0; i < count; ++i) {
     float v = real_number(grid, random);
-    if (std::isinf(v)) v = grid.step * grid.high * 1e6F;  // what a sum of products with infinity is, no kernel promises
+    if (std::isinf(v)) v = grid.step * grid.high * 1e6F;  // sums that include infinities are unspecified
     put_real(x.data()[i], v);
     put_real(gradient.data()[i], random.real(-2.0F, 2.0F));
-    const std::array<float, 3> said = reference::said(kind, real_of(x.data()[i]), grid);
+    const std::array<float, 3> factors = reference::factors(kind, real_of(x.data()[i]), grid);
     const float g = real_of(gradient.data()[i]);
-    put_real(passed.expected()[i], said[0] == 0.0F ? 0.0F : g * said[0]);
-    for (int k = 0; k < known; ++k) lanes[k][i % 16] += g * said[static_cast<std::size_t>(k) + 1];
+    put_real(passed.expected()[i], factors[0] == 0.0F ? 0.0F : g * factors[0]);
+    for (int k = 0; k < known; ++k) lanes[k][i % 16] += g * factors[static_cast<std::size_t>(k) + 1];
   }
   for (int k = 0; k < known; ++k) {
     sums.expected()[k] = 0;
     for (const float lane : lanes[k]) sums.expected()[k] += static_cast<double>(lane);
   }
-  kernels.training.pass[static_cast<int>(kind)][static_cast<int>(type)](x.data(), gradient.data(), count, grid, passed.found(),
-                                                                        sums.found());
+  kernels.training.backward[static_cast<int>(kind)][static_cast<int>(type)](x.data(), gradient.data(), count, grid,
+                                                                            passed.found(), sums.found());
   const std::string wrong = passed.difference();
   return wrong.empty() ? sums.difference(known) : "passed: " + wrong;
 }
@@ -160,16 +160,16 @@ std::string real_range(const Kernels& kernels, Random& random, Real type) {
                      (none ? "NaN" : std::to_string(low) + " to " + std::to_string(high));
 }
 
-inline std::string move_to_grids(const Kernels& kernels, Random& random) {
+inline std::string fake_quantize(const Kernels& kernels, Random& random) {
   const auto kind = static_cast<GridKind>(random.between(0, grid_kinds - 1));
-  return random.chance(50) ? move_to_grid<float>(kernels, random, kind, Real::float32)
-                           : move_to_grid<std::uint16_t>(kernels, random, kind, Real::bfloat16);
+  return random.chance(50) ? fake_quantize<float>(kernels, random, kind, Real::float32)
+                           : fake_quantize<std::uint16_t>(kernels, random, kind, Real::bfloat16);
 }
 
-inline std::string pass_through_grids(const Kernels& kernels, Random& random) {
+inline std::string fake_quantize_backward(const Kernels& kernels, Random& random) {
   const auto kind = static_cast<GridKind>(random.between(0, grid_kinds - 1));
-  return random.chance(50) ? pass_through_grid<float>(kernels, random, kind, Real::float32)
-                           : pass_through_grid<std::uint16_t>(kernels, random, kind, Real::bfloat16);
+  return random.chance(50) ? fake_quantize_backward<float>(kernels, random, kind, Real::float32)
+                           : fake_quantize_backward<std::uint16_t>(kernels, random, kind, Real::bfloat16);
 }
 
 inline std::string real_ranges(const Kernels& kernels, Random& random) {

@@ -19,7 +19,7 @@ void in_child() {
   brief.unlock();
   forks.fetch_add(1);
 }
-// Without memory for it, forks go unnoticed.
+// If registration fails for lack of memory, forks go unnoticed.
 [[maybe_unused]] const int watched = pthread_atfork(before, in_parent, in_child);
 #endif
 

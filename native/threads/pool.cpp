@@ -10,11 +10,12 @@
 namespace paretrim {
 namespace {
 
-// How long a worker spins for the next call before it sleeps: longer than the gap between calls in a loop, short enough to leave
-// the core to others.
-constexpr std::chrono::microseconds patience{100};
+// How long a worker spins for the next call before it sleeps: longer than the gap between calls in a loop, short enough not to
+// waste the core.
+constexpr std::chrono::microseconds spin_time{100};
 
-// Of the gate: the low bits count the workers a call has taken, then one bit while it takes more, then the number of the call.
+// Layout of the gate: the low 16 bits count the workers that joined the call, the next bit is set while others may join, and the
+// remaining bits are the number of the call.
 constexpr std::uint64_t open_bit = 1U << 16U;
 constexpr std::uint64_t one_call = 1U << 17U;
 
@@ -32,14 +33,13 @@ Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std
     const std::size_t started = workers.size() + 1;
     stop();  // the destructor does not run if the constructor throws
     throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) +
-                                                      "; this machine starts no more than " + std::to_string(started) +
-                                                      " for this process");
+                                                      "; the system allows this process no more than " + std::to_string(started));
   }
 }
 
 Pool::~Pool() {
   if (inherited()) {
-    static_cast<void>(shared_.release());  // the threads do not exist in a child; joining would block forever
+    static_cast<void>(shared_.release());  // leaked: the workers do not exist in a child, so joining would block forever
   } else {
     stop();
   }
@@ -64,7 +64,8 @@ bool Pool::try_run(void (*work)(void*, int), void* context) {
   shared.work = work;
   shared.context = context;
   shared.left.store(0, std::memory_order_relaxed);
-  // Sequentially consistent, as is `sleeping`: a worker that falls asleep now is seen here, or sees the call.
+  // Sequentially consistent, like `sleeping`: either this thread sees a worker that falls asleep now, or the worker sees the
+  // call.
   shared.gate.store((call_of(shared.gate.load()) + 1) * one_call + open_bit);
   if (shared.sleeping.load() > 0) {
     const std::lock_guard<std::mutex> lock(shared.mutex);
@@ -79,7 +80,7 @@ bool Pool::try_run(void (*work)(void*, int), void* context) {
 void Pool::serve(SharedState& shared, int thread) {
   std::uint64_t seen = 0;
   for (;;) {
-    const auto until = std::chrono::steady_clock::now() + patience;
+    const auto until = std::chrono::steady_clock::now() + spin_time;
     const auto called = [&] { return call_of(shared.gate.load()) != seen || shared.stopping.load(std::memory_order_relaxed); };
     while (!called() && std::chrono::steady_clock::now() < until) {
       for (int i = 0; i < 64 && !called(); ++i) pause_briefly();

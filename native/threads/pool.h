@@ -1,4 +1,4 @@
-// Threads that wait for work by spinning for a bounded time and then sleep.
+// A thread pool whose idle workers spin for a bounded time, then sleep.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ inline void pause_briefly() {
 #endif
 }
 
-// Waits until `ready()`; yields the core if that takes longer than a running thread would need.
+// Spins until `ready()`. After a while, the thread that is waited for is probably not running, so this one yields the core.
 template <typename Ready>
 void spin_until(const Ready& ready) {
   for (int spins = 0; !ready(); ++spins) {
@@ -34,8 +34,8 @@ void spin_until(const Ready& ready) {
 
 class Pool {
  public:
-  // The caller of try_run() is one of the threads; the others are made here. Throws unsupported_operation where the machine gives
-  // fewer.
+  // Starts threads - 1 workers; the caller of try_run() is the remaining thread. Throws unsupported_operation if the system does
+  // not allow that many.
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -43,19 +43,18 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Runs work(context, thread) on the calling thread (as thread 0) and on every worker that comes before the caller's own has
-  // returned; returns when all of them have. A worker that has no core right now is not waited for, so `work` must be such that
-  // one thread can do all of it. False, with nothing run, if another caller has the pool, and in the child of a fork.
+  // Runs work(context, thread) on the calling thread, as thread 0, and on every worker that joins before thread 0 is done;
+  // returns when all of them are. Does not wait for workers that have no core right now, so one thread must be able to do all the
+  // work. Returns false without running anything if another caller has the pool, or in the child of a fork.
   bool try_run(void (*work)(void* context, int thread), void* context);
 
  private:
-  // State shared by the threads of a pool.
   struct SharedState {
     std::vector<std::thread> workers;
     std::mutex callers;
     std::mutex mutex;
     std::condition_variable wake;
-    // The number of calls so far, above a bit that says whether the last one still takes workers, above how many it has taken.
+    // The number of calls so far, whether workers may still join the last one, and how many have joined; see pool.cpp.
     std::atomic<std::uint64_t> gate{0};
     std::atomic<int> left{0};
     std::atomic<int> sleeping{0};
@@ -64,25 +63,24 @@ class Pool {
     void* context = nullptr;
   };
 
-  // Whether this process is a child, made by fork() since: it has none of the threads, and locks as they happened to be.
+  // Whether this process was forked after the pool was made: then the workers do not exist and locks may be held for ever.
   bool inherited() const;
   static void serve(SharedState& shared, int thread);
   void stop();
 
   const int threads_;
-  const std::uint64_t forks_;  // before this pool was made
+  const std::uint64_t forks_;  // forks_so_far() when this pool was made
   std::unique_ptr<SharedState> shared_;
 };
 
-// The parts of one step. Every thread has a run of them to itself, the same in every call, so that what it read and wrote in the
-// step before, and in the call before, is what it meets again in the caches of its core. What a thread has not begun, others
-// take.
+// The parts of one step, distributed over threads by work stealing. Each thread owns the same contiguous range of parts in every
+// step and call, so the data is often still in the caches of its core. Threads that are done take what others have not begun.
 class Parts {
  public:
   explicit Parts(int threads) : lanes_(static_cast<std::size_t>(threads)) {}
 
-  // Calls work(part) for parts nobody has taken yet in this call, then waits until all `count` are finished. Calls are numbered
-  // from 1 on, without gaps.
+  // Calls work(part) for parts that no thread has taken in this call, then waits until all `count` are finished. `call` is 1 for
+  // the first call and increases by 1 each time.
   template <typename Work>
   void share(std::uint64_t call, std::int64_t count, int thread, const Work& work) {
     const auto threads = static_cast<std::int64_t>(lanes_.size());
@@ -98,17 +96,17 @@ class Parts {
   }
 
  private:
-  static constexpr std::int64_t pieces = 4;  // of one thread's parts, taken at once
+  static constexpr std::int64_t pieces = 4;  // per thread's range; a piece is taken as a whole
 
-  // How many pieces of a thread's parts are taken, below the low half of the number of the call: nothing is to be reset between
-  // calls.
+  // Low half: how many pieces of this thread's range are taken. High half: the low 32 bits of the call they belong to, so nothing
+  // needs a reset between calls.
   struct alignas(64) Lane {
     std::atomic<std::uint64_t> taken{0};
     Lane() = default;
     Lane(const Lane&) {}
   };
   struct alignas(64) Done {
-    std::atomic<std::int64_t> count{0};  // of all calls
+    std::atomic<std::int64_t> count{0};  // parts finished, over all calls
     Done() = default;
     Done(const Done&) {}
   };

@@ -8,10 +8,10 @@
 namespace paretrim {
 namespace {
 
-// Numbers of one part. Sums are formed per part and added in the order of parts, so that they do not depend on threads.
+// Elements per part. Sums are formed per part and added in the order of the parts, so they do not depend on the thread count.
 constexpr std::int64_t part_length = 8192;
 
-// Items are the parts of all rows; short rows are taken several at a time.
+// Splits all rows into parts, the work items. A thread takes several items at once if rows are short.
 struct RowParts {
   explicit RowParts(const RealRows& shape)
       : length(shape.length),
@@ -39,30 +39,30 @@ std::uint8_t* at(void* data, std::int64_t bytes) { return static_cast<std::uint8
 
 }  // namespace
 
-void move_to_grids(GridKind kind, const RealRows& shape, const void* x, const std::vector<RealGrid>& grids, void* out,
+void fake_quantize(GridKind kind, const RealRows& shape, const void* x, const std::vector<RealGrid>& grids, void* out,
                    int threads) {
   const RowParts parts(shape);
-  const MoveToGrid move = kernels().move[static_cast<int>(kind)][static_cast<int>(shape.type)];
+  const FakeQuantize forward = kernels().forward[static_cast<int>(kind)][static_cast<int>(shape.type)];
   share(parts.items, parts.together, threads, [&](std::int64_t item) {
     const std::int64_t begin = shape.bytes(parts.begin(item));
-    move(at(x, begin), parts.count(item), grids[static_cast<std::size_t>(parts.row(item))], at(out, begin));
+    forward(at(x, begin), parts.count(item), grids[static_cast<std::size_t>(parts.row(item))], at(out, begin));
   });
 }
 
-void pass_through_grids(GridKind kind, const RealRows& shape, const void* x, const void* gradient,
-                        const std::vector<RealGrid>& grids, void* passed, double* sums, int threads) {
+void fake_quantize_backward(GridKind kind, const RealRows& shape, const void* x, const void* gradient,
+                            const std::vector<RealGrid>& grids, void* passed, double* sums, int threads) {
   const RowParts parts(shape);
-  const PassThroughGrid pass = kernels().pass[static_cast<int>(kind)][static_cast<int>(shape.type)];
-  std::vector<double> of_parts(static_cast<std::size_t>(parts.items * most_sums));
+  const FakeQuantizeBackward backward = kernels().backward[static_cast<int>(kind)][static_cast<int>(shape.type)];
+  std::vector<double> of_parts(static_cast<std::size_t>(parts.items * max_sums));
   share(parts.items, parts.together, threads, [&](std::int64_t item) {
     const std::int64_t begin = shape.bytes(parts.begin(item));
-    pass(at(x, begin), at(gradient, begin), parts.count(item), grids[static_cast<std::size_t>(parts.row(item))],
-         at(passed, begin), &of_parts[static_cast<std::size_t>(item * most_sums)]);
+    backward(at(x, begin), at(gradient, begin), parts.count(item), grids[static_cast<std::size_t>(parts.row(item))],
+             at(passed, begin), &of_parts[static_cast<std::size_t>(item * max_sums)]);
   });
-  std::fill_n(sums, shape.rows * most_sums, 0.0);
+  std::fill_n(sums, shape.rows * max_sums, 0.0);
   for (std::int64_t item = 0; item < parts.items; ++item) {
-    for (int k = 0; k < most_sums; ++k)
-      sums[parts.row(item) * most_sums + k] += of_parts[static_cast<std::size_t>(item * most_sums + k)];
+    for (int k = 0; k < max_sums; ++k)
+      sums[parts.row(item) * max_sums + k] += of_parts[static_cast<std::size_t>(item * max_sums + k)];
   }
 }
 

@@ -8,7 +8,7 @@
 namespace paretrim {
 namespace {
 
-struct Kept {
+struct CachedPool {
   std::shared_ptr<Pool> pool;
   std::uint64_t forks = 0;
 };
@@ -16,17 +16,17 @@ struct Kept {
 }  // namespace
 
 std::shared_ptr<Pool> training_pool(int threads) {
-  static Kept& kept = *new Kept;  // never destroyed: a thread may still be in a call when the process ends
+  static CachedPool& cached = *new CachedPool;  // never destroyed: a thread may still be in a call when the process ends
   {
     const std::lock_guard<std::mutex> lock(brief_mutex());
-    if (kept.pool != nullptr && kept.pool->threads() == threads && kept.forks == forks_so_far()) return kept.pool;
+    if (cached.pool != nullptr && cached.pool->threads() == threads && cached.forks == forks_so_far()) return cached.pool;
   }
   auto pool = std::make_shared<Pool>(threads);
   std::shared_ptr<Pool> before = pool;
   {
     const std::lock_guard<std::mutex> lock(brief_mutex());
-    std::swap(kept.pool, before);
-    kept.forks = forks_so_far();
+    std::swap(cached.pool, before);
+    cached.forks = forks_so_far();
   }
   return pool;  // the threads of the previous pool are joined while no lock is held
 }

@@ -1,4 +1,4 @@
-// Work in numbered items over the threads that training uses.
+// Distributes numbered work items over the threads of training.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace paretrim {
 
-// The pool of this many threads, kept from call to call.
+// A pool of this many threads, cached between calls.
 std::shared_ptr<Pool> training_pool(int threads);
 
 // Calls work(item) once for every item < items, `together` at a time, on at most this many threads.

@@ -14,14 +14,14 @@ namespace {
 
 std::string whole(double number) { return number < 1e18 ? std::to_string(static_cast<std::int64_t>(number)) : "more than 10^18"; }
 
-// Usual is `base`, and `a_byte` for every stored byte.
-void check(double value, double base, double a_byte, std::uint64_t bytes, double times, const std::string& what) {
-  const double usual = base + a_byte * static_cast<double>(bytes);
+// The budget is `base`, plus `per_byte` for each stored byte.
+void check(double value, double base, double per_byte, std::uint64_t bytes, double times, const std::string& what) {
+  const double usual = base + per_byte * static_cast<double>(bytes);
   if (value <= times * usual) return;
   const std::string wanted = whole(std::ceil(value / usual));
-  corrupt("it would take " + whole(value) + " " + what + ", and of " + whole(static_cast<double>(bytes)) +
-          " stored bytes at most " + whole(std::floor(times * usual)) +
-          " are taken; if you trust the file, load it with limit=" + wanted + ", or set PARETRIM_LIMIT=" + wanted);
+  corrupt("it would take " + whole(value) + " " + what + ", but the limit for " + whole(static_cast<double>(bytes)) +
+          " stored bytes is " + whole(std::floor(times * usual)) + "; if you trust the file, load it with limit=" + wanted +
+          ", or set PARETRIM_LIMIT=" + wanted);
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ double usual_limit() {
   char* end = nullptr;
   const double times = std::strtod(set, &end);
   if (*end != '\0' || !(times > 0)) {
-    throw Error(ErrorKind::unsupported_operation, "PARETRIM_LIMIT is '" + std::string(set) + "'; it is a number above 0");
+    throw Error(ErrorKind::unsupported_operation, "PARETRIM_LIMIT is '" + std::string(set) + "'; it must be a number above 0");
   }
   return times;
 }

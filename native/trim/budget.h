@@ -1,4 +1,4 @@
-// How much a load may take, by the size of the file: SPEC.md, "Budget".
+// Limits on the memory and work of loading a file, by its size. See SPEC.md, "Budget".
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 namespace paretrim::trim {
 
-// Throws corrupt_file where the decoded bytes of a text are more than `times` what is usual.
+// Throws corrupt_file if a text has more decoded bytes than `times` the budget for its stored bytes.
 void check_text(std::uint64_t decoded, std::uint64_t stored, double times);
 
-// Throws corrupt_file where the graph of a file of so many bytes takes more than `times` what is usual.
+// Throws corrupt_file if the graph exceeds `times` the budget of a file of this size.
 void check_budget(const Graph& graph, std::uint64_t file_bytes, double times);
 
 }  // namespace paretrim::trim

@@ -1,4 +1,4 @@
-// Reading and writing of the plain parts of a file: every read is checked against the bytes that are there.
+// Reads and writes the uncoded parts of a file. Every read is bounds-checked.
 #pragma once
 
 #include <cstddef>
@@ -15,12 +15,12 @@ namespace paretrim::trim {
 class ByteWriter {
  public:
   void byte(std::uint8_t value) { bytes_.push_back(value); }
-  // Seven bits a byte, the lowest first; the highest bit of a byte says that another follows.
+  // A varint: seven bits per byte, lowest first; the top bit is set if another byte follows.
   void number(std::uint64_t value) {
     for (; value >= 128; value >>= 7) byte(static_cast<std::uint8_t>(value | 128));
     byte(static_cast<std::uint8_t>(value));
   }
-  // 0, -1, 1, -2 .. as 0, 1, 2, 3 ..
+  // Zigzag: 0, -1, 1, -2 .. as 0, 1, 2, 3 ..
   void integer(std::int64_t value) { number(static_cast<std::uint64_t>(value) << 1 ^ static_cast<std::uint64_t>(value >> 63)); }
   void fixed(std::uint64_t value, int size) {
     for (int i = 0; i < size; ++i) byte(static_cast<std::uint8_t>(value >> 8 * i));
@@ -43,12 +43,12 @@ class ByteReader {
   std::size_t position() const { return at_; }
   std::size_t left() const { return size_ - at_; }
   const std::uint8_t* take(std::size_t size) {
-    if (size > left()) corrupt("it is cut off");
+    if (size > left()) corrupt("it is truncated");
     at_ += size;
     return data_ + (at_ - size);
   }
   std::uint8_t byte() { return *take(1); }
-  // A number of at most `most`, in as few bytes as it needs.
+  // A varint of at most `most`, in its shortest form.
   std::uint64_t number(std::uint64_t most, const char* what) {
     std::uint64_t value = 0;
     for (int shift = 0; shift < 64; shift += 7) {
@@ -62,7 +62,7 @@ class ByteReader {
         return value;
       }
     }
-    corrupt(std::string(what) + " is no number in its shortest form");
+    corrupt(std::string(what) + " is not a number in its shortest form");
   }
   std::int64_t integer(const char* what) {
     const std::uint64_t value = number(~std::uint64_t{0}, what);

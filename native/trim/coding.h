@@ -1,4 +1,4 @@
-// The first byte of a record, and the end of its coded stream.
+// The coding byte at the start of a record, and the check at the end of its coded stream.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@
 namespace paretrim::trim {
 
 inline std::uint8_t coding_of(const std::uint8_t* data, std::size_t size, std::uint8_t known) {
-  if (size == 0) corrupt("it has no bytes and begins with its coding");
-  if (data[0] > known) corrupt("its coding is " + std::to_string(data[0]) + "; known are 0 to " + std::to_string(known));
+  if (size == 0) corrupt("it is empty; it must begin with its coding");
+  if (data[0] > known) corrupt("its coding is " + std::to_string(data[0]) + "; it must be 0 to " + std::to_string(known));
   return data[0];
 }
 
@@ -25,7 +25,8 @@ inline std::vector<std::uint8_t> with_coding(std::uint8_t coding, const std::vec
   return result;
 }
 
-// Anything could stand behind, and the values would be the same. (Of the few bytes that a decoder is ahead, that is still so.)
+// Refuses bytes after the coded stream, which would not change the decoded values. The last few bytes cannot be checked, because
+// a decoder reads ahead.
 inline void check_end(const Decoder& decoder) {
   if (!decoder.ended()) corrupt("its coded stream does not end where its values do");
 }

@@ -9,11 +9,11 @@
 namespace paretrim::trim {
 namespace {
 
-// The first byte is no text, and line ends in both forms show a transfer that changed them.
+// Like PNG's signature: the first byte is not ASCII, and the line ends reveal a transfer that converted them.
 constexpr std::array<std::uint8_t, 8> magic = {0x89, 'T', 'R', 'I', 'M', '\r', '\n', 0x1a};
-constexpr std::uint64_t most_records = 1 << 13;
+constexpr std::uint64_t max_records = 1 << 13;
 
-// What a stored byte can stand for at most: a model never gives a bit less than 2**-11 bits of room.
+// Maximum compression ratio: a coded bit always costs more than 2**-11 bits.
 constexpr std::uint64_t largest_ratio = std::uint64_t{1} << 17, free_bytes = std::uint64_t{1} << 16;
 
 constexpr std::array<const char*, 5> kinds = {"", "structure", "provenance", "parameters", "weights"};
@@ -21,35 +21,35 @@ constexpr std::array<const char*, 5> kinds = {"", "structure", "provenance", "pa
 void check(const Record& record, std::uint64_t total) {
   if (record.decoded > largest_ratio * record.stored + free_bytes) {
     corrupt("it claims " + std::to_string(record.decoded) + " bytes from " + std::to_string(record.stored) +
-            ", more than any bytes can hold");
+            ", more than they can encode");
   }
   const bool text = record.kind == RecordKind::structure || record.kind == RecordKind::provenance;
   if (text && record.decoded > largest_text_record) {
-    corrupt("it claims " + std::to_string(record.decoded) + " bytes; it has at most " + std::to_string(largest_text_record));
+    corrupt("it claims " + std::to_string(record.decoded) + " bytes; the maximum is " + std::to_string(largest_text_record));
   }
   if (total > largest_decoded) {
-    corrupt("with it the file claims " + std::to_string(total) + " bytes; it has at most " + std::to_string(largest_decoded));
+    corrupt("with it the file claims " + std::to_string(total) + " bytes; the maximum is " + std::to_string(largest_decoded));
   }
 }
 
-// structure, provenance or not, parameters, then any number of weights.
+// The order is: structure, optionally provenance, parameters, then any number of weights.
 void check_order(const std::vector<Record>& records) {
   std::array<std::size_t, 5> count = {};
   for (std::size_t i = 0; i < records.size(); ++i) {
     ++count[static_cast<std::size_t>(records[i].kind)];
-    if (i > 0 && records[i].kind < records[i - 1].kind) corrupt(name_of(records, i) + " stands behind one of a later kind");
+    if (i > 0 && records[i].kind < records[i - 1].kind) corrupt(name_of(records, i) + " follows one of a later kind");
   }
   for (const std::size_t kind : {1, 2, 3}) {
     const std::size_t least = kind == 2 ? 0 : 1;
     if (count[kind] < least || count[kind] > 1) {
-      corrupt("it has " + std::to_string(count[kind]) + " records of the kind " + kinds[kind] + "; it has " +
-              (least ? "exactly one" : "one at most"));
+      corrupt("it has " + std::to_string(count[kind]) + " records of the kind " + kinds[kind] + "; it must have " +
+              (least ? "exactly one" : "at most one"));
     }
   }
 }
 
 std::vector<Record> take_table(ByteReader& reader) {
-  std::vector<Record> records(reader.number(most_records, "the number of records"));
+  std::vector<Record> records(reader.number(max_records, "the number of records"));
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < records.size(); ++i) {
     Record& record = records[i];
@@ -89,18 +89,18 @@ void put_table(ByteWriter& writer, const Container& container) {
 Container take_header(ByteReader& reader, const std::uint8_t* data) {
   Container container;
   const std::uint8_t* start = reader.take(magic.size());
-  if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin as a .trim file does");
+  if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin like a .trim file");
   container.version = reader.number(~std::uint64_t{0}, "the version");
   if (container.version < first_version || container.version > last_version) {
-    corrupt("its version is " + std::to_string(container.version) + " and this reader knows " + std::to_string(first_version) +
+    corrupt("its version is " + std::to_string(container.version) + "; this reader supports " + std::to_string(first_version) +
             " to " + std::to_string(last_version) + "; " +
-            (container.version > last_version ? "update paretrim" : "write it again with this version"));
+            (container.version > last_version ? "update paretrim" : "write the file again with this version"));
   }
   container.records = take_table(reader);
   const Digest digest = sha256(data, reader.position());
   const std::uint8_t* seal = reader.take(digest.size());
   if (!std::equal(digest.begin(), digest.end(), seal))
-    corrupt("its SHA-256 is another; the file was damaged, copy or make it again");
+    corrupt("its SHA-256 does not match; the file was damaged, so copy or create it again");
   return container;
 }
 
@@ -127,18 +127,18 @@ Container open_container(const std::uint8_t* data, std::size_t size) {
   }
   for (std::size_t i = 0; i < records.size(); ++i) {
     if (records[i].stored > reader.left()) {
-      corrupt(name_of(records, i) + ": it is cut off after " + std::to_string(reader.left()) + " of " +
+      corrupt(name_of(records, i) + ": it is truncated after " + std::to_string(reader.left()) + " of " +
               std::to_string(records[i].stored) + " bytes");
     }
     records[i].data = reader.take(records[i].stored);
   }
-  if (reader.left() > 0) corrupt("header: " + std::to_string(reader.left()) + " bytes stand behind the last record");
+  if (reader.left() > 0) corrupt("header: " + std::to_string(reader.left()) + " bytes follow the last record");
   return container;
 }
 
 void verify(const Record& record) {
   if (sha256(record.data, record.stored) != record.digest) {
-    corrupt("its SHA-256 is another than the table's; the file was damaged, copy or make it again");
+    corrupt("its SHA-256 does not match the table's; the file was damaged, so copy or create it again");
   }
 }
 

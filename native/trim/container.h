@@ -1,4 +1,4 @@
-// The frame of a file: header, table of records, digests; see SPEC.md, "Container". Nothing in it knows networks.
+// The container of a file: header, table of records and digests, independent of networks. See SPEC.md, "Container".
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ enum class RecordKind : std::uint8_t { structure = 1, provenance = 2, parameters
 
 struct Record {
   RecordKind kind = RecordKind::structure;
-  std::uint64_t rows = 0;     // of weights: how many output channels of the network's large tensors follow
+  std::uint64_t rows = 0;     // weights only: the number of output channels of large tensors in this record
   std::uint64_t decoded = 0;  // bytes
   std::uint64_t stored = 0;   // bytes
   Digest digest = {};         // of the stored bytes
@@ -24,7 +24,7 @@ struct Record {
 inline constexpr std::uint64_t largest_decoded = std::uint64_t{1} << 32;  // bytes of all records
 inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 22;
 
-// The versions of files there are. What a version means is for the structure to say.
+// Supported file versions; versions.h says what they mean.
 inline constexpr std::uint64_t first_version = 2, last_version = 6;
 
 struct Container {
@@ -32,19 +32,19 @@ struct Container {
   std::vector<Record> records;
 };
 
-// A record as errors name it.
+// The name of a record in error messages.
 std::string name_of(const std::vector<Record>& records, std::size_t index);
 
-// Checks lengths, limits, the order of the records and the digest of header and table; the records' own digests are for `verify`.
+// Checks lengths, limits, the order of the records, and the digest of header and table. `verify` checks the records' digests.
 Container open_container(const std::uint8_t* data, std::size_t size);
 
-// Throws corrupt_file where the stored bytes are not those whose digest the table holds.
+// Throws corrupt_file if the stored bytes do not match the digest in the table.
 void verify(const Record& record);
 
-// Bytes of header and table of a file with these records.
+// Size of header and table.
 std::size_t frame_bytes(const Container& container);
 
-// The file; digests are made here.
+// Computes the digests and returns the file.
 std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents);
 
 }  // namespace paretrim::trim

@@ -20,19 +20,20 @@ using Counts = std::array<std::uint64_t, 256>;
 using Pieces = std::vector<Floats<const std::uint8_t>>;
 
 constexpr std::size_t longest_run = 4096;
-constexpr std::size_t sampled = 8, sampled_run = 512;  // of eight runs in a row one tells enough of what learning would take
+constexpr std::size_t sampled = 8, sampled_run = 512;  // the estimate looks at one of eight runs
 constexpr Alphabet exponents = {0, 256, all_shares};
-constexpr std::uint64_t table_bits = std::uint64_t{60 * 8} << 16;  // about what a table of frequencies takes, in units of 2^-16
+constexpr std::uint64_t table_bits = std::uint64_t{60 * 8}
+                                     << 16;  // approximate size of a frequency table, in units of 2^-16 bits
 
-// A number turned left by one bit: the highest byte is its symbol, the others, with the sign lowest, are its rest.
+// Rotates a number left by one bit: the top byte becomes its symbol, the others its rest, with the sign in the lowest bit.
 template <typename Word>
-Word turned(const std::uint8_t* from) {
+Word rotated(const std::uint8_t* from) {
   Word bits = 0;
   std::memcpy(&bits, from, sizeof bits);
   return static_cast<Word>(bits << 1 | bits >> (8 * sizeof bits - 1));
 }
 
-// So many bytes, the lowest first. Put together by shifts: bytes copied one by one and read back as a word would stall.
+// The rest of a number, little-endian. Uses shifts, because storing bytes and loading a word would stall on store forwarding.
 template <typename Word>
 Word rest_at(const std::uint8_t* from) {
   if constexpr (sizeof(Word) == 2) return from[0];
@@ -40,7 +41,7 @@ Word rest_at(const std::uint8_t* from) {
 }
 
 template <typename Word>
-void store_turned(std::uint8_t* to, Word bits) {
+void store_rotated_back(std::uint8_t* to, Word bits) {
   const Word back = static_cast<Word>(bits >> 1 | bits << (8 * sizeof bits - 1));
   std::memcpy(to, &back, sizeof back);
 }
@@ -48,17 +49,17 @@ void store_turned(std::uint8_t* to, Word bits) {
 template <typename Word>
 constexpr int rest_bits = 8 * (sizeof(Word) - 1);
 
-// What a writer knows of a piece before it writes it.
+// Statistics of a piece.
 struct Tally {
   Counts counts = {};
-  bool zeros = true;  // every number with the symbol 0 is +0
+  bool zeros = true;  // whether every number with symbol 0 is +0
 };
 
 template <typename Word>
-Tally tallied(const std::uint8_t* bytes, std::size_t count) {
+Tally tally_words(const std::uint8_t* bytes, std::size_t count) {
   Tally found;
   for (std::size_t i = 0; i < count; ++i) {
-    const Word bits = turned<Word>(bytes + sizeof(Word) * i);
+    const Word bits = rotated<Word>(bytes + sizeof(Word) * i);
     const auto symbol = static_cast<std::size_t>(bits >> rest_bits<Word>);
     ++found.counts[symbol];
     found.zeros = found.zeros && (symbol != 0 || bits == 0);
@@ -67,16 +68,16 @@ Tally tallied(const std::uint8_t* bytes, std::size_t count) {
 }
 
 Tally tally_of(const Floats<const std::uint8_t>& piece) {
-  return piece.type == Dtype::float32 ? tallied<std::uint32_t>(piece.bytes, piece.count)
-                                      : tallied<std::uint16_t>(piece.bytes, piece.count);
+  return piece.type == Dtype::float32 ? tally_words<std::uint32_t>(piece.bytes, piece.count)
+                                      : tally_words<std::uint16_t>(piece.bytes, piece.count);
 }
 
-// Pieces in a row that share their frequencies.
+// Consecutive pieces that share their frequencies.
 struct Group {
   Counts counts = {};
   std::size_t end = 0;
   Shares shares = {};
-  std::uint64_t bits = 0;  // that the symbols take, in units of 2^-16
+  std::uint64_t bits = 0;  // size of the symbols, in units of 2^-16 bits
 };
 
 Group group_of(const Counts& counts, std::size_t end) {
@@ -86,7 +87,7 @@ Group group_of(const Counts& counts, std::size_t end) {
   return group;
 }
 
-// A piece joins those before it where a table of its own would save less than it takes.
+// A piece joins the group before it unless its own table would save more than its size.
 std::vector<Group> grouped(const std::vector<Tally>& tallies) {
   std::vector<Group> groups;
   for (std::size_t i = 0; i < tallies.size(); ++i) {
@@ -114,9 +115,9 @@ void split(const Floats<const std::uint8_t>& piece, bool zeros, const Shares& sh
     const std::size_t count = std::min(longest_run, piece.count - first);
     std::uint8_t* next = rests.data();
     for (std::size_t i = 0; i < count; ++i) {
-      const Word bits = turned<Word>(piece.bytes + sizeof(Word) * (first + i));
+      const Word bits = rotated<Word>(piece.bytes + sizeof(Word) * (first + i));
       run[i] = static_cast<std::uint8_t>(bits >> rest_bits<Word>);
-      std::memcpy(next, &bits, sizeof bits);  // with the symbol, which the next rest is written over
+      std::memcpy(next, &bits, sizeof bits);  // includes the symbol byte, which the next rest overwrites
       next += zeros && run[i] == 0 ? 0 : sizeof(Word) - 1;
     }
     rest.insert(rest.end(), rests.data(), next);
@@ -124,7 +125,7 @@ void split(const Floats<const std::uint8_t>& piece, bool zeros, const Shares& sh
   }
 }
 
-// The rest of a record that is read, from the front.
+// The rests of a record that are still to be read.
 struct Rest {
   const std::uint8_t* next;
   const std::uint8_t* end;
@@ -150,13 +151,13 @@ void join(const Floats<std::uint8_t>& piece, bool zeros, const SymbolTable& tabl
         bits = static_cast<Word>(rest_at<Word>(next) | static_cast<Word>(Word{run[i]} << rest_bits<Word>));
         next += rest_bytes;
       }
-      store_turned<Word>(to, bits);
+      store_rotated_back<Word>(to, bits);
     }
     rest.next = next;
   }
 }
 
-// What numbers of one record are learned by, as often as it occurs: exponents behind exponents, and the like.
+// Counts of what the adaptive model learns from: zeros after zeros, exponents after exponents, mantissas by exponent.
 struct Occurrences {
   std::vector<std::uint64_t> zeros = std::vector<std::uint64_t>(2 * 2), exponents = std::vector<std::uint64_t>(16 * 256),
                              mantissas = std::vector<std::uint64_t>(16 * 8);
@@ -174,7 +175,7 @@ struct Occurrences {
   }
 };
 
-// Bits by their conditional entropy, in units of 2^-16.
+// Conditional entropy of all counts together, in units of 2^-16 bits.
 std::uint64_t entropy_of(const std::vector<std::uint64_t>& counts, std::size_t size) {
   std::uint64_t bits = 0;
   for (std::size_t first = 0; first < counts.size(); first += size) {
@@ -214,7 +215,7 @@ std::uint64_t learned_bytes(const Pieces& pieces) {
     all += piece.count;
     some += looked_at;
     const std::uint64_t others = looked_at - (seen.zeros[1] + seen.zeros[3] - before);
-    bits += others * (piece.type == Dtype::float32 ? 21 : piece.type == Dtype::float16 ? 8 : 5);  // sign, and what is not learned
+    bits += others * (piece.type == Dtype::float32 ? 21 : piece.type == Dtype::float16 ? 8 : 5);  // sign and raw mantissa bits
   }
   const std::uint64_t learned = entropy_of(seen.zeros, 2) + entropy_of(seen.exponents, 256) + entropy_of(seen.mantissas, 8);
   return some == 0 ? 0 : (bits + (learned >> 16)) * all / some / 8;
@@ -281,7 +282,7 @@ std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>&
   }
   check_end(coder);
   symbols.finish();
-  if (rest.left() > 0) corrupt(std::to_string(rest.left()) + " bytes of rests stand behind its numbers");
+  if (rest.left() > 0) corrupt(std::to_string(rest.left()) + " bytes of rests follow its numbers");
   return bits;
 }
 

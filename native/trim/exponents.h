@@ -1,5 +1,5 @@
-// Floats by the frequencies of their exponents, while signs and mantissas stand as they are: what is noise is copied, and a
-// record is read many times as fast as a learned one. See SPEC.md, "Floats by exponents".
+// Codes floats by the frequencies of their exponents and copies signs and mantissas verbatim, because those are mostly noise.
+// Reads many times as fast as the adaptive model. See SPEC.md, "Floats by exponents".
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace paretrim::trim {
 
-// The float32, float16 or bfloat16 of a piece.
+// The float32, float16 or bfloat16 values of a piece.
 template <typename Byte>
 struct Floats {
   Byte* bytes;
@@ -19,13 +19,13 @@ struct Floats {
   Dtype type;
 };
 
-// The body of a record; of pieces that have elements.
+// The body of a record. Every piece must have elements.
 std::vector<std::uint8_t> encode_by_exponents(const std::vector<Floats<const std::uint8_t>>& pieces);
-// Gives the bits that each piece took.
+// Returns the number of bits of each piece.
 std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>& pieces, const std::uint8_t* data,
                                         std::size_t size, const Poll& poll);
 
-// About how many bytes they take where they are learned, by a sample, and ~0 where their last bits are no noise.
+// Estimates the size in bytes with the adaptive model, from a sample. Returns ~0 if the last bits are not noise.
 std::uint64_t learned_bytes(const std::vector<Floats<const std::uint8_t>>& pieces);
 
 }  // namespace paretrim::trim

@@ -1,11 +1,11 @@
-// Logarithms in whole numbers, so that a writer's choices are the same on every machine.
+// Fixed-point logarithms, so that a writer makes the same choices on every machine.
 #pragma once
 
 #include <cstdint>
 
 namespace paretrim::trim {
 
-// 2^16 times the binary logarithm of a number above 0, rounded down.
+// 2^16 * log2(number), rounded down, for number > 0.
 inline std::int64_t logarithm(std::uint64_t number) {
   const int whole = 63 - __builtin_clzll(number);
   std::uint64_t mantissa = whole > 31 ? number >> (whole - 31) : number << (31 - whole);  // in [2^31, 2^32)

@@ -1,4 +1,4 @@
-// Adaptive probabilities of bits, and their logistic mixture. Integer arithmetic alone: every machine finds the same numbers.
+// Adaptive bit models and their logistic mixing. Only integer arithmetic, so that every machine computes the same numbers.
 #pragma once
 
 #include <algorithm>
@@ -8,22 +8,22 @@
 
 namespace paretrim::trim {
 
-inline constexpr int largest_logit = 2047;  // logits are logarithms of odds in units of 1/256
+inline constexpr int largest_logit = 2047;  // logits (log-odds) are in units of 1/256
 
 struct LogisticTables {
   LogisticTables();
   std::array<std::int16_t, 4096> stretch;  // logit of (i + 1/2) / 4096
-  std::array<std::uint16_t, 4096> squash;  // probability of the logit i - 2048, in units of 1/65536
-  std::array<std::uint16_t, 1024> step;    // of a counter that has seen so much, in units of 1/8192
+  std::array<std::uint16_t, 4096> squash;  // probability at logit i - 2048, in units of 1/65536
+  std::array<std::uint16_t, 1024> step;    // adaptation rate of a counter after i bits, in units of 1/8192
 };
 extern const LogisticTables logistic;
 
-// Observations after which a counter begins to forget: hardly ever where what it describes stays the same.
+// Number of bits after which a counter's rate stops shrinking: a large limit for stationary statistics, a small one for others.
 inline constexpr std::uint32_t steady = 1023, mobile = 255;
 
-// Probability that a bit is 1: the mean of what was seen, recent bits counting more once the limit is reached.
+// Adaptive probability that a bit is 1: the mean of the bits so far; once the limit is reached, recent bits count more.
 struct Counter {
-  std::uint32_t state = std::uint32_t{1} << 31;  // probability in the upper 22 bits, observations in the lower 10
+  std::uint32_t state = std::uint32_t{1} << 31;  // probability in the upper 22 bits, number of bits seen in the lower 10
 
   int logit() const { return logistic.stretch[state >> 20]; }
   std::uint32_t probability() const { return std::clamp<std::uint32_t>(state >> 16, 32, 65504); }
@@ -33,7 +33,7 @@ struct Counter {
     const std::uint32_t eighth = static_cast<std::uint32_t>(static_cast<std::int32_t>(error) >> 3);
     state += (seen < limit) + ((eighth * logistic.step[seen]) & ~std::uint32_t{1023});
   }
-  // The same probability, held for no surer than so many observations make it.
+  // The same probability with the confidence of at most `seen` bits.
   Counter relaxed(std::uint32_t seen) const { return {(state & ~std::uint32_t{1023}) | std::min(state & 1023, seen)}; }
 };
 
@@ -44,7 +44,7 @@ void relax(Counters& counters, std::uint32_t seen) {
 
 inline constexpr std::int32_t first_rate = 24 << 8, last_rate = 2 << 8;
 
-// Weights of N logits in units of 1/65536, learned as the bits come, faster at first.
+// Weights of N logits in units of 1/65536, learned online with a decreasing rate.
 template <int N>
 struct Mixer {
   explicit Mixer(std::int32_t weight = 0) { weights.fill(weight); }
@@ -52,7 +52,7 @@ struct Mixer {
   std::int32_t rate = first_rate;
 };
 
-// One bit from a single counter.
+// Codes one bit with a single counter.
 template <class Coder>
 int code_plain(Coder& coder, int bit, Counter& counter, std::uint32_t limit) {
   bit = coder.code(bit, counter.probability());
@@ -60,7 +60,7 @@ int code_plain(Coder& coder, int bit, Counter& counter, std::uint32_t limit) {
   return bit;
 }
 
-// What a mixer makes of several counters: their logits, and the probability that the bit is 1.
+// The mixture of several counters: their logits, and the mixed probability that the bit is 1.
 template <std::size_t N>
 struct Mixture {
   std::int32_t logits[N];
@@ -80,7 +80,7 @@ inline Mixture<N> mixture_of(const Mixer<static_cast<int>(N)>& mixer, Counter* c
   return found;
 }
 
-// Mixer and counters learn the bit.
+// Updates the mixer and the counters with the bit.
 template <std::size_t N>
 inline void learn(int bit, const Mixture<N>& mixture, Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N],
                   const std::uint32_t (&limits)[N]) {
@@ -92,7 +92,7 @@ inline void learn(int bit, const Mixture<N>& mixture, Mixer<static_cast<int>(N)>
   }
 }
 
-// One bit from the mixture of several counters.
+// Codes one bit with the mixture of several counters.
 template <class Coder, std::size_t N>
 inline int code_mixed(Coder& coder, int bit, Mixer<static_cast<int>(N)>& mixer, Counter* const (&counters)[N],
                       const std::uint32_t (&limits)[N]) {
@@ -102,14 +102,14 @@ inline int code_mixed(Coder& coder, int bit, Mixer<static_cast<int>(N)>& mixer, 
   return bit;
 }
 
-// A number of up to 32 bits that nothing is known about, upper half first.
+// Codes a uniformly distributed number of up to 32 bits, upper half first.
 template <class Coder>
 std::uint32_t code_raw(Coder& coder, std::uint32_t value, int bits) {
   const std::uint32_t high = bits > 16 ? coder.code_raw(value >> 16, bits - 16) : 0;
   return high << 16 | coder.code_raw(value & ((std::uint32_t{1} << std::min(bits, 16)) - 1), std::min(bits, 16));
 }
 
-// A number of `bits` bits, highest first, each bit with the counter of those before it.
+// Codes a number as a binary tree, highest bit first; the bits before select the counter.
 template <class Coder>
 std::uint32_t code_tree(Coder& coder, std::uint32_t value, int bits, Counter* counters, std::uint32_t limit) {
   std::uint32_t node = 1;
@@ -117,11 +117,11 @@ std::uint32_t code_tree(Coder& coder, std::uint32_t value, int bits, Counter* co
   return node - (std::uint32_t{1} << bits);
 }
 
-// A tree whose bits are mixed of two: what is common, and what is common after `after`.
+// Like code_tree, but mixes two counters per bit: `common` without context and `after` for a context.
 template <class Coder>
 std::uint32_t code_after(Coder& coder, std::uint32_t value, int bits, Mixer<2>* mixers, Counter* common, Counter* after) {
   std::uint32_t node = 1;
-  // Both mixtures that may be next are made while a decoder finds the bit: it would wait for each of their steps.
+  // A decoder computes both possible next mixtures while it decodes the bit; otherwise their latency would add up.
   Mixture<2> next[2] = {{}, mixture_of<2>(mixers[bits - 1], {common + 1, after + 1})};
   for (int k = bits - 1; k >= 0; --k) {
     const Mixture<2> mixture = next[node & 1];

@@ -10,7 +10,7 @@
 namespace paretrim::trim {
 namespace {
 
-constexpr int exact_bits = 20;  // of a mantissa, behind the three that are learned
+constexpr int exact_bits = 20;  // float32 mantissa bits below the top three, which are modelled
 
 std::uint32_t load(const std::uint8_t* from) {
   std::uint32_t value = 0;
@@ -20,10 +20,10 @@ std::uint32_t load(const std::uint8_t* from) {
 
 int class_of_step(int step) { return step == 0 ? 0 : step == 1 ? 1 : step == 255 ? 2 : 3; }
 
-// Bits of a mantissa behind the three that are learned.
+// Mantissa bits of a type below the top three.
 int rest_bits_of(Dtype type) { return type == Dtype::float16 ? 7 : type == Dtype::bfloat16 ? 4 : exact_bits; }
 
-// The float32 that a number is.
+// Bits of a number as float32.
 std::uint32_t load_float(const std::uint8_t* from, Dtype type) {
   return type == Dtype::float32 ? load(from) : widened(from, type);
 }
@@ -32,7 +32,7 @@ void store_float(std::uint8_t* to, std::uint32_t bits, Dtype type) {
   if (type == Dtype::float32) {
     std::memcpy(to, &bits, sizeof bits);
   } else if (!narrow(bits, type, to)) {
-    corrupt("a number in it is no " + text_of(type));
+    corrupt("a number in it is not a " + text_of(type));
   }
 }
 
@@ -50,8 +50,7 @@ bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type) {
   return 8 * round < values;
 }
 
-// A float other than +0: exponent, sign, and the mantissa, of which the upper three bits are learned and `rest_bits` more are
-// there.
+// A float other than +0: exponent, sign, the top three mantissa bits with a model, then the other `rest_bits`.
 template <class Coder>
 std::uint32_t NumberModel::code_float(Coder& coder, std::uint32_t bits, int rest_bits, bool raw) {
   const std::uint32_t exponent = code_after(coder, bits >> 23 & 255, 8, exponent_mixers_.data(), exponent_.data(),
@@ -96,7 +95,7 @@ void NumberModel::code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t co
     while (length < 32 && size >> length) ++length;
     length = code_after(coder, length, 6, length_mixers_.data(), length_.data(), &length_after_[last_length_ * 64]);
     last_length_ = length;
-    if (length > 32) length = 32;  // only bytes that no encoder wrote
+    if (length > 32) length = 32;  // happens only in forged files
     if (length > 0) {
       negative = code_plain(coder, bits >> 31, integer_sign_[negative], mobile);
       const int below = static_cast<int>(length) - 1, learned = std::min(below, 2);
@@ -114,7 +113,7 @@ void NumberModel::code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t co
 
 template <class Coder>
 void NumberModel::code_bytes(Coder& coder, Bytes<Coder> bytes, std::size_t count, const std::uint8_t* prediction) {
-  std::uint32_t history = 0;  // classes of the last four steps
+  std::uint32_t history = 0;  // classes of the last four differences
   std::uint8_t before = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint8_t expected = prediction ? prediction[i] : before;
@@ -139,7 +138,7 @@ void NumberModel::code_bytes(Coder& coder, Bytes<Coder> bytes, std::size_t count
 
 template <class Coder>
 void TextModel::code(Coder& coder, Bytes<Coder> bytes, std::size_t count) {
-  std::uint32_t last = 0;  // the last four bytes, the newest lowest
+  std::uint32_t last = 0;  // the last four bytes, the newest in the low byte
   for (std::size_t i = 0; i < count; ++i) {
     std::uint32_t node = 1;
     const std::uint32_t byte = Coder::decodes ? 0 : bytes[i];

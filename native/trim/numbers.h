@@ -1,5 +1,5 @@
-// Everything but integer weights: floats, 32-bit integers, bytes and text. Each is written once for both directions; see SPEC.md,
-// "Numbers and text".
+// Adaptive models for everything except integer weights: floats, 32-bit integers, bytes and text. Shared code encodes and
+// decodes. See SPEC.md, "Numbers and text".
 #pragma once
 
 #include <cstddef>
@@ -12,24 +12,24 @@
 
 namespace paretrim::trim {
 
-// Bytes that a coder fills if it decodes and reads if it encodes.
+// Bytes that an encoder reads and a decoder writes.
 template <class Coder>
 using Bytes = std::conditional_t<Coder::decodes, std::uint8_t*, const std::uint8_t*>;
 
-// Whether the last bits of the mantissas are noise, which is not worth learning: fewer than an eighth end in zeros, of float32 in
-// twelve.
+// Whether the low mantissa bits are noise, which is not worth modelling: fewer than an eighth of the values end in zeros, for
+// float32 in twelve.
 bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type);
 
-// What was learned from the numbers so far; all tensors of one record share it.
+// The model of numbers; all tensors of one record share it.
 class NumberModel {
  public:
-  // `count` float32, float16 or bfloat16, bit for bit.
+  // `count` values of float32, float16 or bfloat16, bit for bit.
   template <class Coder>
   void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type);
-  // `count` int32.
+  // `count` int32 values.
   template <class Coder>
   void code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t count);
-  // `count` bytes, as differences from `prediction` or, where that is null, each from the byte before it.
+  // `count` bytes, as differences from `prediction` or, if that is null, from the byte before.
   template <class Coder>
   void code_bytes(Coder& coder, Bytes<Coder> bytes, std::size_t count, const std::uint8_t* prediction);
 
@@ -51,7 +51,7 @@ class NumberModel {
   std::vector<Mixer<2>> step_mixers_ = std::vector<Mixer<2>>(3, Mixer<2>(32768));
 };
 
-// Text and the description of a network: bytes after the one to four bytes before them.
+// The model of text and of the structure: predicts each byte from the last one to four bytes.
 class TextModel {
  public:
   template <class Coder>

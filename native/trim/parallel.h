@@ -1,4 +1,4 @@
-// Independent tasks on a few threads.
+// Runs independent tasks on a few threads.
 #pragma once
 
 #include <atomic>
@@ -11,7 +11,7 @@
 
 namespace paretrim::trim {
 
-// Calls task(i) for every i below count. Of what the tasks throw, that of the lowest i is thrown here, when all have ended.
+// Calls task(i) for every i < count. If tasks throw, the exception of the lowest i is rethrown after all have ended.
 template <typename Task>
 void in_parallel(std::size_t count, int threads, const Task& task) {
   std::atomic<std::size_t> next{0};
@@ -36,7 +36,7 @@ void in_parallel(std::size_t count, int threads, const Task& task) {
     try {
       others.emplace_back(work);
     } catch (const std::system_error&) {
-      break;  // no more threads here; those that run do the work
+      break;  // the system allows no more threads; the running ones do the work
     }
   }
   work();

@@ -15,25 +15,25 @@
 namespace paretrim::trim {
 namespace {
 
-constexpr int deepest = 64;  // arrays and objects within each other
+constexpr int deepest = 64;  // nesting of arrays and objects
 
 enum class Kind : std::uint8_t { object, array, text, whole, real, truth, null };
 
 struct ParsedValue {
   Kind kind = Kind::null;
-  std::size_t at = 0;      // where the value begins
-  std::int64_t whole = 0;  // of whole numbers
+  std::size_t at = 0;      // offset of the value
+  std::int64_t whole = 0;  // value of an integer
 };
 
 using Members = std::map<std::string, ParsedValue>;
 using Items = std::vector<ParsedValue>;
 
-// Reads JSON as RFC 8259 has it, less what no writer can have meant.
+// Parses JSON (RFC 8259), but refuses duplicate keys, deep nesting and numbers that are out of range.
 class Reader {
  public:
   explicit Reader(std::string_view text, std::size_t at = 0) : text_(text), at_(at) {}
 
-  // The value that comes next, checked to its end. Members of an object or items of an array are handed over where asked for.
+  // Parses the next value completely. Stores the members of an object or the items of an array if the pointers are not null.
   ParsedValue value(int depth, Members* members, Items* items) {
     skip_spaces();
     ParsedValue found;
@@ -214,13 +214,13 @@ class Reader {
     std::uint64_t size = 0;
     for (const char c : text) {
       const auto digit = static_cast<std::uint64_t>(c - '0');
-      if (size > (most - digit) / 10) refuse("holds a whole number of " + std::to_string(text.size()) + " digits, beyond int64");
+      if (size > (most - digit) / 10) refuse("holds an integer of " + std::to_string(text.size()) + " digits, beyond int64");
       size = size * 10 + digit;
     }
     return static_cast<std::int64_t>(negative ? 0 - size : size);
   }
 
-  // Whatever the decimal point of the program's language is.
+  // Uses the classic locale, because the program's locale may have another decimal point.
   static bool finite(const std::string& text) {
     std::istringstream stream(text);
     stream.imbue(std::locale::classic());
@@ -247,14 +247,15 @@ void check_stage(std::string_view text, const ParsedValue& stage) {
   Reader(text, stage.at).value(0, &members, nullptr);
   if (stage.kind != Kind::object || !has_exactly(members, names)) {
     corrupt(
-        "a stage of the history has exactly accuracy_after, accuracy_before, bits, epochs, name, seconds, settings and sparsity");
+        "a stage of the history must have exactly the keys accuracy_after, accuracy_before, bits, epochs, name, seconds, "
+        "settings and sparsity");
   }
   const auto kind = [&](const char* name) { return members.find(name)->second.kind; };
   const auto number = [&](const char* name) { return kind(name) == Kind::whole || kind(name) == Kind::real; };
   const bool right = kind("name") == Kind::text && kind("settings") == Kind::object && kind("epochs") == Kind::whole &&
                      kind("bits") == Kind::whole && number("seconds") && number("sparsity") && number("accuracy_before") &&
                      number("accuracy_after");
-  if (!right) corrupt("a stage of the history has a name, settings, whole epochs and bits, and numbers");
+  if (!right) corrupt("a stage of the history must have a string name, settings, integer epochs and bits, and numbers");
 }
 
 }  // namespace
@@ -265,23 +266,23 @@ void check_provenance(std::string_view text) {
   Reader reader(text);
   const ParsedValue top = reader.value(0, &members, nullptr);
   reader.end();
-  if (top.kind != Kind::object) corrupt("it is no object");
+  if (top.kind != Kind::object) corrupt("it is not an object");
   const auto format = members.find("format");
   if (format == members.end() || format->second.kind != Kind::whole || format->second.whole != 1) {
-    corrupt("its format is another than 1, which this version reads; update paretrim");
+    corrupt("its format is not 1, the only one that this version reads; update paretrim");
   }
   if (!has_exactly(members, std::array<std::string_view, 4>{"format", "recipe", "history", "measured"})) {
-    corrupt("it has other keys than format, recipe, history and measured");
+    corrupt("its keys must be exactly format, recipe, history and measured");
   }
   const auto is = [&](const char* name, Kind kind) { return members.find(name)->second.kind == kind; };
   if (!is("recipe", Kind::text) || !is("history", Kind::array) || !is("measured", Kind::object)) {
-    corrupt("recipe is a text, history a list and measured a mapping");
+    corrupt("recipe must be a string, history a list and measured a mapping");
   }
   Members measured;
   Reader(text, members.find("measured")->second.at).value(0, &measured, nullptr);
   for (const auto& [name, found] : measured) {
     if (found.kind == Kind::object || found.kind == Kind::array || found.kind == Kind::null) {
-      corrupt("what was measured is numbers and texts");
+      corrupt("the values of measured must be numbers or strings");
     }
   }
   Items history;

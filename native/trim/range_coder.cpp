@@ -12,7 +12,7 @@ void Encoder::put(std::uint64_t word) {
 }
 
 std::vector<std::uint8_t> Encoder::finish() {
-  // The number in the interval with the most zeros at its end needs the fewest bytes.
+  // Picks the number in the interval with the most trailing zeros, which needs the fewest bytes.
   for (int zeros = 48; zeros >= 0; zeros -= 8) {
     const std::uint64_t step = (std::uint64_t{1} << zeros) - 1;
     const std::uint64_t candidate = (low_ + step) & ~step;

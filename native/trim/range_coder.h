@@ -1,8 +1,8 @@
-// A binary arithmetic coder. The coding step is the same text for both directions: models are written once, over a Coder that
-// either writes the bit it is given or finds it.
+// A binary arithmetic coder. Encoder and Decoder have the same interface, so each model is written once for both directions:
+// code() writes the given bit, or ignores it and returns the decoded one.
 //
-// The interval is [low, low + range) in units of 2**-48; range stays above 2**32, so that a 16-bit probability always splits it
-// with at least 16 bits to spare and the loss against exact arithmetic is below 2**-15 of a bit.
+// The interval is [low, low + range) in units of 2**-48. The range stays at least 2**32, so a 16-bit probability always splits it
+// with 16 bits to spare, and the loss against exact arithmetic is below 2**-15 of a bit.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace paretrim::trim {
 
 inline constexpr std::uint64_t whole_range = (std::uint64_t{1} << 48) - 1;
 inline constexpr std::uint64_t smallest_range = std::uint64_t{1} << 32;
-inline constexpr int most_silent = 64;  // bytes behind the end of a stream that a decoder takes as zeros
+inline constexpr int max_silent = 64;  // bytes past the end of a stream that a decoder reads as zeros
 
 class Encoder {
  public:
@@ -25,7 +25,7 @@ class Encoder {
   // Writes `bit`; `one` in 1..65535 is 65536 times the probability that it is 1.
   int code(int bit, std::uint32_t one) {
     const std::uint64_t bound = (range_ >> 16) * one;
-    // Arithmetic and no branch: half of all bits cannot be foreseen.
+    // Branch-free, because many bits are unpredictable.
     const std::uint64_t zero = static_cast<std::uint64_t>(bit) - 1;
     low_ += bound & zero;
     range_ = (bound & ~zero) | ((range_ - bound) & zero);
@@ -33,7 +33,7 @@ class Encoder {
     return bit;
   }
 
-  // Writes a number of up to 16 bits that nothing is known about.
+  // Writes a uniformly distributed number of up to 16 bits.
   std::uint32_t code_raw(std::uint32_t value, int bits) {
     range_ >>= bits;
     low_ += value * range_;
@@ -41,13 +41,13 @@ class Encoder {
     return value;
   }
 
-  // The bytes written. Zeros at their end are left out, as a decoder reads zeros behind the end.
+  // Returns the stream, without trailing zeros: a decoder reads zeros past the end.
   std::vector<std::uint8_t> finish();
-  // Whether what `finish` left out is no more than a decoder takes.
-  bool readable() const { return left_out_ <= most_silent; }
+  // Whether a decoder accepts the number of zeros that `finish` removed.
+  bool readable() const { return left_out_ <= max_silent; }
 
  private:
-  // Once is enough: whatever is written, 2**-16 of the range is left.
+  // Once is enough, because each step keeps at least 2**-16 of the range.
   void normalise() {
     if (range_ < smallest_range) {
       put(low_ >> 32);
@@ -55,7 +55,7 @@ class Encoder {
       range_ <<= 16;
     }
   }
-  void put(std::uint64_t word);  // 16 bits and, above them, a carry into what was written before
+  void put(std::uint64_t word);  // 16 bits, and above them a carry into the bytes before
 
   std::uint64_t low_ = 0;
   std::uint64_t range_ = whole_range;
@@ -71,10 +71,10 @@ class Decoder {
     for (int word = 0; word < 3; ++word) code_ = code_ << 16 | take();
   }
 
-  // The bit that was written with the same probability; what it is given is ignored.
+  // Decodes a bit that was written with the same probability.
   int code(int, std::uint32_t one) {
     const std::uint64_t bound = (range_ >> 16) * one;
-    // Arithmetic and no branch: half of all bits cannot be foreseen.
+    // Branch-free, because many bits are unpredictable.
     const std::uint64_t zero = std::uint64_t{code_ < bound} - 1;
     code_ -= bound & zero;
     range_ = (bound & ~zero) | ((range_ - bound) & zero);
@@ -87,21 +87,21 @@ class Decoder {
     range_ >>= bits;
     const std::uint64_t most = (std::uint64_t{1} << bits) - 1;
     const std::uint64_t found = code_ / range_;
-    // Only bytes that no encoder wrote lead beyond the last part of the interval.
+    // The division can exceed `most` only in forged streams.
     const std::uint64_t value = found < most ? found : most;
     code_ -= value * range_;
     normalise();
     return static_cast<std::uint32_t>(value);
   }
 
-  // Whether the stream ends where all is found, in a byte that says something: an encoder writes no other.
+  // Whether the stream ends here, and in a nonzero byte, as every encoder's does.
   bool ended() const { return next_ == end_ && (begin_ == end_ || end_[-1] != 0); }
 
-  // Bits of the stream that what was found so far stands for.
+  // Number of bits of the stream that the decoded values have used so far.
   double bits() const { return 8.0 * static_cast<double>(next_ - begin_) - std::log2(static_cast<double>(range_)); }
 
  private:
-  // Once is enough: whatever is found, 2**-16 of the range is left.
+  // Once is enough, because each step keeps at least 2**-16 of the range.
   void normalise() {
     if (range_ < smallest_range) {
       code_ = code_ << 16 | take();
@@ -117,7 +117,7 @@ class Decoder {
     }
     if (next_ == end_) {
       silent_ += 2;
-      if (silent_ > most_silent) corrupt("its coded stream ends before its values do");
+      if (silent_ > max_silent) corrupt("its coded stream ends before its values do");
       return 0;
     }
     return std::uint64_t{*next_++} << 8;
@@ -128,7 +128,7 @@ class Decoder {
   const std::uint8_t* end_;
   std::uint64_t code_ = 0;
   std::uint64_t range_ = whole_range;
-  int silent_ = 0;  // bytes taken behind the end
+  int silent_ = 0;  // bytes read past the end
 };
 
 }  // namespace paretrim::trim

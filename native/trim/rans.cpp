@@ -8,7 +8,7 @@
 namespace paretrim::trim {
 namespace {
 
-// Of 1 to 4096, as `logarithm` gives them.
+// logarithm(1) to logarithm(4096).
 struct Logarithms {
   Logarithms() {
     for (std::uint32_t number = 1; number <= all_shares; ++number) of[number] = static_cast<std::uint64_t>(logarithm(number));
@@ -34,7 +34,7 @@ void share_out(const std::uint64_t* counts, std::size_t size, std::uint32_t all,
     shares[i] = static_cast<std::uint16_t>(counts[i] == 0 ? 0 : std::max<std::uint64_t>(fair, 1));
     given += shares[i];
   }
-  // What rounding left over goes where it saves most, and what is missing is taken where that costs least.
+  // Fixes the sum after rounding: adds to the share where that saves most, or takes from the share where that costs least.
   for (; given != all; given += given < all ? 1 : -1) {
     std::size_t best = size;
     std::uint64_t most = 0;
@@ -67,7 +67,7 @@ void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Sh
   ends_.push_back(parts_.size());
 }
 
-// From the last symbol to the first, as a stack: a decoder finds the first on top.
+// Encodes from the last symbol to the first: rANS is a stack, so the decoder gets them in order.
 std::vector<std::uint8_t> SymbolEncoder::finish() const {
   std::array<std::uint32_t, states> x;
   x.fill(smallest_state);
@@ -94,7 +94,7 @@ std::vector<std::uint8_t> SymbolEncoder::finish() const {
 
 SymbolDecoder::SymbolDecoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {
   if (size < 4 * states || size % 2 != 0) {
-    corrupt("its symbols take " + std::to_string(size) + " bytes, which no stream of them does");
+    corrupt("its symbols take " + std::to_string(size) + " bytes, which no stream of symbols does");
   }
   for (std::uint32_t& state : states_) {
     state = word_at(next_) | word_at(next_ + 2) << 16;
@@ -107,7 +107,7 @@ void SymbolDecoder::take(std::uint8_t* symbols, std::size_t count, const SymbolT
   const auto step = [&](std::uint32_t& state, std::uint32_t word) {
     const std::uint32_t part = table.parts[state & (all_shares - 1)];
     state = ((part >> 20) + 1) * (state >> share_bits) + (part >> 8 & (all_shares - 1));
-    // Arithmetic and no branch: nobody can foresee which state needs a word.
+    // Branch-free, because it is unpredictable which state needs a word.
     const std::uint32_t small = state < smallest_state;
     state = state << (small << 4) | (word & (0U - small));
     next_ += 2 * small;
@@ -116,7 +116,7 @@ void SymbolDecoder::take(std::uint8_t* symbols, std::size_t count, const SymbolT
   std::size_t i = 0;
   if (count >= states && left() >= 2 * states) {
     const std::uint8_t* const last = end_ - 2 * states;
-    std::array<std::uint32_t, states> x = states_;  // in registers
+    std::array<std::uint32_t, states> x = states_;  // a local copy stays in registers
     for (; i + states <= count && next_ <= last; i += states) {
 #pragma GCC unroll 8
       for (std::size_t lane = 0; lane < states; ++lane) symbols[i + lane] = step(x[lane], word_at(next_));

@@ -1,4 +1,4 @@
-// Static coding: every symbol takes its share of 4096 parts, and several states take turns, so that a processor finds several
+// Static entropy coding with interleaved rANS. Frequencies are shares of 4096; eight interleaved states let a CPU decode several
 // symbols at once. See SPEC.md, "Symbols".
 #pragma once
 
@@ -14,26 +14,26 @@ inline constexpr std::uint32_t all_shares = 1 << share_bits;
 inline constexpr std::size_t states = 8;  // symbol i of a run is coded by state i % 8
 inline constexpr std::uint32_t smallest_state = 1 << 16;
 
-// How many of the 4096 parts each byte has; they sum up.
+// The share of 4096 of each byte value. Their sum is 4096.
 using Shares = std::array<std::uint16_t, 256>;
 
-// Shares that sum up to `all` (4096, or less) and make `counts` about as short as possible; what occurs has at least one.
-// Counts below 2^40 and at least one above 0.
+// Quantizes counts to shares that sum to `all` (at most 4096) and code the counts about as short as possible. A symbol that
+// occurs has a share of at least one. Counts must be below 2^40, and one of them above 0.
 void share_out(const std::uint64_t* counts, std::size_t size, std::uint32_t all, std::uint16_t* shares);
 
-// Bits of so many symbols of such a share, in units of 2^-16.
+// Size of `count` symbols with this share, in units of 2^-16 bits.
 std::uint64_t bits_of(std::uint64_t count, std::uint32_t share);
 
-// What each of the 4096 parts stands for.
+// The decoding table: the symbol for each of the 4096 slots.
 struct SymbolTable {
   explicit SymbolTable(const Shares& shares);
-  // Byte in bits 0 to 7, place within the symbol's parts in 8 to 19, their number less one in 20 to 31.
+  // Bits 0 to 7: the symbol. Bits 8 to 19: the index within its slots. Bits 20 to 31: its share minus one.
   std::array<std::uint32_t, all_shares> parts;
 };
 
 class SymbolEncoder {
  public:
-  // A run of symbols follows. `shares` are kept by the caller until the end.
+  // Appends a run of symbols.
   void add(const std::uint8_t* symbols, std::size_t count, const Shares& shares);
   std::vector<std::uint8_t> finish() const;
 
@@ -47,10 +47,10 @@ class SymbolEncoder {
 
 class SymbolDecoder {
  public:
-  // Throws corrupt_file where the bytes cannot be a stream.
+  // Throws corrupt_file if the bytes cannot be a stream.
   SymbolDecoder(const std::uint8_t* data, std::size_t size);
   void take(std::uint8_t* symbols, std::size_t count, const SymbolTable& table);
-  // Throws corrupt_file unless the stream ends here, as an encoder's does.
+  // Throws corrupt_file unless the stream ends here.
   void finish() const;
   std::size_t left() const { return static_cast<std::size_t>(end_ - next_); }
 

@@ -20,7 +20,7 @@ namespace {
 using trim::Record;
 using trim::RecordKind;
 
-// Adds the record's name to what its reading throws.
+// Verifies and reads a record, and adds its name to errors.
 template <typename Read>
 void reading(const std::vector<Record>& records, std::size_t index, const Read& read) {
   try {
@@ -30,13 +30,13 @@ void reading(const std::vector<Record>& records, std::size_t index, const Read& 
     trim::corrupt(trim::name_of(records, index) + ": " + error.what());
   } catch (const std::bad_alloc&) {
     trim::corrupt(trim::name_of(records, index) + ": its " + std::to_string(records[index].decoded) +
-                  " bytes are more than this machine has room for");
+                  " bytes do not fit into memory");
   }
 }
 
 void check_size(const Record& record, std::uint64_t expected) {
   if (record.decoded != expected) {
-    trim::corrupt("it claims " + std::to_string(record.decoded) + " bytes and the structure has " + std::to_string(expected));
+    trim::corrupt("it claims " + std::to_string(record.decoded) + " bytes but the structure has " + std::to_string(expected));
   }
 }
 
@@ -56,14 +56,14 @@ void make_room(Graph& graph, const std::vector<trim::Place>& places) {
   }
 }
 
-// The pieces of every record of weights, once the table and the structure agree about all sizes.
+// The pieces of every record of weights. Checks that the table's sizes match the structure.
 std::vector<std::vector<trim::Piece>> agreed_pieces(const Graph& graph, const std::vector<Record>& records, std::size_t first) {
   std::vector<std::uint64_t> rows;
   for (std::size_t i = first; i < records.size(); ++i) rows.push_back(records[i].rows);
   const auto pieces = trim::pieces_of(graph, rows);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     std::uint64_t bytes = 0;
-    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_a_row;
+    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_per_row;
     try {
       check_size(records[first + i], bytes);
     } catch (const Error& error) {
@@ -73,7 +73,7 @@ std::vector<std::vector<trim::Piece>> agreed_pieces(const Graph& graph, const st
   return pieces;
 }
 
-// Sums up what the pieces of each tensor took.
+// The stored size of each tensor, summed over its pieces.
 std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector<trim::Piece>>& pieces,
                                const std::vector<std::vector<double>>& bits) {
   std::vector<TrimPart> parts;
@@ -88,17 +88,17 @@ std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector
   return parts;
 }
 
-// Later versions are for what they are named after; the records of weights begin at `first`.
+// A file may have version 5 or 6 only if a record needs it. The records of weights begin at `first`.
 void check_version(const trim::Container& container, std::size_t first) {
   const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
     return std::any_of(container.records.begin() + static_cast<std::ptrdiff_t>(first), container.records.end(),
                        [&](const Record& record) { return has(record.data, record.stored); });
   };
   if (container.version == trim::value_tables && !some(trim::has_tables)) {
-    trim::corrupt("it is of version 5, and no record of it has tables");
+    trim::corrupt("it is of version 5, but no record has tables");
   }
   if (container.version == trim::float_exponents && !some(trim::has_exponents)) {
-    trim::corrupt("it is of version 6, and no record of it holds floats by their exponents");
+    trim::corrupt("it is of version 6, but no record holds floats by exponents");
   }
 }
 
@@ -123,7 +123,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
       trim::check_text(record.decoded, record.stored, settings.limit);
       const auto bytes = trim::decode_text(record.data, record.stored, record.decoded);
       contents.provenance.assign(bytes.begin(), bytes.end());
-      if (!trim::is_utf8(contents.provenance)) trim::corrupt("it is no UTF-8");
+      if (!trim::is_utf8(contents.provenance)) trim::corrupt("it is not valid UTF-8");
       trim::check_provenance(contents.provenance);
     });
   }
@@ -137,7 +137,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
   try {
     make_room(graph, trim::large_tensors(graph));
   } catch (const std::bad_alloc&) {
-    trim::corrupt("records of weights: their bytes are more than this machine has room for");
+    trim::corrupt("records of weights: their bytes do not fit into memory");
   }
   std::vector<std::vector<double>> bits(pieces.size());
   trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {

@@ -1,5 +1,5 @@
-// Reads a .trim file, which may come from anyone: every length is checked before memory is taken, every digest before a byte is
-// decoded. The format is written in src/paretrim/trimfile/SPEC.md.
+// Reads .trim files, including untrusted ones: checks every length before it allocates memory and every digest before it decodes.
+// src/paretrim/trimfile/SPEC.md defines the format.
 #pragma once
 
 #include <cstddef>
@@ -12,37 +12,36 @@
 
 namespace paretrim {
 
-// What the pieces of a file take.
+// The stored size of one record or tensor of a file.
 struct TrimPart {
-  std::string name;    // of the record, or of the node
+  std::string name;    // of the record, or of the tensor's node
   std::string tensor;  // empty for a record
   double bytes = 0;    // stored
 };
 
 struct TrimContents {
   Graph graph;
-  std::string provenance;         // JSON, or empty; the reader has checked that it is UTF-8
-  std::vector<TrimPart> tensors;  // the large ones, in the order of the graph
-  std::vector<TrimPart> records;  // header, then the records
+  std::string provenance;         // JSON in UTF-8, or empty
+  std::vector<TrimPart> tensors;  // large tensors, in graph order
+  std::vector<TrimPart> records;  // the header, then the records
 };
 
-inline constexpr int most_readers = 64;  // threads that decode a file
+inline constexpr int max_readers = 64;  // maximum number of threads that decode a file
 
 struct ReadSettings {
   int threads = 1;
-  double limit = 1;  // how many times the usual memory and work a file may take: SPEC.md, "Budget"
-  bool checked =
-      true;   // whether the graph's structure must keep the rules of its operations, which is seen before weights are decoded
-  Poll poll;  // called between rows of weights, by every thread
+  double limit = 1;     // factor on the budget of SPEC.md, "Budget"
+  bool checked = true;  // whether to check the graph's structure before weights are decoded
+  Poll poll;            // called by every thread between rows of weights
 };
 
-// 1, or what the environment variable PARETRIM_LIMIT says. Throws unsupported_operation where that is no number above 0.
+// The value of the environment variable PARETRIM_LIMIT, or 1. Throws unsupported_operation if it is not a number above 0.
 double usual_limit();
 
-// Multiply-adds that choosing kernels for the network of a file of so many bytes may execute.
+// The number of multiply-adds that measuring kernels may take for a file of this size.
 double measured_work(std::uint64_t file_bytes, double limit);
 
-// Throws corrupt_file with the name of the record. What tensors hold is for `validate` to look at.
+// Throws corrupt_file, naming the record. Does not check the contents of tensors; `validate` does.
 TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings);
 Graph read_trim(const std::uint8_t* data, std::size_t size, const ReadSettings& settings);
 

@@ -27,13 +27,14 @@ std::vector<Place> tensors_of(const Graph& graph, bool large) {
 
 Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
 
-// The coded form, or the bytes themselves where that is shorter or no decoder would read the other to its end.
+// The coded form, or the bytes themselves if they are shorter or the coded form ends in too many zeros for a decoder.
 std::vector<std::uint8_t> shorter(Encoder& encoder, const std::vector<std::uint8_t>& bytes) {
   const std::vector<std::uint8_t> coded = encoder.finish();
   return encoder.readable() && coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
 }
 
-// The table from pixels to the first grid is a formula of exact operations, and so its own best prediction. Empty for others.
+// The pixel table of a `quantize` node follows from exact operations, so computing it is the best prediction. Empty for other
+// tensors.
 std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) {
   const Node& node = graph.nodes[place.node];
   const InputSpec& input = graph.input;
@@ -45,7 +46,7 @@ std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) 
   return pixel_table(input, node.type);
 }
 
-// By how many bits each bias is coarser than its accumulator: as many as leave it finer than an eighth of an output step.
+// The number of low bits of each bias that are zero in a coarse bias: as many as keep it finer than an eighth of an output step.
 std::vector<int> coarseness_of(const Graph& graph, const Node& node, const Tensor& scale) {
   std::vector<int> shifts;
   const float source = graph.type_of(node.inputs[0]).scale;
@@ -59,7 +60,7 @@ std::vector<int> coarseness_of(const Graph& graph, const Node& node, const Tenso
   return shifts;
 }
 
-// The biases that belong to a scale: without the bits that are 0 in each of them, if they are.
+// Codes the biases that belong to a scale, without their low bits if all of them are coarse.
 template <class Coder, typename AnyTensor>
 void code_biases(Coder& coder, NumberModel& model, const std::vector<int>& shifts, AnyTensor& biases) {
   std::vector<std::uint32_t> values(shifts.size());
@@ -80,7 +81,7 @@ void code_biases(Coder& coder, NumberModel& model, const std::vector<int>& shift
   }
 }
 
-// The biases behind a place, if this is a scale that they belong to.
+// The biases that are coded together with a node's weight_scale, if `name` is one of the two; otherwise null.
 template <typename AnyNode>
 auto biases_of(AnyNode& node, const std::string& name) -> decltype(&node.tensors.begin()->second) {
   const auto scale = node.tensors.find("weight_scale"), bias = node.tensors.find("bias");
@@ -98,7 +99,7 @@ void code_parameters(Coder& coder, AnyGraph& graph) {
     auto& tensor = tensor_at(graph, place);
     auto* const biases = biases_of(node, place.name);
     const auto count = static_cast<std::size_t>(elements_of(tensor));
-    if (biases == &tensor) continue;  // they follow their scales
+    if (biases == &tensor) continue;  // coded after their scales
     if (is_float(tensor.dtype)) {
       model.code_floats(coder, tensor.bytes.data(), count, tensor.dtype);
       if (biases) code_biases(coder, model, coarseness_of(graph, node, tensor), *biases);
@@ -131,14 +132,14 @@ std::vector<std::vector<Piece>> pieces_of(const Graph& graph, const std::vector<
   std::uint64_t room = rows.empty() ? 0 : rows[0];
   for (const Place& place : large_tensors(graph)) {
     const Tensor& tensor = tensor_at(graph, place);
-    const std::uint64_t count = static_cast<std::uint64_t>(tensor.shape[0]), bytes_a_row = count ? bytes_of(tensor) / count : 0;
+    const std::uint64_t count = static_cast<std::uint64_t>(tensor.shape[0]), bytes_per_row = count ? bytes_of(tensor) / count : 0;
     for (std::uint64_t first = 0; first < count;) {
       while (room == 0) {
         if (++record >= rows.size()) corrupt("the records of weights hold fewer rows than the network's tensors have");
         room = rows[record];
       }
       const std::uint64_t taken = std::min(room, count - first);
-      records[record].push_back({place, first, taken, bytes_a_row});
+      records[record].push_back({place, first, taken, bytes_per_row});
       first += taken;
       room -= taken;
     }
@@ -158,7 +159,7 @@ std::vector<std::uint8_t> encode_text(const std::vector<std::uint8_t>& bytes) {
 
 std::vector<std::uint8_t> decode_text(const std::uint8_t* data, std::size_t size, std::uint64_t decoded) {
   if (coding_of(data, size, modelled) == verbatim) {
-    if (size - 1 != decoded) corrupt("it holds " + std::to_string(size - 1) + " bytes and claims " + std::to_string(decoded));
+    if (size - 1 != decoded) corrupt("it holds " + std::to_string(size - 1) + " bytes but claims " + std::to_string(decoded));
     return {data + 1, data + size};
   }
   std::vector<std::uint8_t> bytes(decoded);
@@ -191,7 +192,7 @@ void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size)
     const std::uint8_t* from = reader.take(tensor.bytes.size());
     std::copy_n(from, tensor.bytes.size(), tensor.bytes.begin());
   }
-  if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
+  if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes follow its end");
 }
 
 }  // namespace paretrim::trim

@@ -21,7 +21,7 @@ alignas(16) constexpr std::uint32_t constants[64] = {
     0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
     0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-std::uint32_t turned(std::uint32_t word, int by) { return word >> by | word << (32 - by); }
+std::uint32_t rotated_right(std::uint32_t word, int by) { return word >> by | word << (32 - by); }
 
 void absorb_plain(std::uint32_t* state, const std::uint8_t* data, std::size_t chunks) {
   for (; chunks > 0; --chunks, data += chunk) {
@@ -31,17 +31,17 @@ void absorb_plain(std::uint32_t* state, const std::uint8_t* data, std::size_t ch
              data[4 * i + 3];
     }
     for (int i = 16; i < 64; ++i) {
-      const std::uint32_t s0 = turned(w[i - 15], 7) ^ turned(w[i - 15], 18) ^ w[i - 15] >> 3;
-      const std::uint32_t s1 = turned(w[i - 2], 17) ^ turned(w[i - 2], 19) ^ w[i - 2] >> 10;
+      const std::uint32_t s0 = rotated_right(w[i - 15], 7) ^ rotated_right(w[i - 15], 18) ^ w[i - 15] >> 3;
+      const std::uint32_t s1 = rotated_right(w[i - 2], 17) ^ rotated_right(w[i - 2], 19) ^ w[i - 2] >> 10;
       w[i] = w[i - 16] + s0 + w[i - 7] + s1;
     }
     std::uint32_t v[8];
     std::copy_n(state, 8, v);
     for (int i = 0; i < 64; ++i) {
-      const std::uint32_t s1 = turned(v[4], 6) ^ turned(v[4], 11) ^ turned(v[4], 25);
+      const std::uint32_t s1 = rotated_right(v[4], 6) ^ rotated_right(v[4], 11) ^ rotated_right(v[4], 25);
       const std::uint32_t chosen = (v[4] & v[5]) ^ (~v[4] & v[6]);
       const std::uint32_t first = v[7] + s1 + chosen + constants[i] + w[i];
-      const std::uint32_t s0 = turned(v[0], 2) ^ turned(v[0], 13) ^ turned(v[0], 22);
+      const std::uint32_t s0 = rotated_right(v[0], 2) ^ rotated_right(v[0], 13) ^ rotated_right(v[0], 22);
       const std::uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
       std::copy_backward(v, v + 7, v + 8);
       v[4] += first;
@@ -52,7 +52,7 @@ void absorb_plain(std::uint32_t* state, const std::uint8_t* data, std::size_t ch
 }
 
 #if defined(__x86_64__)
-// The instructions of the CPU where it has them: about six times as fast.
+// Uses the CPU's SHA instructions: about six times as fast.
 __attribute__((target("sha,sse4.1"))) void absorb_x86(std::uint32_t* state, const std::uint8_t* data, std::size_t chunks) {
   const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
   const auto load = [](const void* from) { return _mm_loadu_si128(static_cast<const __m128i*>(from)); };

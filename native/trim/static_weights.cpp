@@ -16,14 +16,14 @@ using Counts = std::array<std::uint64_t, 256>;
 KindTables no_masks() { return KindTables(mask_symbols, false); }
 KindTables no_values() { return KindTables(magnitudes, true); }
 
-// Walks over the masks of one row: groups of channels, in each of them all positions.
+// Iterates over the masks of one row: by group of channels, then by position.
 struct MaskWalk {
   std::int64_t channels, area, group = 0, position = 0;
 
   std::int64_t count() const { return (channels + marked - 1) / marked * area; }
   std::int64_t first() const { return group * marked * area + position; }
   std::int64_t width() const { return std::min<std::int64_t>(marked, channels - group * marked); }
-  // How many masks the next run has; 0 at the end.
+  // Number of masks in the next run; 0 at the end.
   std::size_t run() const {
     const std::int64_t left = count() - group * area - position;
     return static_cast<std::size_t>(std::min<std::int64_t>(left, MaskRun::longest));
@@ -45,7 +45,7 @@ void walk(const Weights<Value>& weights, const Visit& visit) {
   }
 }
 
-// Masks of the next `count` places and the values that they mark; how many these are.
+// Collects the next `count` masks and the nonzero values. Returns the number of values.
 std::size_t gather(const std::int8_t* row, MaskWalk& at, std::size_t count, MaskRun& runs) {
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i, at.next()) {
@@ -62,7 +62,7 @@ std::size_t gather(const std::int8_t* row, MaskWalk& at, std::size_t count, Mask
   return found;
 }
 
-// The inverse; what is not marked is 0 already.
+// The inverse of gather. Other weights are already 0.
 void scatter(std::int8_t* row, MaskWalk& at, std::size_t count, const MaskRun& runs) {
   const std::uint8_t* values = runs.values.data();
   for (std::size_t i = 0; i < count; ++i, at.next()) {
@@ -76,7 +76,7 @@ void scatter(std::int8_t* row, MaskWalk& at, std::size_t count, const MaskRun& r
   }
 }
 
-// How many bits of a mask are 1; not every processor has an instruction for it.
+// Popcount of every mask, as a table because not every CPU has an instruction for it.
 struct Ones {
   Ones() {
     for (std::size_t mask = 1; mask < of.size(); ++mask) of[mask] = static_cast<std::uint8_t>(of[mask / 2] + mask % 2);
@@ -85,18 +85,18 @@ struct Ones {
 };
 const Ones ones;
 
-// How many values the masks mark. Throws where one marks a channel that there is not.
+// Number of values that the masks mark. Throws if a mask marks a channel that does not exist.
 std::size_t marked_by(MaskWalk at, std::size_t count, const MaskRun& runs) {
   std::size_t found = 0;
   for (std::size_t i = 0; i < count; ++i) found += ones.of[runs.masks[i]];
   if (at.channels % marked == 0) return found;
   for (std::size_t i = 0; i < count; ++i, at.next()) {
-    if (runs.masks[i] >> at.width() != 0) corrupt("it marks a weight behind the last channel of its row");
+    if (runs.masks[i] >> at.width() != 0) corrupt("it marks a weight past the last channel of its row");
   }
   return found;
 }
 
-// What rows are told apart by, and how much they weigh when they are divided into groups of equal weight.
+// The property by which rows are grouped, and a row's weight in groups of equal weight.
 struct Trait {
   std::uint64_t value, weight;
 };
@@ -106,17 +106,17 @@ struct Groups {
   std::size_t count = 0;
 };
 
-// Rows in the order of their trait, cut into at most 32 groups of about equal weight.
+// Sorts rows by trait and splits them into at most 32 groups of about equal weight.
 Groups grouped(const std::vector<Trait>& rows) {
   std::vector<std::size_t> order(rows.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rows[a].value < rows[b].value; });
-  std::uint64_t all = 1, before = 0, last = most_kinds;
+  std::uint64_t all = 1, before = 0, last = max_kinds;
   for (const Trait& row : rows) all += row.weight;
   Groups groups;
   groups.of_rows.resize(rows.size());
   for (const std::size_t row : order) {
-    const std::uint64_t share = before * most_kinds / all;
+    const std::uint64_t share = before * max_kinds / all;
     groups.count += share != last;
     last = share;
     groups.of_rows[row] = static_cast<std::uint8_t>(groups.count - 1);
@@ -125,7 +125,7 @@ Groups grouped(const std::vector<Trait>& rows) {
   return groups;
 }
 
-// Of 1, 2, 4 .. kinds, each some neighbouring groups, the number that makes the record shortest: symbols, shares and rows' kinds.
+// Tries 1, 2, 4 .. kinds, each of adjacent groups, and takes the number with the shortest record: symbols, shares and row kinds.
 void choose(const Groups& groups, const std::vector<Counts>& counts, KindTables& kinds, std::vector<std::uint8_t>& of_rows) {
   const KindTables none = kinds;
   std::uint64_t least = ~std::uint64_t{0};
@@ -191,13 +191,13 @@ std::uint64_t KindTables::add(std::array<std::uint64_t, 256> counts) {
   return bits;
 }
 
-// Negative values, as bytes, have the shares of the positive ones.
+// Gives negative values, as bytes, the shares of the positive ones.
 void KindTables::mirror(Shares& found) const {
   for (std::size_t i = 1; mirrored_ && i <= size_; ++i) found[256 - i] = found[i];
 }
 
-// As differences: a value's share from the one before, which it is near; a mask's from its share in the kind before, if there is
-// one.
+// Value shares are coded as differences from the neighbouring value's share, mask shares as differences from the previous kind's
+// share, because those are similar.
 template <class Coder>
 void KindTables::code_shares(Coder& coder) {
   const std::size_t first = mirrored_ ? 1 : 0;
@@ -213,7 +213,7 @@ template <class Coder>
 std::size_t KindTables::code_kind(Coder& coder, std::size_t kind) {
   if (shares.size() == 1) return 0;
   kind =
-      code_after(coder, static_cast<std::uint32_t>(kind), 5, kind_mixers_.data(), kind_.data(), &kind_after_[last_ * most_kinds]);
+      code_after(coder, static_cast<std::uint32_t>(kind), 5, kind_mixers_.data(), kind_.data(), &kind_after_[last_ * max_kinds]);
   if (kind >= shares.size()) corrupt("a row is of kind " + std::to_string(kind) + " of " + std::to_string(shares.size()));
   last_ = kind;
   return kind;

@@ -1,5 +1,5 @@
-// Weights by their frequencies alone, which are written before them: where little but frequencies is known, this takes no more
-// bytes than learning does and is read many times as fast. See SPEC.md, "Weights by frequencies".
+// Codes integer weights with static frequencies, which are stored before them. If context tells little beyond frequencies, this
+// is as short as the adaptive model and reads many times as fast. See SPEC.md, "Weights by frequencies".
 #pragma once
 
 #include <array>
@@ -13,33 +13,33 @@
 
 namespace paretrim::trim {
 
-inline constexpr std::size_t most_kinds = 32;
-inline constexpr int marked = 8;  // consecutive input channels that a mask speaks of
+inline constexpr std::size_t max_kinds = 32;
+inline constexpr int marked = 8;  // consecutive input channels per mask
 
-// Masks of a part of a row, and behind them the values that they mark.
+// The masks of a part of a row, and the values at their set bits.
 struct MaskRun {
   static constexpr std::size_t longest = 4096;  // masks
   std::vector<std::uint8_t> masks = std::vector<std::uint8_t>(longest);
   std::vector<std::uint8_t> values = std::vector<std::uint8_t>(longest * marked);
 };
 
-// Symbols `first` to `first + size - 1`, whose shares sum up to `all`.
+// Symbols `first` to `first + size - 1`, whose shares sum to `all`.
 struct Alphabet {
   std::size_t first, size;
   std::uint32_t all;
 };
 
-// Shares of one alphabet, as differences: from those of another table, or where that is null each from the share before it.
+// Codes the shares of one alphabet as differences from another table's or, if `before` is null, from the share before.
 template <class Coder>
 void code_steps(Coder& coder, NumberModel& numbers, Shares& here, const Shares* before, const Alphabet& of);
 
-// Frequencies of one alphabet, by the kind of row. Every row says of which kind it is.
+// Frequency tables of one alphabet, one for each kind of row. The kind of each row is coded too.
 class KindTables {
  public:
-  // `size` symbols with 4096 shares, or with `mirrored` as many on both sides of 0, which has none.
+  // `size` symbols with 4096 shares in all. If `mirrored`, the symbols are 1 to `size` and their negatives, with equal shares.
   KindTables(std::size_t size, bool mirrored);
 
-  // One kind more, of symbols that occur so often. Gives the bits that they take, in units of 2^-16.
+  // Adds a kind with these counts of symbols. Returns their coded size in units of 2^-16 bits.
   std::uint64_t add(std::array<std::uint64_t, 256> counts);
   template <class Coder>
   void code_shares(Coder& coder);
@@ -56,24 +56,24 @@ class KindTables {
   bool mirrored_;
   NumberModel numbers_;
   std::size_t last_ = 0;
-  std::vector<Counter> kind_ = std::vector<Counter>(most_kinds), kind_after_ = std::vector<Counter>(most_kinds * most_kinds);
+  std::vector<Counter> kind_ = std::vector<Counter>(max_kinds), kind_after_ = std::vector<Counter>(max_kinds * max_kinds);
   std::vector<Mixer<2>> kind_mixers_ = std::vector<Mixer<2>>(5, Mixer<2>(32768));
 };
 
-// What a writer knows of the rows of a record before it writes them.
+// The kinds of all rows of a record, and their tables.
 struct RowKinds {
   KindTables masks, values;
   std::vector<std::uint8_t> mask_kinds, value_kinds;  // by row
 };
 
-// Without rows where there are none, or where a value of -128, which has no share, forbids this coding.
+// Without rows if there are none, or if this coding is impossible because a weight is -128, which has no share.
 RowKinds kinds_of(const std::vector<Weights<const std::int8_t>>& pieces);
 
 class StaticEncoder {
  public:
   StaticEncoder(Encoder& coder, const RowKinds& kinds);
   void code(const Weights<const std::int8_t>& weights);
-  // Rows that are left out.
+  // Skips rows that are not written.
   void skip(std::size_t rows) { row_ += rows; }
   std::vector<std::uint8_t> finish() const { return symbols_.finish(); }
 
@@ -89,7 +89,7 @@ class StaticEncoder {
 class StaticDecoder {
  public:
   StaticDecoder(Decoder& coder, const std::uint8_t* symbols, std::size_t size);
-  // All values are 0 before. `poll` is called before every row.
+  // All values must be 0 before the call. `poll` is called before every row.
   void code(const Weights<std::int8_t>& weights, const Poll& poll);
   void finish() const { symbols_.finish(); }
   std::size_t bytes_left() const { return symbols_.left(); }

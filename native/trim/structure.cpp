@@ -13,11 +13,12 @@
 namespace paretrim::trim {
 namespace {
 
-constexpr std::uint64_t most_nodes = 1 << 16, most_inputs = 1 << 10, most_classes = 1 << 20, most_named = 32, most_listed = 64;
-constexpr std::uint64_t most_channels = 1 << 16, most_rank = 8, longest_text = 1 << 12,
+constexpr std::uint64_t max_nodes = 1 << 16, max_inputs = 1 << 10, max_classes = 1 << 20, max_named = 32, max_listed = 64;
+constexpr std::uint64_t max_channels = 1 << 16, max_rank = 8, longest_text = 1 << 12,
                         largest_extent = (std::uint64_t{1} << 31) - 1;
 
-// Names that attributes and tensors have; others are written out. The order is part of the format: append only.
+// Common names of attributes and tensors, stored as numbers; other names are stored as text. The order is part of the format, so
+// only append.
 constexpr std::array<std::string_view, 31> names = {
     "after",   "axis",       "before", "beta",        "bias",    "constant",     "count_padding", "dilation",
     "epsilon", "function",   "gamma",  "groups",      "hi",      "lo",           "maximum",       "mean",
@@ -25,11 +26,11 @@ constexpr std::array<std::string_view, 31> names = {
     "stop",    "stride",     "table",  "variance",    "weight",  "weight_scale", "window"};
 
 enum Flag : std::uint8_t {
-  layer_is_name = 1,   // the layer has the node's name
-  follows = 2,         // one input: the value just before
-  quantized = 4,       // uint8, else float32
-  shape_of_input = 8,  // the shape of its first input
-  grid_of_input = 16,  // uint8: scale and zero point of its first input; float32: 1 and 0
+  layer_is_name = 1,   // the layer is called like the node
+  follows = 2,         // the only input is the previous value
+  quantized = 4,       // uint8; otherwise float32
+  shape_of_input = 8,  // same shape as the first input
+  grid_of_input = 16,  // uint8: same scale and zero point as the first input; float32: 1 and 0
   known_flags = 31
 };
 
@@ -42,7 +43,7 @@ constexpr double exact_integers = 9007199254740992.0;  // 2**53
 
 bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-// A float64 in few bytes: as an integer, as an integer over a power of ten (one correctly rounded division), or as it is.
+// A float64 in few bytes: an integer, an integer divided by a power of ten (one correctly rounded division), or its raw bits.
 void put_real(ByteWriter& writer, double value) {
   for (std::size_t digits = 0; digits < powers_of_ten.size(); ++digits) {
     const double scaled = std::rint(value * powers_of_ten[digits]);
@@ -67,9 +68,9 @@ double take_real(ByteReader& reader) {
     return value;
   }
   if (form > static_cast<std::uint8_t>(Real::bits))
-    corrupt("a number has the form " + std::to_string(form) + "; there are 0, 1, 2");
+    corrupt("a number has the form " + std::to_string(form) + "; it must be 0, 1 or 2");
   const std::size_t digits = form == static_cast<std::uint8_t>(Real::whole) ? 0 : reader.byte();
-  if (digits >= powers_of_ten.size()) corrupt("a number has " + std::to_string(digits) + " decimals; it has at most 15");
+  if (digits >= powers_of_ten.size()) corrupt("a number has " + std::to_string(digits) + " decimals; the maximum is 15");
   return static_cast<double>(reader.integer("a number")) / powers_of_ten[digits];
 }
 
@@ -79,7 +80,7 @@ void put_reals(ByteWriter& writer, const std::vector<double>& values) {
 }
 
 std::vector<double> take_reals(ByteReader& reader) {
-  std::vector<double> values(reader.number(std::min<std::uint64_t>(most_channels, reader.left()), "a number of channels"));
+  std::vector<double> values(reader.number(std::min<std::uint64_t>(max_channels, reader.left()), "a number of channels"));
   for (double& value : values) value = take_real(reader);
   return values;
 }
@@ -87,7 +88,7 @@ std::vector<double> take_reals(ByteReader& reader) {
 std::string take_text(ByteReader& reader) {
   const std::size_t size = reader.number(longest_text, "the length of a text");
   const std::string text(reinterpret_cast<const char*>(reader.take(size)), size);
-  if (!is_utf8(text)) corrupt("a text in it is no UTF-8");
+  if (!is_utf8(text)) corrupt("a text in it is not valid UTF-8");
   return text;
 }
 
@@ -97,7 +98,7 @@ void put_shape(ByteWriter& writer, const std::vector<std::int64_t>& shape) {
 }
 
 std::vector<std::int64_t> take_shape(ByteReader& reader) {
-  std::vector<std::int64_t> shape(reader.number(most_rank, "the number of axes"));
+  std::vector<std::int64_t> shape(reader.number(max_rank, "the number of axes"));
   std::uint64_t size = 1;
   for (std::int64_t& extent : shape) {
     extent = static_cast<std::int64_t>(reader.number(largest_extent, "an extent"));
@@ -107,7 +108,7 @@ std::vector<std::int64_t> take_shape(ByteReader& reader) {
   return shape;
 }
 
-// A text after another that it may begin like.
+// A name, stored as the length of the prefix it shares with another name, and the rest.
 void put_name(ByteWriter& writer, const std::string& name, const std::string& before) {
   const auto ends = std::mismatch(name.begin(), name.end(), before.begin(), before.end());
   const auto shared = static_cast<std::size_t>(ends.first - name.begin());
@@ -119,7 +120,7 @@ std::string take_name(ByteReader& reader, const std::string& before) {
   const std::size_t shared = reader.number(before.size(), "the length of the common beginning of two names");
   const std::size_t size = reader.number(longest_text - shared, "the length of a name");
   std::string name = before.substr(0, shared) + std::string(reinterpret_cast<const char*>(reader.take(size)), size);
-  if (!is_utf8(name)) corrupt("a name in it is no UTF-8");
+  if (!is_utf8(name)) corrupt("a name in it is not valid UTF-8");
   return name;
 }
 
@@ -165,12 +166,12 @@ Attribute take_attribute(ByteReader& reader) {
     case Kind::text:
       return take_text(reader);
     case Kind::integers: {
-      std::vector<std::int64_t> values(reader.number(most_listed, "the length of a list"));
+      std::vector<std::int64_t> values(reader.number(max_listed, "the length of a list"));
       for (std::int64_t& value : values) value = reader.integer("an attribute");
       return values;
     }
   }
-  corrupt("an attribute has the kind " + std::to_string(kind) + "; there are 0 to 4");
+  corrupt("an attribute has the kind " + std::to_string(kind) + "; it must be 0 to 4");
 }
 
 std::uint8_t flags_of(const Graph& graph, std::uint32_t value) {
@@ -229,21 +230,21 @@ void take_grid(ByteReader& reader, ValueType& type) {
   type.zero_point = static_cast<std::int32_t>(zero_point);
 }
 
-// Keys stand in order, so that none stands twice.
+// Keys must ascend, which also excludes duplicates.
 void require_order(const std::string& before, const std::string& key, bool first) {
-  if (!first && key <= before) corrupt("the name '" + key + "' stands behind '" + before + "'; names are in order, each once");
+  if (!first && key <= before) corrupt("the name '" + key + "' follows '" + before + "'; names must ascend without duplicates");
 }
 
 void take_named(ByteReader& reader, Node& node) {
   std::string before;
-  const std::uint64_t attributes = reader.number(most_named, "the number of attributes");
+  const std::uint64_t attributes = reader.number(max_named, "the number of attributes");
   for (std::uint64_t i = 0; i < attributes; ++i) {
     const std::string key = take_key(reader);
     require_order(before, key, i == 0);
     node.attributes.emplace(key, take_attribute(reader));
     before = key;
   }
-  const std::uint64_t tensors = reader.number(most_named, "the number of tensors");
+  const std::uint64_t tensors = reader.number(max_named, "the number of tensors");
   for (std::uint64_t i = 0; i < tensors; ++i) {
     const std::string key = take_key(reader);
     require_order(before, key, i == 0);
@@ -264,19 +265,19 @@ Node take_node(ByteReader& reader, const Graph& graph) {
   if (op >= op_count) corrupt("it has the operation " + std::to_string(op) + ", of " + std::to_string(op_count));
   node.op = static_cast<Op>(op);
   const std::uint8_t flags = reader.byte();
-  if (flags & ~known_flags) corrupt("it has the flags " + std::to_string(flags) + ", of which some have no meaning");
+  if (flags & ~known_flags) corrupt("it has the flags " + std::to_string(flags) + ", some of which are undefined");
   node.name = take_name(reader, value == 1 ? std::string() : graph.nodes.back().name);
   node.layer = flags & layer_is_name ? node.name : take_name(reader, node.name);
   if (flags & follows) {
     node.inputs = {value - 1};
   } else {
-    node.inputs.resize(reader.number(std::min<std::uint64_t>(most_inputs, reader.left()), "the number of inputs"));
+    node.inputs.resize(reader.number(std::min<std::uint64_t>(max_inputs, reader.left()), "the number of inputs"));
     for (std::uint32_t& input : node.inputs) {
       input = value - 1 - static_cast<std::uint32_t>(reader.number(value - 1, "the distance to an input"));
     }
   }
   const bool takes_after = flags & shape_of_input || (flags & grid_of_input && flags & quantized);
-  if (node.inputs.empty() && takes_after) corrupt("it takes after its input and has none");
+  if (node.inputs.empty() && takes_after) corrupt("it copies its input's shape or grid but has no input");
   const ValueType first = node.inputs.empty() ? ValueType{} : graph.type_of(node.inputs[0]);
   node.type.dtype = flags & quantized ? Dtype::uint8 : Dtype::float32;
   node.type.shape = flags & shape_of_input ? first.shape : take_shape(reader);
@@ -320,7 +321,7 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
   graph.input.shape = take_shape(reader);
   graph.input.mean = take_reals(reader);
   graph.input.std = take_reals(reader);
-  const std::uint64_t nodes = reader.number(most_nodes, "the number of nodes");
+  const std::uint64_t nodes = reader.number(max_nodes, "the number of nodes");
   std::unordered_set<std::string> seen = {"images"};
   for (std::uint64_t i = 0; i < nodes; ++i) {
     try {
@@ -335,11 +336,11 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
     graph.outputs.push_back(static_cast<std::uint32_t>(reader.number(nodes, "the output")));
   }
   if (outputs == 0) corrupt("it has no outputs");
-  graph.classes.resize(reader.number(std::min<std::uint64_t>(most_classes, reader.left()), "the number of classes"));
+  graph.classes.resize(reader.number(std::min<std::uint64_t>(max_classes, reader.left()), "the number of classes"));
   for (std::string& name : graph.classes) name = take_text(reader);
-  if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes stand behind its end");
+  if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes follow its end");
   if (version < value_tables && version_of(graph) != version) {
-    corrupt("it is of version " + std::to_string(version) + ", and its weights and outputs are those of version " +
+    corrupt("it is of version " + std::to_string(version) + ", but its weights and outputs need version " +
             std::to_string(version_of(graph)));
   }
   return graph;

@@ -1,11 +1,11 @@
-// Whether bytes are text.
+// UTF-8 validation.
 #pragma once
 
 #include <string_view>
 
 namespace paretrim::trim {
 
-// UTF-8 as Unicode defines it: shortest forms, no surrogates, nothing above U+10FFFF.
+// Whether bytes are valid UTF-8: shortest forms, no surrogates, nothing above U+10FFFF.
 bool is_utf8(std::string_view bytes);
 
 }  // namespace paretrim::trim

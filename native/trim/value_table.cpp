@@ -7,7 +7,7 @@
 namespace paretrim::trim {
 namespace {
 
-constexpr std::int32_t own_weight = 30000, other_weight = 12000;  // of the mixers, at first
+constexpr std::int32_t own_weight = 30000, other_weight = 12000;  // initial weights of the mixers
 
 int byte_of(int value) { return value & 255; }
 
@@ -29,7 +29,8 @@ void ValueTable::set(const std::vector<std::int8_t>& values) {
   by_prediction_.resize(predictions * nodes);
 }
 
-// How many there are, then of every integer but 0 whether it is one, as likely as it is if all tables of this size are.
+// Codes the number of values, then one bit for every nonzero integer: whether it is in the table. The probability assumes that
+// all tables of this size are equally likely.
 template <class Coder>
 void ValueTable::code_values(Coder& coder) {
   int missing = static_cast<int>(code_raw(coder, static_cast<std::uint32_t>(values_.size()) - 1, 6)) + 1;
@@ -51,7 +52,7 @@ void ValueTable::code_values(Coder& coder) {
 }
 
 template <class Coder>
-int ValueTable::code(Coder& coder, int value, const Surroundings& around) {
+int ValueTable::code(Coder& coder, int value, const ValueContext& around) {
   const std::uint32_t place = places_[static_cast<std::size_t>(byte_of(value))];
   const std::size_t nodes = mixers_.size();
   Counter* const mean = &by_mean_[static_cast<std::size_t>(around.mean) * nodes];
@@ -64,13 +65,13 @@ int ValueTable::code(Coder& coder, int value, const Surroundings& around) {
                            coder, bit, mixers_[node], {&common_[node], mean + node, energy + node, prediction + node},
                            {steady, steady, steady, steady}));
   }
-  // Places that no value has are only in bytes that no encoder wrote.
+  // Indices past the table occur only in forged files.
   return values_[std::min<std::size_t>(node - nodes, values_.size() - 1)];
 }
 
 template void ValueTable::code_values(Encoder&);
 template void ValueTable::code_values(Decoder&);
-template int ValueTable::code(Encoder&, int, const Surroundings&);
-template int ValueTable::code(Decoder&, int, const Surroundings&);
+template int ValueTable::code(Encoder&, int, const ValueContext&);
+template int ValueTable::code(Decoder&, int, const ValueContext&);
 
 }  // namespace paretrim::trim

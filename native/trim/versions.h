@@ -1,3 +1,4 @@
+// File versions.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +7,13 @@
 
 namespace paretrim::trim {
 
-// Versions of files: of one output that is a vector, of any outputs, of any outputs where a float layer has weights that are not
-// float32, of any network where a record of weights has tables of values, and of any where one holds floats by their exponents.
-inline constexpr std::uint64_t one_vector = 2, any_outputs = 3, stored_weights = 4, value_tables = 5, float_exponents = 6;
+inline constexpr std::uint64_t one_vector = 2;       // a single output, which is a vector
+inline constexpr std::uint64_t any_outputs = 3;      // any outputs
+inline constexpr std::uint64_t stored_weights = 4;   // float layers whose weights are not float32
+inline constexpr std::uint64_t value_tables = 5;     // a record of weights has tables of values
+inline constexpr std::uint64_t float_exponents = 6;  // a record of weights holds floats by exponents
 
-// The version of the file that holds a graph, if its records of weights need no later one: the first one that can.
+// The earliest version that can hold the graph, not counting versions that records of weights need.
 std::uint64_t version_of(const Graph& graph);
 
 }  // namespace paretrim::trim

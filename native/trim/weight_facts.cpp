@@ -11,14 +11,14 @@
 namespace paretrim::trim {
 namespace {
 
-// The least magnitude of every row that is not 0; 129 for a row of zeros.
+// The smallest nonzero magnitude of every row; 129 for a row of zeros.
 std::vector<int> least_magnitudes(const Weights<const std::int8_t>& weights) {
   const std::int64_t row = weights.channels * weights.height * weights.width;
   std::vector<int> least(static_cast<std::size_t>(weights.outputs), 129);
   for (std::int64_t i = 0; i < weights.outputs * row; ++i) {
     const int magnitude = std::abs(weights.values[i]);
-    int& known = least[static_cast<std::size_t>(i / row)];
-    if (magnitude) known = std::min(known, magnitude);
+    int& smallest = least[static_cast<std::size_t>(i / row)];
+    if (magnitude) smallest = std::min(smallest, magnitude);
   }
   return least;
 }
@@ -41,7 +41,7 @@ float floor_of(const Weights<const std::int8_t>& weights) {
   std::memcpy(&bits, &floor, sizeof bits);
   bits &= 0xffff0000;
   std::memcpy(&floor, &bits, sizeof bits);
-  // Scales need not be those of a network: with a subnormal one the division is too coarse for what was just promised.
+  // The scales may be arbitrary. With a subnormal one, the division in smallest_magnitude is too inexact, so there is no floor.
   for (std::size_t output = 0; output < least.size(); ++output) {
     if (smallest_magnitude(floor, weights.scales[output]) > least[output]) return 0;
   }
@@ -83,7 +83,7 @@ std::vector<std::int8_t> listed_values(const Weights<const std::int8_t>& weights
   for (int value = -128; value < 128; ++value) {
     if (value != 0 && occurs[static_cast<std::size_t>(value + 128)]) values.push_back(static_cast<std::int8_t>(value));
   }
-  if (values.size() > most_listed_values) values.clear();
+  if (values.size() > max_listed_values) values.clear();
   return values;
 }
 

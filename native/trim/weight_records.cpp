@@ -19,13 +19,14 @@
 namespace paretrim::trim {
 namespace {
 
-enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3, by_exponents = 4 };  // of weights
+// The codings of a record of weights.
+enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3, by_exponents = 4 };
 
 Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
 
 std::uint64_t rows_of(const Tensor& tensor) { return static_cast<std::uint64_t>(tensor.shape[0]); }
 
-// [rows, channels, height, width] of a piece; axes between are one.
+// Views a piece as [rows, channels, height, width]. Axes between the second and the last are merged into the height.
 template <typename Value>
 Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values) {
   const Tensor& tensor = tensor_at(graph, piece.place);
@@ -41,15 +42,15 @@ Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values)
   return weights;
 }
 
-// One record of weights: `integers` codes a piece of int8, `finished` is called behind every piece.
+// Codes one record of weights. `integers` codes an int8 piece; `finished` is called after every piece.
 template <class Coder, typename AnyGraph, typename Integers, typename Finished>
 void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
                   const Finished& finished) {
   NumberModel floats;
   for (const Piece& piece : pieces) {
     auto& tensor = tensor_at(graph, piece.place);
-    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_a_row;
-    const std::uint64_t size = piece.rows * piece.bytes_a_row;
+    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_per_row;
+    const std::uint64_t size = piece.rows * piece.bytes_per_row;
     if (size > 0 && tensor.dtype == Dtype::int8) {
       using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
       integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
@@ -82,34 +83,33 @@ std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& piec
   return bits;
 }
 
-// The integer pieces that have elements.
+// The nonempty integer pieces.
 std::vector<Weights<const std::int8_t>> integers_of(const Graph& graph, const std::vector<Piece>& pieces) {
   std::vector<Weights<const std::int8_t>> integers;
   for (const Piece& piece : pieces) {
     const Tensor& tensor = tensor_at(graph, piece.place);
-    const auto* values = tensor.as<std::int8_t>() + piece.first * piece.bytes_a_row;
-    const bool coded = tensor.dtype == Dtype::int8 && piece.rows * piece.bytes_a_row > 0;
+    const auto* values = tensor.as<std::int8_t>() + piece.first * piece.bytes_per_row;
+    const bool coded = tensor.dtype == Dtype::int8 && piece.rows * piece.bytes_per_row > 0;
     if (coded) integers.push_back(weights_of<const std::int8_t>(graph, piece, values));
   }
   return integers;
 }
 
-// The pieces of a record that holds floats alone; with those of integers, or with `filled` those that have no elements, left out.
+// The float pieces; only nonempty ones if `filled`.
 template <typename Byte, typename AnyGraph>
 std::vector<Floats<Byte>> floats_of(AnyGraph& graph, const std::vector<Piece>& pieces, bool filled) {
   std::vector<Floats<Byte>> floats;
   for (const Piece& piece : pieces) {
     auto& tensor = tensor_at(graph, piece.place);
-    const std::uint64_t size = piece.rows * piece.bytes_a_row;
-    const bool kept = is_float(tensor.dtype) && !(filled && size == 0);
-    if (kept)
+    const std::uint64_t size = piece.rows * piece.bytes_per_row;
+    if (is_float(tensor.dtype) && !(filled && size == 0))
       floats.push_back(
-          {tensor.bytes.data() + piece.first * piece.bytes_a_row, size / paretrim::bytes_of(tensor.dtype), tensor.dtype});
+          {tensor.bytes.data() + piece.first * piece.bytes_per_row, size / paretrim::bytes_of(tensor.dtype), tensor.dtype});
   }
   return floats;
 }
 
-// Length of the coded stream, that stream, symbols. Nothing where there are no integers, or one that has no symbol.
+// The length of the coded stream, the stream, and the symbols. Empty if `kinds` has no rows.
 std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
   if (kinds.mask_kinds.empty()) return {};
   Encoder encoder;
@@ -143,20 +143,20 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
   return bits;
 }
 
-// Ways to code a record of weights, the one that is read fastest first, and how many thousandths longer than the shortest a
-// record of many weights may be for it: counted is read about ten times as fast as plain, plain twice as fast as rich.
-struct Way {
+// Codings to try for integers, the fastest to read first. In a large record, a coding may be this many thousandths longer than
+// the shortest one: counted reads about ten times as fast as plain, plain twice as fast as rich.
+struct Option {
   Model model;
   std::uint64_t thousandths;
 };
-constexpr std::array<Way, 3> ways = {{{counted, 10}, {plain, 10}, {rich, 0}}};
-// What tables must save, in thousandths and in bytes: earlier readers cannot read a file that has some.
+constexpr std::array<Option, 3> options = {{{counted, 10}, {plain, 10}, {rich, 0}}};
+// Tables must save this much, in thousandths and in bytes, because earlier readers cannot read files with tables.
 constexpr std::uint64_t worth_tables = 20, worth_tables_bytes = 16;
-constexpr std::uint64_t worth_speed = 20;  // thousandths that floats may take more by exponents than learned
+constexpr std::uint64_t worth_speed = 20;  // thousandths by which floats may be longer by exponents than with the adaptive model
 
 std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
   std::uint64_t bytes = 0;
-  for (const Piece& piece : pieces) bytes += piece.rows * piece.bytes_a_row;
+  for (const Piece& piece : pieces) bytes += piece.rows * piece.bytes_per_row;
   return bytes;
 }
 
@@ -167,17 +167,17 @@ std::vector<std::uint8_t> encode(const Graph& graph, const std::vector<Piece>& p
   return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model);
 }
 
-constexpr std::uint64_t sampled_values = 1 << 14;  // weights that are not 0: enough to tell lengths to some thousandths
-constexpr std::uint64_t doubt = 5;                 // thousandths that an estimate may be off
+constexpr std::uint64_t sampled_values = 1 << 14;  // nonzero weights: enough to estimate lengths to a few thousandths
+constexpr std::uint64_t tolerance = 5;             // error of an estimate, in thousandths
 constexpr std::uint64_t smallest_share = 32, largest_share = 4;
 
-// The first rows of all pieces: one of `share`, rounded up.
+// The first rows of all pieces: one in `share`, rounded up.
 std::vector<Piece> first_rows(std::vector<Piece> pieces, std::uint64_t share) {
   for (Piece& piece : pieces) piece.rows = (piece.rows + share - 1) / share;
   return pieces;
 }
 
-// One of how many rows is enough of a sample; 0 where none is much shorter than the record.
+// The `share` for a large enough sample of rows; 0 if a sample would not be much smaller than the record.
 std::uint64_t share_of(const std::vector<Weights<const std::int8_t>>& integers) {
   std::uint64_t values = 0;
   for (const auto& weights : integers) {
@@ -189,7 +189,7 @@ std::uint64_t share_of(const std::vector<Weights<const std::int8_t>>& integers) 
   return share < largest_share ? 0 : share;
 }
 
-// Bytes that these first rows of a record take by the frequencies of the whole, without anything beside them.
+// Size in bytes of the symbols of these first rows, coded with the frequencies of the whole record.
 std::uint64_t symbol_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<Piece>& first,
                            const RowKinds& kinds) {
   Encoder encoder;
@@ -202,28 +202,28 @@ std::uint64_t symbol_bytes(const Graph& graph, const std::vector<Piece>& pieces,
   return writer.finish().size();
 }
 
-// Which ways may be the one to take for a record that takes `length` bytes by frequencies. A sample tells: how much shorter than
-// by frequencies a model makes the second half of it, when most is learned, and what learning took until then.
-std::array<bool, ways.size()> worth_coding(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
-                                           std::uint64_t length) {
-  constexpr std::array<bool, ways.size()> all = {true, true, true};
+// Which options are worth trying for a record of `length` bytes in the `counted` coding, by a sample. The second half of the
+// sample, where an adaptive model has learned most, shows how much shorter it is; the first half shows the cost of learning.
+std::array<bool, options.size()> worth_coding(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
+                                              std::uint64_t length) {
+  constexpr std::array<bool, options.size()> all = {true, true, true};
   const std::uint64_t share = share_of(integers_of(graph, pieces));
   if (share == 0) return all;
   const auto rows = first_rows(pieces, share), half = first_rows(pieces, 2 * share);
   const std::uint64_t symbols = symbol_bytes(graph, pieces, rows, kinds), before = symbol_bytes(graph, pieces, half, kinds);
   if (symbols <= before) return all;
-  std::array<std::uint64_t, ways.size()> lengths = {length, 0, 0};
-  for (std::size_t i = 1; i < ways.size(); ++i) {
-    const std::uint64_t taken = encode(graph, rows, ways[i].model, kinds).size();
-    const std::uint64_t later = taken - std::min<std::uint64_t>(taken, encode(graph, half, ways[i].model, kinds).size());
+  std::array<std::uint64_t, options.size()> lengths = {length, 0, 0};
+  for (std::size_t i = 1; i < options.size(); ++i) {
+    const std::uint64_t taken = encode(graph, rows, options[i].model, kinds).size();
+    const std::uint64_t later = taken - std::min<std::uint64_t>(taken, encode(graph, half, options[i].model, kinds).size());
     const std::uint64_t learned = symbols * later / (symbols - before);
     lengths[i] = length * later / (symbols - before) + taken - std::min(taken, learned);
   }
   const std::uint64_t shortest = *std::min_element(lengths.begin(), lengths.end());
-  std::array<bool, ways.size()> open = {};
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    open[i] = lengths[i] * 1000 <= shortest * (1000 + ways[i].thousandths + doubt);
-    const bool sure = lengths[i] * 1000 + shortest * doubt <= shortest * (1000 + ways[i].thousandths);
+  std::array<bool, options.size()> open = {};
+  for (std::size_t i = 0; i < options.size(); ++i) {
+    open[i] = lengths[i] * 1000 <= shortest * (1000 + options[i].thousandths + tolerance);
+    const bool sure = lengths[i] * 1000 + shortest * tolerance <= shortest * (1000 + options[i].thousandths);
     if (sure) break;
   }
   return open;
@@ -235,7 +235,7 @@ std::uint64_t coded_bytes() { return coded; }
 
 namespace {
 
-// A record of floats alone, the same in every model of integers: by exponents where it is long and that costs little.
+// Encodes a record of floats only: by exponents if the record is large and that costs little, otherwise with the adaptive model.
 std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
                                         std::uint64_t few_floats) {
   const auto floats = floats_of<const std::uint8_t>(graph, pieces, true);
@@ -255,18 +255,18 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
   if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats);
-  std::array<std::vector<std::uint8_t>, ways.size()> found = {encode(graph, pieces, counted, kinds)};
+  std::array<std::vector<std::uint8_t>, options.size()> found = {encode(graph, pieces, counted, kinds)};
   const bool possible = !found[0].empty(), many = bytes_in(pieces) > few_bytes;
-  std::array<bool, ways.size()> open = {possible, true, true};
+  std::array<bool, options.size()> open = {possible, true, true};
   if (possible && many && integers.size() == pieces.size()) open = worth_coding(graph, pieces, kinds, found[0].size());
   std::size_t shortest = ~std::size_t{0};
-  for (std::size_t i = 0; i < ways.size(); ++i) {
+  for (std::size_t i = 0; i < options.size(); ++i) {
     if (!open[i]) continue;
-    if (i > 0) found[i] = encode(graph, pieces, ways[i].model, kinds);
+    if (i > 0) found[i] = encode(graph, pieces, options[i].model, kinds);
     shortest = std::min(shortest, found[i].size());
   }
   const auto taken = [&](std::size_t i) {
-    return open[i] && found[i].size() * 1000 <= shortest * (1000 + (many ? ways[i].thousandths : 0));
+    return open[i] && found[i].size() * 1000 <= shortest * (1000 + (many ? options[i].thousandths : 0));
   };
   std::size_t first = 0;
   while (!taken(first)) ++first;
@@ -278,7 +278,7 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
         listed.size() * 1000 <= otherwise * (1000 - worth_tables) && listed.size() + worth_tables_bytes <= otherwise;
     if (worth) return with_coding(tabled, listed);
   }
-  return with_coding(ways[first].model, found[first]);
+  return with_coding(options[first].model, found[first]);
 }
 
 bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }
@@ -291,7 +291,7 @@ std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& piece
   const std::uint8_t model = coding_of(data, size, known);
   if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
   if (model != by_exponents) return decode_modelled(graph, pieces, model, data + 1, size - 1, poll);
-  if (!integers_of(graph, pieces).empty()) corrupt("it is coded by exponents and holds integers");
+  if (!integers_of(graph, pieces).empty()) corrupt("it is coded by exponents but holds integers");
   return decode_by_exponents(floats_of<std::uint8_t>(graph, pieces, false), data + 1, size - 1, poll);
 }
 

@@ -11,9 +11,9 @@
 namespace paretrim::trim {
 namespace {
 
-// Counters that a very long row shares, so that reading it takes little memory beside it.
+// Very long rows share counters, which bounds the memory of a reader.
 constexpr std::size_t channel_mask = (1 << 16) - 1, column_mask = (1 << 18) - 1;
-constexpr std::uint32_t kept_between_layers = 60;  // observations that a new layer finds every shared counter with, at most
+constexpr std::uint32_t seen_by_new_layer = 60;  // maximum confidence of shared counters at the start of a layer, in bits seen
 
 int ternary(int value) { return value > 0 ? 2 : value < 0 ? 1 : 0; }
 int few(int count) { return count > 2 ? 2 : count; }
@@ -22,11 +22,11 @@ int position_class(std::int64_t position, std::int64_t positions) {
   return static_cast<int>(positions <= 9 ? position : position * 9 / positions);
 }
 
-// What a model has to save on some bits, in thousandths of the piece's, for them to be worth one. Bits without are read at once.
+// A model of some bits must save more than this, in thousandths of the piece. Bits without a model are read faster.
 constexpr std::int64_t unmodelled = 3;
 
-// Bits, in units of 2^-16, that a model of `size` symbols in each of `contexts` saves against symbols of equal lengths, less what
-// learning costs it.
+// Saving of a model of `size` symbols in each of `contexts` over fixed-length symbols, minus the cost of learning, in units of
+// 2^-16 bits.
 std::int64_t saved_by_model(const std::int64_t* counts, std::size_t size, std::size_t contexts) {
   const auto bits = [](std::int64_t count, std::int64_t number) { return count * logarithm(static_cast<std::uint64_t>(number)); };
   std::int64_t saved = 0;
@@ -56,7 +56,7 @@ int WeightModel::class_of_prediction(const Neighbours& around) {
   return prediction < 0 ? -size : size;
 }
 
-// How large the weights around are.
+// A weighted sum of the neighbours' magnitudes.
 std::uint32_t WeightModel::energy_of(const Neighbours& around) {
   return static_cast<std::uint32_t>(2 * std::abs(around.left) + 2 * std::abs(around.above) + std::abs(around.before) +
                                     std::abs(around.row_before));
@@ -78,7 +78,7 @@ int WeightModel::code_magnitude(Coder& coder, int magnitude, const std::array<Co
   return static_cast<int>(node) - (nodes >> raw);
 }
 
-// Whether a value is negative, from its surroundings.
+// Codes whether a value is negative, in the context of its neighbours.
 template <bool rich, class Coder>
 bool WeightModel::code_sign(Coder& coder, bool negative, const Neighbours& around, int prediction, int position,
                             Counter& channel) {
@@ -92,7 +92,7 @@ bool WeightModel::code_sign(Coder& coder, bool negative, const Neighbours& aroun
   }
 }
 
-// A value other than 0: its sign where the surroundings say something about it, its magnitude less the smallest, the rest.
+// Codes a nonzero value: its sign unless signs are raw, its magnitude above the smallest one, then the raw bits.
 template <bool rich, class Coder>
 int WeightModel::code_value(Coder& coder, int value, const Neighbours& around, int position, int smallest, Counter& channel_sign,
                             Mean& mean, const Layer& layer) {
@@ -106,23 +106,23 @@ int WeightModel::code_value(Coder& coder, int value, const Neighbours& around, i
                                           &by_prediction_[(agreement * 2 + side) * nodes]};
   int excess = std::abs(value) - smallest;
   const int raw_bits = layer.raw_bits + (layer.raw_signs ? 1 : 0);
-  const int known = code_magnitude<rich>(coder, excess, tables, &by_node_[side * nodes], layer.raw_bits);
+  const int modelled = code_magnitude<rich>(coder, excess, tables, &by_node_[side * nodes], layer.raw_bits);
   if (raw_bits > 0) {
     const int sign = layer.raw_signs && negative ? 1 << layer.raw_bits : 0, low = (1 << layer.raw_bits) - 1;
     const int raw = static_cast<int>(coder.code_raw(static_cast<std::uint32_t>(sign | (excess & low)), raw_bits));
-    excess = known << layer.raw_bits | (raw & low);
+    excess = modelled << layer.raw_bits | (raw & low);
     if (layer.raw_signs) negative = raw > low;
   } else {
-    excess = known;
+    excess = modelled;
   }
   mean.add(static_cast<std::uint32_t>(excess + 1));
   return negative ? -(smallest + excess) : smallest + excess;
 }
 
-// A value of the table.
+// Codes a nonzero value as an index into the table.
 template <class Coder>
 int WeightModel::code_listed(Coder& coder, int value, const Neighbours& around, Mean& mean, Layer& layer) {
-  const Surroundings classes = {doublings<2>(mean.value), doublings<2>(energy_of(around)),
+  const ValueContext classes = {doublings<2>(mean.value), doublings<2>(energy_of(around)),
                                 9 + (layer.flat ? 0 : class_of_prediction(around))};
   value = layer.table->code(coder, value, classes);
   mean.add(static_cast<std::uint32_t>(std::abs(value)));
@@ -130,8 +130,8 @@ int WeightModel::code_listed(Coder& coder, int value, const Neighbours& around, 
 }
 
 template <typename Value>
-WeightModel::Neighbours WeightModel::around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x,
-                                               std::int64_t y, std::int64_t channel, std::int64_t output) {
+WeightModel::Neighbours WeightModel::neighbours_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x,
+                                                   std::int64_t y, std::int64_t channel, std::int64_t output) {
   const std::int64_t area = weights.height * weights.width;
   Neighbours around;
   if (x) around.left = weight[-1];
@@ -146,7 +146,7 @@ int WeightModel::sign_context(const Neighbours& around, int prediction) {
   return (9 + prediction) * 27 + ternary(around.left) * 9 + ternary(around.above) * 3 + ternary(around.before);
 }
 
-// Whether a block holds any weight other than 0.
+// Codes whether a block has any nonzero weight.
 template <bool rich, class Coder, typename Value>
 bool WeightModel::code_block_flag(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer) {
   const std::int64_t area = weights.height * weights.width;
@@ -169,7 +169,7 @@ bool WeightModel::code_block_flag(Coder& coder, const Weights<Value>& weights, c
   }
 }
 
-// Whether a weight is other than 0; `index` is its place in the block, `seen` how many of those before it there are not 0.
+// Codes whether a weight is nonzero. `index` is its place in the block, `seen` the number of nonzero weights before it there.
 template <bool rich, class Coder, typename Value>
 bool WeightModel::code_weight_flag(Coder& coder, bool any, const Neighbours& around, const Place& at, int index, int seen,
                                    Row<Value>& row, Layer& layer) {
@@ -186,7 +186,7 @@ bool WeightModel::code_weight_flag(Coder& coder, bool any, const Neighbours& aro
   }
 }
 
-// The weights of a block; returns how many are not 0.
+// Codes the weights of a block. Returns the number of nonzero weights.
 template <bool rich, class Coder, typename Value>
 int WeightModel::code_block(Coder& coder, const Weights<Value>& weights, const Place& at, Row<Value>& row, Layer& layer) {
   const std::int64_t area = weights.height * weights.width;
@@ -194,7 +194,7 @@ int WeightModel::code_block(Coder& coder, const Weights<Value>& weights, const P
   for (int i = 0; i < at.width; ++i) {
     const std::int64_t channel = at.block * block + i;
     Value* const weight = row.values + channel * area + at.position;
-    const Neighbours around = around_of(weights, weight, at.x, at.y, channel, row.output);
+    const Neighbours around = neighbours_of(weights, weight, at.x, at.y, channel, row.output);
     const bool sure = layer.blocks && i == at.width - 1 && seen == 0;
     if (!sure && !code_weight_flag<rich>(coder, *weight != 0, around, at, i, seen, row, layer)) continue;
     Counter& sign = layer.channel_sign[static_cast<std::size_t>(channel) & channel_mask];
@@ -234,7 +234,7 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
   if (mean.seen > 8) layer.mean.value = layer.mean.seen++ ? (4 * layer.mean.value + mean.value) / 5 : mean.value;
 }
 
-// Which of a value's bits are hardly worth a model: what they lose as raw bits is below a small share of the piece.
+// Chooses the bits of values that are coded without a model, because a model would save too little of the piece.
 template <typename Value>
 void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
   const std::int64_t area = weights.height * weights.width, row = weights.channels * area;
@@ -247,7 +247,7 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
     for (std::int64_t c = 0; c < weights.channels; ++c) {
       for (std::int64_t position = 0; position < area; ++position, ++weight) {
         if (*weight == 0) continue;
-        const Neighbours around = around_of(weights, weight, position % weights.width, position / weights.width, c, output);
+        const Neighbours around = neighbours_of(weights, weight, position % weights.width, position / weights.width, c, output);
         const int negative = *weight < 0;
         ++near[2 * sign_context(around, layer.flat ? 0 : class_of_prediction(around)) + negative];
         ++channel[2 * static_cast<std::size_t>(c) + negative];
@@ -266,7 +266,7 @@ void WeightModel::choose_raw(const Weights<Value>& weights, Layer& layer) {
                     saved_by_model(channel.data(), 2, static_cast<std::size_t>(weights.channels)) <= little;
 }
 
-// What is said of a piece before its weights.
+// Codes the options of a piece, before its weights.
 template <class Coder, typename Value>
 void WeightModel::code_header(Coder& coder, const Weights<Value>& weights, Layer& layer) {
   std::vector<std::int8_t> listed;
@@ -300,7 +300,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
                        const Poll& poll) {
   for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_, &sign_around_,
                          &sign_prediction_, &sign_position_}) {
-    relax(*counters, kept_between_layers);
+    relax(*counters, seen_by_new_layer);
   }
   Layer layer;
   layer.flat = weights.height * weights.width == 1;

@@ -1,5 +1,5 @@
-// The weights of one layer, or of some of its output channels: where the zeros are, block by block, then the values around them.
-// Written once for both directions; see SPEC.md, "Integer weights".
+// The adaptive model of integer weights: codes zero flags by block and weight, then the nonzero values, each in the context of
+// its neighbours. Shared code encodes and decodes. See SPEC.md, "Integer weights".
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@ namespace paretrim::trim {
 
 inline constexpr int block = 4;  // consecutive input channels of one output channel and kernel position
 
-// Values [outputs, channels, height, width], and the scale of every output channel where there are scales.
+// Weights [outputs, channels, height, width], and the scale of each output channel, or null.
 template <typename Value>
 struct Weights {
   Value* values;
@@ -25,7 +25,7 @@ struct Weights {
   const float* scales;
 };
 
-// Numbers 0, 1, 2, 3 .. of a magnitude that grow by one with every doubling, `steps` to a doubling; 0 for 0.
+// A logarithmic class of a magnitude: 0 for 0, then 1, 2, 3 .. with `steps` classes per doubling.
 template <int steps>
 int doublings(std::uint32_t magnitude) {
   static_assert(steps == 1 || steps == 2 || steps == 4 || steps == 8);
@@ -35,11 +35,11 @@ int doublings(std::uint32_t magnitude) {
   return 1 + exponent * steps + static_cast<int>(fraction * steps / 8);
 }
 
-// What was learned from the weights so far; layers of one record share it.
+// The model; all layers of one record share it.
 class WeightModel {
  public:
-  // A rich model mixes what several surroundings say of every bit; a plain one is read faster and asks only the nearest.
-  // With `tables`, layers of few values have a table of them.
+  // A rich model mixes several contexts for each bit; a plain one uses a single context and reads faster. If `tables`, layers
+  // with few distinct values have a table.
   explicit WeightModel(bool rich, bool tables = false) : rich_(rich), tables_(tables) {}
 
   // `poll` is called before every row.
@@ -50,43 +50,43 @@ class WeightModel {
  private:
   static constexpr int positions = 9;   // classes of kernel positions
   static constexpr int nodes = 128;     // of the tree of seven bits
-  static constexpr int exact_bits = 3;  // low bits of a magnitude that the surroundings say nothing about
+  static constexpr int exact_bits = 3;  // low bits of a magnitude, which are coded without context
 
-  // What the surroundings of one weight are: left and above in the kernel, and the same position one input channel before.
+  // Neighbours of a weight: in the kernel, and at the same position in the input channel and in the output channel before.
   struct Neighbours {
     int left = 0, above = 0, corner = 0, before = 0, row_before = 0;
   };
-  // Mean magnitude so far in the row, in units of 1/256.
+  // Running mean of magnitudes, in units of 1/256.
   struct Mean {
     std::uint32_t value = 20 << 8, seen = 0;
     void add(std::uint32_t magnitude);
   };
   struct Layer {
     std::vector<Counter> block_column, channel, channel_sign;
-    // Weights that are not 0 in the blocks of the output channel at hand, or else the one before.
+    // Nonzero weights per block, in the current output channel or, for blocks still to come, in the one before.
     std::vector<std::uint8_t> counts;
     Counter any_block, any_weight;
     Mean mean;
     float floor = 0;
-    bool blocks = false;              // whether blocks without any weight are marked
-    bool sided = false;               // whether negative values have other magnitudes than positive ones
-    bool flat = false;                // whether kernels have one position
-    bool raw_signs = false;           // whether nothing is known about signs
-    int raw_bits = 0;                 // low bits of a magnitude that nothing is known about
-    std::optional<ValueTable> table;  // of the values, where there are few
+    bool blocks = false;              // whether empty blocks are marked
+    bool sided = false;               // whether negative and positive values have separate statistics
+    bool flat = false;                // whether kernels have a single position
+    bool raw_signs = false;           // whether signs are coded without a model
+    int raw_bits = 0;                 // low bits of magnitudes that are coded without a model
+    std::optional<ValueTable> table;  // if there are few distinct values
   };
 
-  // What is learned within one output channel.
+  // State within one output channel.
   template <typename Value>
   struct Row {
     Value* values = nullptr;
     std::int64_t output = 0;
-    int smallest = 1;  // magnitude of a value other than 0
+    int smallest = 1;  // smallest nonzero magnitude
     Counter any_block;
-    std::array<Counter, block> any_weight;  // by the weights of the block before that are not 0
+    std::array<Counter, block> any_weight;  // by the number of nonzero weights so far in the block
     Mean mean;
   };
-  // Where in an output channel: which block of input channels, of how many, and where in the kernel.
+  // A place in an output channel: a block of `width` input channels, and a kernel position.
   struct Place {
     std::int64_t block = 0, x = 0, y = 0, position = 0;
     int width = 0;
@@ -116,8 +116,8 @@ class WeightModel {
   template <typename Value>
   void choose_raw(const Weights<Value>& weights, Layer& layer);
   template <typename Value>
-  static Neighbours around_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x, std::int64_t y,
-                              std::int64_t channel, std::int64_t output);
+  static Neighbours neighbours_of(const Weights<Value>& weights, const std::int8_t* weight, std::int64_t x, std::int64_t y,
+                                  std::int64_t channel, std::int64_t output);
 
   static int class_of_prediction(const Neighbours& around);
   static std::uint32_t energy_of(const Neighbours& around);

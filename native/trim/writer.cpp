@@ -15,17 +15,17 @@
 namespace paretrim {
 namespace {
 
-// Large enough that learning afresh costs little, small enough that a few threads share a network out.
-constexpr std::uint64_t elements_a_record = 1 << 20;
+// Large enough that a new model in each record costs little, small enough to divide a network among threads.
+constexpr std::uint64_t elements_per_record = 1 << 20;
 
-// How many rows each record of weights gets: about equal elements, cut between rows.
+// Number of rows per record of weights, so that records have about equal numbers of elements.
 std::vector<std::uint64_t> shares(const Graph& graph) {
   std::uint64_t total = 0;
   const auto places = trim::large_tensors(graph);
   for (const trim::Place& place : places) total += trim::elements_of(trim::tensor_at(graph, place));
-  // One, or an even number: two threads end together.
+  // One, or an even number, so that two threads finish at about the same time.
   const std::uint64_t count =
-      total <= elements_a_record ? 1 : 2 * ((total + 2 * elements_a_record - 1) / (2 * elements_a_record));
+      total <= elements_per_record ? 1 : 2 * ((total + 2 * elements_per_record - 1) / (2 * elements_per_record));
   std::vector<std::uint64_t> rows;
   std::uint64_t held = 0, done = 0;
   for (const trim::Place& place : places) {
@@ -69,7 +69,7 @@ bool same_tensors(const Graph& a, const Graph& b) {
   return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), equal);
 }
 
-// A file that does not give its network back must never reach a disk.
+// Decodes the file and compares it with the graph, so that a file that does not decode to its network is never written.
 void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads,
            double limit) {
   ReadSettings settings;
@@ -79,7 +79,7 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
   const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
   const bool same = trim::structure_bytes(found.graph, version) == trim::structure_bytes(graph, version) &&
                     found.provenance == meta.provenance && same_tensors(found.graph, graph);
-  if (!same) trim::corrupt("the file that was made of this network gives back another; please report this network");
+  if (!same) trim::corrupt("the written file does not decode to the same network; please report this");
 }
 
 }  // namespace
@@ -116,7 +116,7 @@ std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, i
   add(trim::RecordKind::parameters, size_of(graph, trim::small_tensors(graph)), trim::encode_parameters(graph));
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     std::uint64_t bytes = 0;
-    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_a_row;
+    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_per_row;
     add(trim::RecordKind::weights, bytes, std::move(weights[i]));
     records.back().rows = rows[i];
   }

@@ -1,4 +1,4 @@
-// Writes a .trim file. Equal networks give equal bytes, whatever the number of threads.
+// Writes .trim files. The bytes depend only on the network, not on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ struct TrimMeta {
   std::string provenance;  // JSON in UTF-8, or empty
 };
 
-// The file, decoded again and compared before it is given back. The graph is one that `validate` or paretrim.graph.checks has
-// seen. Throws corrupt_file where the graph is beyond the format's limits, or takes more than readers with this `limit` allow.
+// Returns the file, after decoding it again and comparing it with the graph. `validate` or paretrim.graph.checks must have
+// accepted the graph. Throws corrupt_file if the graph exceeds the format's limits, or the budget of readers with this `limit`.
 std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads,
                                      std::uint64_t few_floats = trim::few_float_bytes,
                                      double limit = std::numeric_limits<double>::infinity());

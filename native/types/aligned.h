@@ -1,4 +1,4 @@
-// Zeroed memory that begins on a cache line.
+// Zero-initialised memory, aligned to a cache line.
 #pragma once
 
 #include <cstdlib>

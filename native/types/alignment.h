@@ -1,4 +1,4 @@
-// Bytes at whose multiples buffers begin: a cache line, and the widest register.
+// Alignment of buffers in bytes: a cache line, which is also the widest vector register.
 #pragma once
 
 #include <cstddef>

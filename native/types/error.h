@@ -1,5 +1,4 @@
-// Every error the library raises on purpose. The kinds are those of paretrim.errors; the message says what was given, what is
-// allowed and where.
+// The library's own errors. The kinds match paretrim.errors; the message says what was given, what is allowed and where.
 #pragma once
 
 #include <stdexcept>
@@ -8,25 +7,25 @@
 namespace paretrim {
 
 enum class ErrorKind {
-  corrupt_file,           // bytes that cannot be what they claim to be
-  unsupported_operation,  // outside what the runtime computes, or a setting it does not have
-  data_unavailable,       // images of another shape or type than the network takes
+  corrupt_file,           // damaged data, or not a .trim file
+  unsupported_operation,  // an operation or a setting that the runtime does not support
+  data_unavailable,       // invalid images or arguments
 };
 
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(shown(message)), kind(kind) {}
+  Error(ErrorKind kind, const std::string& message) : std::runtime_error(escaped(message)), kind(kind) {}
   const ErrorKind kind;
 
  private:
-  // A message may quote an untrusted file: control characters are written out as numbers.
-  static std::string shown(const std::string& message) {
+  // Escapes control characters as \xNN, because a message may quote an untrusted file.
+  static std::string escaped(const std::string& message) {
     constexpr char digits[] = "0123456789abcdef";
     std::string result;
     for (std::size_t i = 0; i < message.size(); ++i) {
       const auto byte = static_cast<unsigned char>(message[i]);
       const auto next = static_cast<unsigned char>(i + 1 < message.size() ? message[i + 1] : 0);
-      const bool second_set = byte == 0xC2 && next >= 0x80 && next < 0xA0;  // controls beyond ASCII, in UTF-8
+      const bool second_set = byte == 0xC2 && next >= 0x80 && next < 0xA0;  // C1 control characters in UTF-8
       if (byte >= 0x20 && byte != 0x7F && !second_set) {
         result += message[i];
         continue;

@@ -1,4 +1,4 @@
-// Called now and then during long work; it may throw to stop it.
+// A callback that long work calls regularly; it may throw to stop the work.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// How a network is planned and run.
+// Settings for planning and running a network.
 #pragma once
 
 #include <limits>
@@ -9,13 +9,13 @@
 namespace paretrim {
 
 struct Settings {
-  int threads = 1;              // of one call; the caller's own thread is one of them
-  std::string instruction_set;  // "" for the best this CPU has, else a name of instruction_sets()
-  bool measure = true;          // choose kernels by measuring them; false takes rules of thumb (deterministic, instant)
-  std::string choices;          // what an earlier Network::choices() gave; ignored if made for another CPU, graph or version
+  int threads = 1;              // per call, including the calling thread
+  std::string instruction_set;  // one of instruction_sets(), or "" for the best one
+  bool measure = true;          // choose kernels by measuring; false uses heuristics, which are instant and deterministic
+  std::string choices;          // from an earlier Network::choices(); ignored if made for another CPU, graph or version
   double measured_work =
-      std::numeric_limits<double>::infinity();  // multiply-adds that measuring may execute; then rules of thumb
-  Poll poll;                                    // called between layers while they are planned
+      std::numeric_limits<double>::infinity();  // multiply-adds to spend on measuring; after that, heuristics decide
+  Poll poll;                                    // called between layers during planning
 };
 
 }  // namespace paretrim

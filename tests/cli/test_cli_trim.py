@@ -114,7 +114,7 @@ def test_damaged_files_and_wrong_names_are_told(trim, command, tmp_path):
     assert "record 3 (weights 0): its SHA-256 is another" in err
     status, _, err = command("export", trim, "--to", tmp_path / "a.zip")
     assert status == 2
-    assert "name a file that ends in .onnx, .trim or .graph" in err
+    assert "it must end in .onnx, .trim or .graph" in err
 
 
 def test_the_native_runtime_as_an_onnx_file(finished, trim, command, command_json, tmp_path):

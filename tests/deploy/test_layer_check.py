@@ -120,7 +120,7 @@ def test_a_file_that_gives_other_outputs_is_refused(little):
 
     session = plan(graph, measure=False)
     other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
-    with pytest.raises(ExportMismatch, match="every node is right on its own, and the file gives other values of"):
+    with pytest.raises(ExportMismatch, match="every single node is right, but the whole file gives other values of"):
         check_layers(graph, images, other)
 
 

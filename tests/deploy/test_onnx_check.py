@@ -252,9 +252,7 @@ def test_a_file_that_is_wrong_only_as_a_whole_is_refused(tmp_path, monkeypatch):
     tensors = {**last.tensors, "weight": -last.tensors["weight"], "bias": -last.tensors["bias"]}
     export_onnx(replace(graph, nodes=(*nodes, replace(last, tensors=tensors))), tmp_path / "a.onnx")
     monkeypatch.setattr(onnx_check, "intermediate_values", lambda *_: dict(right))
-    with pytest.raises(
-        ExportMismatch, match=r"every node is right on its own, and the whole file gives another class on 100\.0%"
-    ):
+    with pytest.raises(ExportMismatch, match=r"every single node is right, but the whole file gives another class on 100\.0%"):
         check_onnx(graph, tmp_path / "a.onnx", images)
     with pytest.raises(ExportMismatch, match=r"the whole file gives other numbers on 100\.0% of"):
         check_onnx(graph, tmp_path / "a.onnx", images, classes=False)

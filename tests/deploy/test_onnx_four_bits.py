@@ -88,7 +88,7 @@ def test_only_layers_that_fit_have_four_bits_and_some_layer_must(tmp_path):
 
 
 def test_a_block_below_zero_is_refused():
-    with pytest.raises(InvalidRecipe, match="a block of -1 input channels; give 1 or more, or 0 for a scale an output channel"):
+    with pytest.raises(InvalidRecipe, match="block is -1; give at least 1 input channel, or 0 for one scale per output channel"):
         FourBits(-1)
 
 

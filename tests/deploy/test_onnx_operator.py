@@ -137,7 +137,7 @@ def test_our_own_runtimes_register_it(tmp_path):
 def test_our_own_runtimes_hold_it_to_its_threads(tmp_path):
     export_operator(TRIM, tmp_path / "a.onnx", threads=2)
     assert open_runnable(tmp_path / "a.onnx", runtime="onnxruntime", threads=2).threads == 2
-    with pytest.raises(UnsupportedOperation, match=r"a\.onnx' was written for 2 threads and not for 1; ask for 2, or export"):
+    with pytest.raises(UnsupportedOperation, match=r"a\.onnx' was written for 2 threads, not 1; ask for 2, or export"):
         open_runnable(tmp_path / "a.onnx", runtime="onnxruntime", threads=1)
 
 
@@ -180,8 +180,8 @@ def test_images_that_are_no_numbers_are_refused(tmp_path):
         ({"file": TRIM[:-1], "threads": 1}, r"paretrim\.Network: "),
         ({"file": b"\0" * 100, "threads": 1}, r"paretrim\.Network: "),
         ({"file": b"", "threads": 1}, r"paretrim\.Network: "),
-        ({"file": TRIM, "threads": 0}, r"threads is 0; a call computes with 1 to 1024"),
-        ({"file": TRIM, "threads": 2**62}, r"threads is \d+; a call computes with 1 to 1024"),
+        ({"file": TRIM, "threads": 0}, r"threads is 0; it must be from 1 to 1024"),
+        ({"file": TRIM, "threads": 2**62}, r"threads is \d+; it must be from 1 to 1024"),
         ({"file": TRIM}, r"attribute 'threads' cannot be read"),
         ({"file": TRIM, "threads": 1.0}, r"attribute 'threads' cannot be read"),
         ({"threads": 1}, r"attribute 'file' cannot be read"),
@@ -237,7 +237,7 @@ def test_nothing_else_is_exported():
 
 def test_what_the_native_runtime_does_not_run_is_not_written(tmp_path):
     path = tmp_path / "a.onnx"
-    with pytest.raises(UnsupportedOperation, match="threads is 0; a runtime computes with at least 1"):
+    with pytest.raises(UnsupportedOperation, match="threads is 0; it must be at least 1"):
         export_operator(TRIM, path, threads=0)
     with pytest.raises(CorruptFile, match="SHA-256"):
         export_operator(TRIM[:-1] + bytes([TRIM[-1] ^ 1]), path, threads=1)
@@ -246,7 +246,7 @@ def test_what_the_native_runtime_does_not_run_is_not_written(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(libraries, "FOLDER", tmp_path)
-    with pytest.raises(MissingDependency, match=r"there is no '.*onnxruntime\.so'; in a checkout run scripts/native\.sh"):
+    with pytest.raises(MissingDependency, match=r"'.*onnxruntime\.so' does not exist; in a checkout run scripts/native\.sh"):
         onnxruntime_library()
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependency, match="pip install onnx"):

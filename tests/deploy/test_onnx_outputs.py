@@ -81,7 +81,7 @@ def test_the_check_finds_outputs_that_are_exchanged(tmp_path):
     (first,), (second,) = ends[0].input, ends[1].input
     ends[0].input[:], ends[1].input[:] = [second], [first]
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(ExportMismatch, match="every node is right on its own, and the whole file"):
+    with pytest.raises(ExportMismatch, match="every single node is right, but the whole file"):
         check_onnx(graph, tmp_path / "model.onnx", images)
 
 

@@ -174,7 +174,7 @@ def test_one_node_graphs_pass():
         (one(tensors=FLOAT_WEIGHT | {"table": TABLE}, kind=FLOAT, source=FLOAT, op="relu"), CorruptFile, "it has the tensors"),
         (one("add", SAME, tensors={}, inputs=("x", INPUT)), UnsupportedOperation, r"its inputs are \['uint8', 'float32'\]"),
         *(
-            (one(op, tiny(shape), {}, {}, source=HUGE, inputs=inputs), CorruptFile, "leave float32 on its grid of scale 1.17")
+            (one(op, tiny(shape), {}, {}, source=HUGE, inputs=inputs), CorruptFile, "overflow float32 on its grid of scale 1.17")
             for op, shape, inputs in (
                 ("add", (2, 4, 4), ("x", "x")),
                 ("concat", (4, 4, 4), ("x", "x")),
@@ -184,17 +184,21 @@ def test_one_node_graphs_pass():
         (
             one("adaptive_avg_pool", tiny((2, 1, 1)), {"output_size": (1, 1)}, {}, source=HUGE),
             CorruptFile,
-            "leave float32 on its grid",
+            "overflow float32 on its grid",
         ),
-        (one("clamp", SAME, {"minimum": 0.0}, {}), UnsupportedOperation, "clamp is for float values"),
-        (one("dropout", SAME, {"probability": 0.1}, {}), UnsupportedOperation, "dropout is for training; fold the float graph"),
-        (one("relu", FLOAT, {}, {}), UnsupportedOperation, "it makes float32 of uint8; put a quantize or dequantize between"),
+        (one("clamp", SAME, {"minimum": 0.0}, {}), UnsupportedOperation, "clamp is only for float values"),
+        (
+            one("dropout", SAME, {"probability": 0.1}, {}),
+            UnsupportedOperation,
+            "dropout is only for training; fold the float graph",
+        ),
+        (one("relu", FLOAT, {}, {}), UnsupportedOperation, "it converts uint8 to float32; insert a quantize or dequantize"),
         (one("relu", replace(SAME, zero_point=4), {}, {}), CorruptFile, "it keeps that of its input, scale 0.5, zero point 3"),
-        (one("normalize", FLOAT, {}, {}, source=FLOAT), UnsupportedOperation, "pixels are read by normalize or quantize"),
+        (one("normalize", FLOAT, {}, {}, source=FLOAT), UnsupportedOperation, "only normalize and quantize read pixels"),
         (
             one("pointwise", SAME, {"function": "tanh"}, {"table": TABLE[::-1]}),
             CorruptFile,
-            "its table differs from the function",
+            "its table differs from its function",
         ),
         (
             one("pointwise", SAME, {"function": "cosine"}, {"table": TABLE}),
@@ -243,7 +247,7 @@ def test_broken_graphs_are_named(graph, message):
 def test_pixels_need_the_right_reader():
     spec = InputSpec((1, 2, 2), (0.5,), (0.5,))
     flat = Node("f", "flatten", ("n",), ValueType((4,)))
-    with pytest.raises(UnsupportedOperation, match="pixels are read by normalize or quantize"):
+    with pytest.raises(UnsupportedOperation, match="only normalize and quantize read pixels"):
         validate(Graph(spec, (Node("n", "relu", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), ("f",)))
     with pytest.raises(CorruptFile, match="normalize cannot give uint8"):
         validate(Graph(spec, (Node("n", "normalize", (INPUT,), ValueType((1, 2, 2), "uint8")), flat), ("f",)))

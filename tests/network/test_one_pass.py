@@ -209,24 +209,24 @@ SUMS = torch.zeros(1, 2, dtype=torch.float64)
 @pytest.mark.parametrize(
     ("x", "out", "steps", "message"),
     [
-        (torch.ones(4).double(), torch.ones(4).double(), ONE, "x is neither float32 nor bfloat16"),
-        (torch.ones(0), torch.ones(0), ONE, "x holds no numbers"),
+        (torch.ones(4).double(), torch.ones(4).double(), ONE, "x must be float32 or bfloat16"),
+        (torch.ones(0), torch.ones(0), ONE, "x is empty"),
         (torch.ones(4, 4)[:, ::2], torch.ones(4, 2), ONE, "x has gaps or overlaps in memory"),
-        (torch.ones(4, 3), torch.ones(4, 3), torch.ones(3), "steps are neither one nor as many as x has rows"),
-        (torch.ones(4, 3), torch.ones(3, 4), ONE, "out has another type, shape or layout than x"),
-        (torch.ones(4, 3), torch.ones(4, 3).bfloat16(), ONE, "out has another type, shape or layout than x"),
+        (torch.ones(4, 3), torch.ones(4, 3), torch.ones(3), "steps must hold one value, or one for each contiguous row of x"),
+        (torch.ones(4, 3), torch.ones(3, 4), ONE, "out must have the type, shape and memory layout of x"),
+        (torch.ones(4, 3), torch.ones(4, 3).bfloat16(), ONE, "out must have the type, shape and memory layout of x"),
     ],
 )
 def test_memory_that_does_not_fit_is_refused(x, out, steps, message):
     with pytest.raises(ValueError, match=message):
-        native.move_to_grid("steps", x, steps, 0.0, 255.0, 0.0, out, 1)
+        native.fake_quantize("steps", x, steps, 0.0, 255.0, 0.0, out, 1)
 
 
 def test_unknown_ways_and_sums_that_do_not_fit_are_refused():
     x = torch.ones(4)
-    with pytest.raises(ValueError, match="kind 'down' is not known; there are steps, levels, ends, offset"):
-        native.move_to_grid("down", x, ONE, 0.0, 255.0, 0.0, x.clone(), 1)
-    with pytest.raises(ValueError, match=r"sums is not \[steps, 2\]"):
-        native.pass_through_grid("steps", x, x, ONE, 0.0, 255.0, 0.0, x.clone(), torch.zeros(2, 2, dtype=torch.float64), 1)
-    with pytest.raises(ValueError, match="gradient has another type, shape or layout than x"):
-        native.pass_through_grid("steps", x, torch.ones(5), ONE, 0.0, 255.0, 0.0, x.clone(), SUMS, 1)
+    with pytest.raises(ValueError, match="unknown kind 'down'; choose one of steps, levels, ends, offset"):
+        native.fake_quantize("down", x, ONE, 0.0, 255.0, 0.0, x.clone(), 1)
+    with pytest.raises(ValueError, match=r"sums must have shape \[number of steps, 2\]"):
+        native.fake_quantize_backward("steps", x, x, ONE, 0.0, 255.0, 0.0, x.clone(), torch.zeros(2, 2, dtype=torch.float64), 1)
+    with pytest.raises(ValueError, match="gradient must have the type, shape and memory layout of x"):
+        native.fake_quantize_backward("steps", x, torch.ones(5), ONE, 0.0, 255.0, 0.0, x.clone(), SUMS, 1)

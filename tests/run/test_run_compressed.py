@@ -64,7 +64,7 @@ def test_without_stages_the_usual_three(own, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     assert [(stage.name, stage.epochs) for stage in result.history] == [("prune", 2), ("quantize", 4), ("distill", 4)]
     assert {tick.stage for tick in ticks} == {"prune", "quantize", "distill"}
-    with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; name a file that ends in \.onnx, \.trim or \.graph"):
+    with pytest.raises(InvalidRecipe, match=r"net\.pt' ends in '\.pt'; it must end in \.onnx, \.trim or \.graph"):
         result.save(tmp_path / "net.pt")
     for wrong in (None, 3, b"net.trim"):
         with pytest.raises(InvalidRecipe, match=r"the path is .*; give a text or a Path that ends in \.onnx, \.trim or \.graph"):

@@ -150,7 +150,7 @@ def test_a_limit_is_raised_for_a_file_that_is_trusted(library, tmp_path, monkeyp
         assert b"; it must be above 0" in library.paretrim_last_error()
     monkeypatch.setenv("PARETRIM_LIMIT", "x")
     assert library.paretrim_load_file(str(path).encode(), 1) is None
-    assert library.paretrim_last_error() == b"PARETRIM_LIMIT is 'x'; it is a number above 0"
+    assert library.paretrim_last_error() == b"PARETRIM_LIMIT is 'x'; it must be a number above 0"
     monkeypatch.setenv("PARETRIM_LIMIT", "1.5")
     loaded = (
         library.paretrim_load_file(str(path).encode(), 1),

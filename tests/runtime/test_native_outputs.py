@@ -77,7 +77,11 @@ def test_one_value_may_be_dequantized_twice():
 
 def test_what_cannot_be_an_output_is_refused():
     for outputs, error, words in (
-        (("first", "second"), UnsupportedOperation, r"node 'second' .* cannot be planned: it has the values of another output"),
+        (
+            ("first", "second"),
+            UnsupportedOperation,
+            r"node 'second' .* cannot be planned: it has the same values as another output",
+        ),
         (("second", "second"), CorruptFile, "the output 'second' is named twice; name it once"),
         (("second", "flat"), CorruptFile, r"the output is uint8 \(2,\); outputs are float32 values of nodes"),
         (("second", "images"), CorruptFile, r"the output is float32 \(2, 1, 1\); outputs are float32 values of nodes"),
@@ -107,7 +111,7 @@ def test_an_integer_layer_that_gives_a_float_map_is_refused():
     layer = Node("layer", "conv2d", ("q",), ValueType((1, 2, 2)), {}, tensors)
     flat = Node("flat", "flatten", ("layer",), ValueType((4,)))
     graph = Graph(InputSpec((2, 2, 2)), (Node("q", "quantize", ("images",), kind), layer, flat), ("flat",))
-    with pytest.raises(UnsupportedOperation, match=r"node 'layer' .*: an integer layer gives float vectors and no maps"):
+    with pytest.raises(UnsupportedOperation, match=r"node 'layer' .*: an integer layer with a float result must return a vector"):
         plan(graph)
 
 

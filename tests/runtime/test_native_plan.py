@@ -142,7 +142,7 @@ print(plan(graph, threads=2, measure=False)(images).shape)
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "threads is 1024; this machine starts no more than" in done.stdout
+    assert "threads is 1024; the system allows this process no more than" in done.stdout
     assert done.stdout.endswith("(3, 5)\n")
 
 
@@ -155,7 +155,7 @@ def test_scales_that_leave_float32_are_refused():
     with np.errstate(all="ignore"):
         total = b.add("add", [y, y], ValueType(huge.shape, "uint8", 1.0))
     graph = finished(b, total)
-    with pytest.raises(CorruptFile, match=r"node 'add_2'.*leave float32"):
+    with pytest.raises(CorruptFile, match=r"node 'add_2'.*overflow float32"):
         plan(graph, measure=False)
 
 

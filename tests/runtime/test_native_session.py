@@ -78,8 +78,8 @@ def test_images_need_not_lie_in_order(file):
     [
         (IMAGES.astype(np.float32), r"images are float32 \[3, 3, 8, 8\]; the network takes uint8 \[N, 3, 8, 8\]"),
         (IMAGES[:, :2], r"images are uint8 \[3, 2, 8, 8\]; the network takes uint8 \[N, 3, 8, 8\]"),
-        (IMAGES[0], r"images are one image \[3, 8, 8\]; give a batch of one: images\[None\]"),
-        (IMAGES.tolist(), r"images are a list; the network takes a NumPy array \(of a torch tensor: images.numpy\(\)\)"),
+        (IMAGES[0], r"images are a single image \[3, 8, 8\]; give a batch of one: images\[None\]"),
+        (IMAGES.tolist(), r"images are a list; give a NumPy array \(for a torch tensor: images.numpy\(\)\)"),
     ],
 )
 def test_other_images_are_refused_in_words(images, message):
@@ -92,7 +92,7 @@ def test_images_that_are_not_finite_are_refused(value):
     session = paretrim.runtime.plan(FLOAT_GRAPH, measure=False)
     broken = FLOAT_IMAGES.copy()
     broken[-1, -1, -1, -1] = value
-    with pytest.raises(DataUnavailable, match="images hold NaN or infinity; normalise finite pixels"):
+    with pytest.raises(DataUnavailable, match="images hold NaN or infinity; pass finite, normalised pixels"):
         session(broken)
     with pytest.raises(DataUnavailable, match="images hold NaN or infinity"):
         session.profile(broken[-1])
@@ -109,18 +109,16 @@ def test_the_compiled_module_checks_for_itself():
         IMAGES[:, :, :, ::2],
         IMAGES.astype(np.float32),
     ):
-        with pytest.raises(DataUnavailable, match="images are of another shape, type, order or device than the network takes"):
+        with pytest.raises(DataUnavailable, match="images do not have the shape, type, memory order or device of the input"):
             network.run(images)
-    with pytest.raises(DataUnavailable, match="images are of another shape"):
+    with pytest.raises(DataUnavailable, match="images do not have the shape"):
         network.profile(IMAGES)
     with pytest.raises(TypeError):
         network.run("pixels")
 
 
 def test_a_file_that_cannot_run_is_named(tmp_path):
-    with pytest.raises(
-        UnsupportedOperation, match=r"model.onnx' is an ONNX file; the native runtime opens the .trim or .graph file"
-    ):
+    with pytest.raises(UnsupportedOperation, match=r"model.onnx' is an ONNX file; open the .trim or .graph file"):
         paretrim.runtime.load(tmp_path / "model.onnx")
     with pytest.raises(CorruptFile, match=r"there is no file '.*none.graph'; check the path"):
         paretrim.runtime.load(tmp_path / "none.graph")
@@ -157,31 +155,31 @@ def test_a_trim_file_is_one_under_any_name(tmp_path, name):
     for load in (paretrim.runtime.load, open_reference, lambda path: open_runnable(path, runtime="paretrim")):
         np.testing.assert_array_equal(load(path)(IMAGES), expected)
     assert storage.to_bytes(trimfile.read(path)) == storage.to_bytes(GRAPH)
-    with pytest.raises(UnsupportedOperation, match=f"{name}' is a .trim file; open it in the runtime paretrim or reference"):
+    with pytest.raises(UnsupportedOperation, match=f"{name}' is a .trim file; choose the runtime paretrim or reference"):
         open_runnable(path, runtime="onnxruntime")
 
 
 def test_settings_that_do_not_exist_are_named():
-    with pytest.raises(UnsupportedOperation, match="threads is 0; a runtime computes with at least 1"):
+    with pytest.raises(UnsupportedOperation, match="threads is 0; it must be at least 1"):
         paretrim.runtime.plan(GRAPH, threads=0)
-    with pytest.raises(UnsupportedOperation, match="threads is 5000; a call computes with 1 to 1024"):
+    with pytest.raises(UnsupportedOperation, match="threads is 5000; it must be from 1 to 1024"):
         paretrim.runtime.plan(GRAPH, threads=5000)
     for threads in ("2", 2.0, None, True, -1):
-        with pytest.raises(UnsupportedOperation, match=f"threads is {threads!r}; a runtime computes with at least 1"):
+        with pytest.raises(UnsupportedOperation, match=f"threads is {threads!r}; it must be at least 1"):
             paretrim.runtime.plan(GRAPH, threads=threads)
-    with pytest.raises(UnsupportedOperation, match=f"threads is {10**30}; a call computes with 1 to 1024"):
+    with pytest.raises(UnsupportedOperation, match=f"threads is {10**30}; it must be from 1 to 1024"):
         paretrim.runtime.plan(GRAPH, threads=10**30)
     assert paretrim.runtime.plan(GRAPH, threads=np.int64(2), measure=False).threads == 2
     with pytest.raises(UnsupportedOperation, match=r"altivec.*plain"):
         paretrim.runtime.plan(GRAPH, instruction_set="altivec")
-    with pytest.raises(UnsupportedOperation, match="instruction_set is 7; it is the name of one"):
+    with pytest.raises(UnsupportedOperation, match="instruction_set is 7; give a name"):
         paretrim.runtime.plan(GRAPH, instruction_set=7)
     session = paretrim.runtime.plan(GRAPH, measure=False)
     for calls in (0, "3", 2.5, None, True):
-        with pytest.raises(DataUnavailable, match=f"calls is {calls!r}; a profile takes at least 1"):
+        with pytest.raises(DataUnavailable, match=f"calls is {calls!r}; it must be at least 1"):
             session.profile(IMAGES[0], calls=calls)
     for image, given in ((IMAGES, r"\[\d+, 3, 8, 8\]"), (IMAGES[0].tolist(), "a list"), (None, "a NoneType")):
-        with pytest.raises(DataUnavailable, match=f"the image is {given}; a profile takes one image as a NumPy array"):
+        with pytest.raises(DataUnavailable, match=f"the image is {given}; give one image as a NumPy array"):
             session.profile(image)
 
 
@@ -197,7 +195,7 @@ def test_any_number_of_images_in_any_order_of_memory(monkeypatch):
             session(images)
     # More than any machine holds: a batch that is one image in memory.
     endless = np.broadcast_to(IMAGES[:1], (2**45, *IMAGES.shape[1:]))
-    with pytest.raises(DataUnavailable, match="images at once need more memory than there is; give fewer in one call"):
+    with pytest.raises(DataUnavailable, match="images at once do not fit into memory; give fewer per call"):
         session(endless)
 
 

@@ -23,15 +23,15 @@ def path(request, tmp_path):
 @pytest.mark.parametrize("measure", [True, False])
 @pytest.mark.parametrize("threads", ["2", None, [1], (2,), {}, 2.0, True, 0, -1, np.bool_(True), np.float32(1), float("nan")])
 def test_threads_of_another_type_are_named(threads, measure, path):
-    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is .*; a runtime computes with at least 1"):
+    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is .*; it must be at least 1"):
         load(path, threads=threads, measure=measure)
 
 
 def test_too_many_threads_and_names_of_nothing_are_named(path):
-    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is 10{40}; a call computes with 1 to 1024"):
+    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is 10{40}; it must be from 1 to 1024"):
         load(path, threads=10**40)
     for wrong in (None, 3, b"plain", ["plain"]):
-        with pytest.raises(UnsupportedOperation, match=r"instruction_set is .*; it is the name of one, or '' for the best"):
+        with pytest.raises(UnsupportedOperation, match=r"instruction_set is .*; give a name, or '' for the best one"):
             load(path, instruction_set=wrong)
 
 
@@ -53,10 +53,10 @@ def test_limits_are_numbers_of_any_size(limit, tmp_path):
 
 @pytest.mark.parametrize("name", [None, 3, [], "", "../x"])
 def test_pretrained_networks_are_asked_for_by_name(name):
-    with pytest.raises(DataUnavailable, match=r"no network that comes with Paretrim is called .*; there are "):
+    with pytest.raises(DataUnavailable, match=r"no pretrained network is called .*; choose one of "):
         pretrained(name)
 
 
 def test_pretrained_networks_take_settings_like_others():
-    with pytest.raises(UnsupportedOperation, match="threads is '2'; a runtime computes with at least 1"):
+    with pytest.raises(UnsupportedOperation, match="threads is '2'; it must be at least 1"):
         paretrim.runtime.pretrained("cifar10-resnet20", threads="2")

@@ -75,7 +75,7 @@ WIDE = op("conv2d", (1,), (64, 500, 500), tensors=weighted(64, 64, 31, 31), attr
 BOMBS = {
     "a gigabyte of weights": (
         forged(2**20, outputs=2**10),
-        r"it would take 1\d{9} bytes of weights and tables, and of \d+ stored bytes at most \d+ are taken; "
+        r"it would take 1\d{9} bytes of weights and tables, but the limit for \d+ stored bytes is \d+; "
         r"if you trust the file, load it with limit=(\d+), or set PARETRIM_LIMIT=\1$",
     ),
     "a map of two gigabytes": (
@@ -158,7 +158,7 @@ def test_the_limit_is_raised_where_it_is_asked_for(monkeypatch, tmp_path):
         with pytest.raises(CorruptFile, match=f"load it with limit={LIMIT}"):
             load(limit=1.1)
         for wrong in (0, -1, float("nan"), "2", True):
-            with pytest.raises(UnsupportedOperation, match=f"limit is {wrong!r}; it is a number above 0"):
+            with pytest.raises(UnsupportedOperation, match=f"limit is {wrong!r}; it must be a number above 0"):
                 load(limit=wrong)
     # What stands behind the budget is another error: the parameters, all zeros, are no scales, or the symbols end.
     with pytest.raises(CorruptFile, match=r"record 2 \(weights 0\): "):
@@ -167,7 +167,7 @@ def test_the_limit_is_raised_where_it_is_asked_for(monkeypatch, tmp_path):
     with pytest.raises(CorruptFile, match=r"record 2 \(weights 0\): "):
         loads["load"]()
     monkeypatch.setenv("PARETRIM_LIMIT", "much")
-    with pytest.raises(UnsupportedOperation, match="PARETRIM_LIMIT is 'much'; it is a number above 0"):
+    with pytest.raises(UnsupportedOperation, match="PARETRIM_LIMIT is 'much'; it must be a number above 0"):
         loads["load"]()
 
 

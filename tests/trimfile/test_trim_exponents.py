@@ -149,12 +149,12 @@ def test_networks_of_short_floats_alone(short):
 def test_the_coding_and_the_version_belong_together():
     records = split(split_floats(replace(three_layers(), outputs=("flat", "pool"))))
     for version, known in ((3, 2), (5, 3)):
-        with pytest.raises(CorruptFile, match=rf"its coding is 4; known are 0 to {known}"):
+        with pytest.raises(CorruptFile, match=rf"its coding is 4; it must be 0 to {known}"):
             trimfile.from_bytes(join(records, version=version))
         with pytest.raises(ValueError, match="its coding is 4, which is reserved"):
             spec_reader.read(join(records, version=version))
     content = join(split(trimfile.to_bytes(two_heads())), version=6)
-    with pytest.raises(CorruptFile, match=r"it is of version 6, and no record of it holds floats by their exponents"):
+    with pytest.raises(CorruptFile, match=r"it is of version 6, but no record holds floats by exponents"):
         trimfile.from_bytes(content)
     with pytest.raises(ValueError, match="it is of version 6 and has no floats by exponents"):
         spec_reader.read(content)
@@ -163,9 +163,9 @@ def test_the_coding_and_the_version_belong_together():
 def test_integers_are_not_coded_by_exponents():
     records = split(trimfile.to_bytes(two_heads()))
     records[-1][3] = split(GOLDEN.read_bytes())[-1][3]
-    with pytest.raises(CorruptFile, match=r"\(weights 0\): it is coded by exponents and holds integers"):
+    with pytest.raises(CorruptFile, match=r"\(weights 0\): it is coded by exponents but holds integers"):
         trimfile.from_bytes(join(records, version=6))
-    with pytest.raises(ValueError, match="it is coded by exponents and holds integers"):
+    with pytest.raises(ValueError, match="it is coded by exponents but holds integers"):
         spec_reader.read(join(records, version=6))
 
 
@@ -204,10 +204,10 @@ def test_the_parts_of_the_record_are_known():
     [
         ({"rests": RESTS[:-1]}, "the rests of its numbers end before its numbers do"),
         ({"rests": b""}, "the rests of its numbers end before its numbers do"),
-        ({"rests": RESTS + b"\0"}, "1 bytes of rests stand behind its numbers"),
+        ({"rests": RESTS + b"\0"}, "1 bytes of rests follow its numbers"),
         ({"symbols": SYMBOLS[:-2]}, "its symbols end before its weights do"),
         ({"symbols": SYMBOLS + bytes(2)}, "its symbols do not end where its weights do"),
-        ({"symbols": SYMBOLS[:30]}, "its symbols take 30 bytes, which no stream of them does"),
+        ({"symbols": SYMBOLS[:30]}, "its symbols take 30 bytes, which no stream of symbols does"),
         ({"stream": b""}, "its coded stream ends before its values do"),
         ({"stream": STREAM + bytes(range(1, 9))}, "its coded stream does not end where its values do"),
     ],

@@ -29,13 +29,13 @@ def set_at(index, field, value):
     ("change", "message"),
     [
         (set_at(0, 2, 2**40), r"header: a decoded length is 1099511627776, above"),
-        (set_at(0, 2, 2**23), r"header: record 0 \(structure\): it claims 8388608 bytes; it has at most 4194304"),
+        (set_at(0, 2, 2**23), r"header: record 0 \(structure\): it claims 8388608 bytes; the maximum is 4194304"),
         (set_at(0, 2, 100), r"record 0 \(structure\): "),
         (set_at(0, 2, 10**4), r"record 0 \(structure\): "),
         (set_at(1, 2, 2**22), r"record 1 \(provenance\): "),
-        (set_at(2, 2, 1), r"record 2 \(parameters\): it claims 1 bytes and the structure has 840"),
-        (set_at(2, 2, 2**31), r"record 2 \(parameters\): it claims 2147483648 bytes from \d+, more than any bytes can hold"),
-        (set_at(3, 2, 181), r"record 3 \(weights 0\): it claims 181 bytes and the structure has 180"),
+        (set_at(2, 2, 1), r"record 2 \(parameters\): it claims 1 bytes but the structure has 840"),
+        (set_at(2, 2, 2**31), r"record 2 \(parameters\): it claims 2147483648 bytes from \d+, more than they can encode"),
+        (set_at(3, 2, 181), r"record 3 \(weights 0\): it claims 181 bytes but the structure has 180"),
         (set_at(3, 1, 8), "the records of weights hold fewer rows"),
         (set_at(3, 1, 10), "the records of weights hold more rows"),
         (set_at(3, 1, 2**32), "the records of weights hold more rows"),
@@ -45,13 +45,13 @@ def set_at(index, field, value):
         (set_at(1, 0, 1), "header: it has 2 records of the kind structure"),
         (set_at(1, 0, 3), "header: it has 2 records of the kind parameters"),
         (set_at(2, 0, 2), "header: it has 2 records of the kind provenance"),
-        (set_at(0, 3, b""), r"record 0 \(structure\): it has no bytes"),
+        (set_at(0, 3, b""), r"record 0 \(structure\): it is empty"),
         (set_at(0, 3, b"\x02abc"), r"record 0 \(structure\): its coding is 2"),
-        (set_at(1, 3, b"\x00{}"), r"record 1 \(provenance\): it holds 2 bytes and claims"),
-        (set_at(2, 3, b"\x00" + bytes(839)), r"record 2 \(parameters\): it is cut off"),
-        (set_at(2, 3, b"\x00" + bytes(841)), r"record 2 \(parameters\): 1 bytes stand behind its end"),
+        (set_at(1, 3, b"\x00{}"), r"record 1 \(provenance\): it holds 2 bytes but claims"),
+        (set_at(2, 3, b"\x00" + bytes(839)), r"record 2 \(parameters\): it is truncated"),
+        (set_at(2, 3, b"\x00" + bytes(841)), r"record 2 \(parameters\): 1 bytes follow its end"),
         (set_at(3, 3, b"\x05"), r"record 3 \(weights 0\): its coding is 5"),
-        (lambda records: records.reverse(), r"header: record 1 \(parameters\) stands behind one of a later kind"),
+        (lambda records: records.reverse(), r"header: record 1 \(parameters\) follows one of a later kind"),
         (lambda records: records.pop(2), "header: it has 0 records of the kind parameters"),
         (lambda records: records.pop(3), "the records of weights hold fewer rows"),
         (lambda records: records.append(records[3]), "the records of weights hold more rows"),
@@ -63,13 +63,15 @@ def test_lying_tables(change, message):
 
 def test_lying_lengths_and_counts():
     records = split(CONTENT)
-    refused(join(records, version=1), "header: its version is 1 and this reader knows 2 to 6; write it again with this version")
-    refused(join(records, version=7), "header: its version is 7 and this reader knows 2 to 6; update paretrim")
+    refused(
+        join(records, version=1), "header: its version is 1; this reader supports 2 to 6; write the file again with this version"
+    )
+    refused(join(records, version=7), "header: its version is 7; this reader supports 2 to 6; update paretrim")
     refused(join(records, count=3), "header: ")
     refused(join(records, count=2**13 + 1), "header: the number of records is 8193, above 8192")
     refused(join(records, count=5), "header: ")
-    refused(join(records, stored={3: 10**6}), r"record 3 \(weights 0\): it is cut off after \d+ of 1000000 bytes")
-    refused(join(records, stored={3: 1}), r"header: \d+ bytes stand behind the last record|record 3")
+    refused(join(records, stored={3: 10**6}), r"record 3 \(weights 0\): it is truncated after \d+ of 1000000 bytes")
+    refused(join(records, stored={3: 1}), r"header: \d+ bytes follow the last record|record 3")
 
 
 def stage(epochs):
@@ -89,23 +91,26 @@ def node(*, op=7, flags=19, name=b"\x00\x01a", rest=b"\x00\x00"):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (structure(), "it is of version 2, and its weights and outputs are those of version 3"),
+        (structure(), "it is of version 2, but its weights and outputs need version 3"),
         (structure(nodes=b"\xff\xff\x7f"), "the number of nodes is 2097151, above 65536"),
-        (structure(nodes=b"\x80\x00"), "the number of nodes is no number in its shortest form"),
-        (structure(nodes=b"\xff" * 11), "the number of nodes is no number in its shortest form"),
+        (structure(nodes=b"\x80\x00"), "the number of nodes is not a number in its shortest form"),
+        (structure(nodes=b"\xff" * 11), "the number of nodes is not a number in its shortest form"),
         (structure(shape=b"\x09" + b"\x01" * 9), "the number of axes is 9, above 8"),
         (structure(shape=b"\x02" + b"\xff\xff\xff\xff\x07" * 2), "a shape has more than"),
         (structure(nodes=b"\x01" + node(op=200)), "node 0: it has the operation 200, of 24"),
         (structure(nodes=b"\x01" + node(flags=32)), "node 0: it has the flags 32"),
         (structure(nodes=b"\x01" + node(name=b"\x05\x01a")), "node 0: the length of the common beginning of two names is 5"),
-        (structure(nodes=b"\x01" + node(name=b"\x00\x02\xc3\x28")), "node 0: a name in it is no UTF-8"),
+        (structure(nodes=b"\x01" + node(name=b"\x00\x02\xc3\x28")), "node 0: a name in it is not valid UTF-8"),
         (structure(nodes=b"\x01" + node(name=b"\x00\xff\x7f")), "node 0: the length of a name is 16383, above 4096"),
         (structure(nodes=b"\x01" + node(flags=17, rest=b"\x01\x07")), "node 0: the distance to an input is 7, above 0"),
-        (structure(nodes=b"\x01" + node(flags=9, rest=b"\x00")), "node 0: it takes after its input and has none"),
+        (structure(nodes=b"\x01" + node(flags=9, rest=b"\x00")), "node 0: it copies its input's shape or grid but has no input"),
         (structure(nodes=b"\x02" + (node(flags=27) * 2).replace(b"\x00\x01a", b"\x00\x01a")), "two values are named 'a'"),
         (structure(nodes=b"\x01" + node(name=b"\x00\x06images", flags=27)), "two values are named 'images'"),
-        (structure(nodes=b"\x01" + node(flags=27, rest=b"\x02\x03\x00\x02\x03\x00\x02\x00")), "names are in order, each once"),
-        (structure(nodes=b"\x01" + node(flags=27, rest=b"\x01\x03\x09")), "an attribute has the kind 9; there are 0 to 4"),
+        (
+            structure(nodes=b"\x01" + node(flags=27, rest=b"\x02\x03\x00\x02\x03\x00\x02\x00")),
+            "names must ascend without duplicates",
+        ),
+        (structure(nodes=b"\x01" + node(flags=27, rest=b"\x01\x03\x09")), "an attribute has the kind 9; it must be 0 to 4"),
         (structure(nodes=b"\x01" + node(flags=27, rest=b"\x01\x03\x01\x07")), "a number has the form 7"),
         (structure(nodes=b"\x01" + node(flags=27, rest=b"\x01\x03\x01\x01\x63\x00")), "a number has 99 decimals"),
         (structure(nodes=b"\x01" + node(flags=27, rest=b"\x01\x03\x04\x7f")), "the length of a list is 127, above 64"),
@@ -113,8 +118,8 @@ def node(*, op=7, flags=19, name=b"\x00\x01a", rest=b"\x00\x00"):
         (structure(nodes=b"\x01" + node(flags=27, rest=b"\x00\x01\x1d\x09")), "tensor 'weight' has the type 9"),
         (structure(nodes=b"\x01" + node(flags=27), tail=b"\x02\x00"), "the output is 2, above 1"),
         (structure(tail=b"\x00\xff\x7f"), "the number of classes is 16383"),
-        (structure(tail=b"\x00\x00\x00"), "1 bytes stand behind its end"),
-        (structure(tail=b"\x00"), "it is cut off"),
+        (structure(tail=b"\x00\x00\x00"), "1 bytes follow its end"),
+        (structure(tail=b"\x00"), "it is truncated"),
     ],
 )
 def test_forged_structures(body, message):
@@ -166,9 +171,9 @@ def test_a_graph_that_breaks_its_rules_is_refused_also_with_a_right_seal():
 @pytest.mark.parametrize(
     ("text", "message", "native_message"),
     [
-        ("[]", "its format is 'list'", "it is no object"),
-        ('{"format":9}', "its format is 9 and this version reads 1; update paretrim", "its format is another than 1"),
-        ('{"format":1}', "it has the keys", "it has other keys than format, recipe, history and measured"),
+        ("[]", "its format is 'list'", "it is not an object"),
+        ('{"format":9}', "its format is 9; this version reads 1; update paretrim", "its format is not 1"),
+        ('{"format":1}', "it has the keys", "its keys must be exactly format, recipe, history and measured"),
         ('{"format":1,"format":1}', "it repeats a key", "it repeats a key"),
         ('{"format":1,"recipe":NaN}', "it holds NaN", "it holds NaN or infinity; numbers are finite"),
         ('{"format":-Infinity}', "it holds -Infinity", "it holds NaN or infinity; numbers are finite"),
@@ -177,25 +182,25 @@ def test_a_graph_that_breaks_its_rules_is_refused_also_with_a_right_seal():
         ("{} x", "it is not valid JSON", r"it is not valid JSON \(at byte 3\)"),
         (
             f'{{"format":1,"seconds":1{"0" * 400}}}',
-            "it holds a whole number of 401 digits",
-            "it holds a whole number of 401 digits",
+            "it holds an integer of 401 digits",
+            "it holds an integer of 401 digits",
         ),
         ('{"format":1,"recipe":"\\ud800"}', "it is not valid JSON: 'utf-8' codec can't encode", "it holds half of a character"),
-        ('{"format":1,"recipe":1,"history":[],"measured":{}}', "recipe is a text", "recipe is a text"),
+        ('{"format":1,"recipe":1,"history":[],"measured":{}}', "recipe must be a string", "recipe must be a string"),
         (
             '{"format":1,"recipe":"","history":[],"measured":{"a":[]}}',
-            "what was measured is numbers and texts",
-            "what was measured",
+            "the values of measured must be numbers or strings",
+            "the values of measured must be",
         ),
         (
             '{"format":1,"recipe":"","history":[{}],"measured":{}}',
-            "a stage of the history has exactly",
-            "a stage of the history has exactly",
+            "a stage of the history must have exactly",
+            "a stage of the history must have exactly",
         ),
         (
             stage('"x"'),
-            "a stage of the history has a name, settings, whole epochs",
-            "a stage of the history has a name, settings, whole",
+            "a stage of the history must have a string name",
+            "a stage of the history must have a string name",
         ),
         ('{"a":' + "[" * 70 + "]" * 70 + "}", "it is nested more than 64 deep", "it is nested more than 64 deep"),
     ],
@@ -212,4 +217,4 @@ def test_forged_provenance(text, message, native_message):
 def test_provenance_that_is_no_text():
     records = split(CONTENT)
     records[1] = [2, 0, 2, b"\x00\xff\xff"]
-    refused(join(records), r"record 1 \(provenance\): it is no UTF-8")
+    refused(join(records), r"record 1 \(provenance\): it is not valid UTF-8")

@@ -109,7 +109,7 @@ def test_the_parts_of_the_record_are_known():
     ("data", "message"),
     [
         (bytes([FREQUENCIES]) + number(2**20), r"the length of its stream is 1048576, above \d+"),
-        (record(symbols=b""), "its symbols take 0 bytes, which no stream of them does"),
+        (record(symbols=b""), "its symbols take 0 bytes, which no stream of symbols does"),
         (record(symbols=SYMBOLS[:31]), "its symbols take 31 bytes"),
         (record(symbols=SYMBOLS[:-1]), "its symbols take [0-9]+ bytes"),
         (record(symbols=bytes(32)), "its symbols begin with a state of 0, below 65536"),
@@ -130,7 +130,7 @@ def test_lying_symbols(data, message):
     [
         (r"a frequency in it is -?\d+ of (4096|2048)", eights()),
         (r"frequencies in it sum up to \d+ of (4096|2048)", eights()),
-        ("it marks a weight behind the last channel of its row", eights()),
+        ("it marks a weight past the last channel of its row", eights()),
         (r"a row is of kind \d+ of \d+", gaussian((700, 1003), zeros=0.8, block=4)),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_version_says_how_many_outputs_there_are():
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (b"\1\5", "it is of version 3, and its weights and outputs are those of version 2"),
+        (b"\1\5", "it is of version 3, but its weights and outputs need version 2"),
         (b"\0", "it has no outputs"),
         (b"\7\5\6\5\6\5\6\5", "the number of outputs is 7"),
         (b"\2\5\7", "the output is 7"),

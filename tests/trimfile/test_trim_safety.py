@@ -36,7 +36,7 @@ def test_every_flipped_bit_is_noticed_and_its_record_named():
 def test_every_truncation_and_every_addition_is_noticed():
     for length in range(len(CONTENT)):
         refused(CONTENT[:length])
-    refused(CONTENT + b"\0", "header: 1 bytes stand behind the last record")
+    refused(CONTENT + b"\0", "header: 1 bytes follow the last record")
 
 
 def test_random_bytes_are_no_file():
@@ -91,7 +91,7 @@ def test_missing_and_damaged_files_name_the_file(tmp_path):
         trimfile.read(path)
     path.write_bytes(CONTENT[:-1])
     for load in (trimfile.read, trimfile.inspect, runtime.load):
-        with pytest.raises(CorruptFile, match=r"'.*a.trim': record 3 \(weights 0\): it is cut off after"):
+        with pytest.raises(CorruptFile, match=r"'.*a.trim': record 3 \(weights 0\): it is truncated after"):
             load(path)
 
 

@@ -50,7 +50,7 @@ def test_only_stored_weights_raise_the_version():
                 trimfile.from_bytes(content)
             with pytest.raises(ValueError, match="record 0"):
                 spec_reader.read(content)
-    with pytest.raises(CorruptFile, match="it is of version 3, and its weights and outputs are those of version 4"):
+    with pytest.raises(CorruptFile, match="it is of version 3, but its weights and outputs need version 4"):
         trimfile.from_bytes(
             join(split(trimfile.to_bytes(replace(short_network(), classes=(), outputs=("conv2", "fc")))), version=3)
         )
@@ -152,7 +152,7 @@ LEAST = np.full((3, 5), -128, np.int8)
         ("fc", {"weight": LEAST}, "its weight holds -128"),
         ("fc", {"weight": np.ones((3, 5), np.uint8)}, "its weight is uint8"),
         ("fc", {"weight_scale": np.float32([1, 0, 1])}, "its weight_scale must be normal float32 above 0"),
-        ("fc", {"weight_scale": np.full(3, 3e38, np.float32)}, "its weight times its weight_scale leaves float32"),
+        ("fc", {"weight_scale": np.full(3, 3e38, np.float32)}, "its weight times its weight_scale overflows float32"),
         ("conv1", {"weight": np.full((4, 3, 3, 3), np.inf, np.float16)}, "its weight holds NaN or infinity"),
         ("conv2", {"weight": np.full((5, 4, 1, 1), 0x7FC0, np.uint16)}, "its weight holds NaN or infinity"),
     ],

@@ -56,7 +56,7 @@ def test_tables_need_version_5():
     content = trimfile.to_bytes(graph)
     assert content[VERSION] == 5
     assert_read_alike(content)
-    with pytest.raises(CorruptFile, match=r"its coding is 3; known are 0 to 2"):
+    with pytest.raises(CorruptFile, match=r"its coding is 3; it must be 0 to 2"):
         trimfile.from_bytes(join(split(content), version=3))
     with pytest.raises(ValueError, match="its coding is 3, which is reserved"):
         spec_reader.read(join(split(content), version=3))
@@ -64,7 +64,7 @@ def test_tables_need_version_5():
 
 def test_version_5_needs_tables():
     content = join(split(trimfile.to_bytes(two_heads())), version=5)
-    with pytest.raises(CorruptFile, match=r"it is of version 5, and no record of it has tables"):
+    with pytest.raises(CorruptFile, match=r"it is of version 5, but no record has tables"):
         trimfile.from_bytes(content)
     with pytest.raises(ValueError, match="it is of version 5 and has no tables"):
         spec_reader.read(content)

@@ -1,1 +1,1 @@
-"""Deployed files: written for ONNX Runtime and OpenVINO, run, and compared with the reference."""
+"""Writes deployed files for ONNX Runtime and OpenVINO, runs them, and checks them against the reference interpreter."""

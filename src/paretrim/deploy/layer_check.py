@@ -1,11 +1,10 @@
-"""Checks a file of a large float network layer by layer, on some channels of each.
+"""Checks the file of a large float network layer by layer, on some channels of each layer.
 
-The interpreter rounds every product and sum for itself, a thousand times as slowly as a runtime: one image through a large
-float network takes it minutes. But what a layer gives to one channel depends on the layer's inputs and on no other channel. So
-the session of the file says what its steps leave in memory, and of each the interpreter computes as many channels as it can
-afford, from the inputs that the step had. Of nodes that the session computes in one step, such as a convolution, a sum and a
-ReLU, the interpreter computes the same channels one after the other. That the values of the last steps are those that a call
-returns ends the chain.
+The interpreter rounds every product and sum separately and is a thousand times slower than a runtime: one image takes minutes
+in a large float network. But an output channel depends only on the layer's inputs, not on other output channels. So the check
+takes the value of every step from the session, and the interpreter computes as many of its channels as it can afford, from the
+inputs that the step had. For nodes fused into one step, such as a convolution, an add and a ReLU, it computes the same channels
+one after another. Finally, the values of the last steps must equal the outputs of a normal call.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from paretrim.graph.windows import Values
 from paretrim.runtime import Session
 
 LIBRARY_BOUND = 1e-4
-"""How far, relative to the largest, values of a float network may be from the interpreter's if functions of a mathematics
-library, like SiLU, have a part in them, which may round a number in 10^8 to its neighbour."""
+"""Largest error, relative to the largest value, of nodes that use functions of a math library, such as SiLU. Libraries may round
+one value in 10^8 differently."""
 
 
 def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatArray, ...]:
-    """Check that a session computes a float graph as the interpreter does; gives the outputs of a call.
+    """Check that a session computes a float graph like the interpreter, and return the outputs of a call.
 
     Args:
         graph: a float graph.
-        images: [N, C, H, W] as it takes them.
-        session: of its file.
+        images: [N, C, H, W], as the graph takes them.
+        session: the session of its file.
 
     Raises:
         ExportMismatch: they differ; the message names the first node that does.
@@ -48,7 +47,7 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
         channels = _channels(node, share) if held is None else held.channels
         kinds = tuple(types[name] for name in node.inputs)
         expected = _computed(node, kinds, graph.input, channels=channels, values=values, within=within)
-        if OPERATIONS[node.op].same_values:  # the runtime often has no second copy
+        if OPERATIONS[node.op].same_values:  # the runtime often makes no copy for these
             values.setdefault(node.name, expected)
         if node.name not in values:
             within[node.name] = _Part(expected, channels)
@@ -62,7 +61,7 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
     for name, output in zip(graph.outputs, outputs, strict=True):
         if name not in values or not same(output, values[name], exact=True):
             raise ExportMismatch(
-                f"in {session.runtime} {session.version} every node is right on its own, and the file gives other values of"
+                f"in {session.runtime} {session.version} every single node is right, but the whole file gives other values of"
                 f" '{name}'; please report this network"
             )
     return outputs
@@ -70,14 +69,14 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """These channels, all if None, of a value inside a step, as the interpreter computed them."""
+    """Some channels (all if None) of a value inside a fused step, as the interpreter computed them."""
 
     value: Values
     channels: Values | None
 
 
 def _needed(graph: Graph) -> list[Node]:
-    """The nodes that lead to the outputs; the runtime computes no others."""
+    """The nodes that the outputs depend on; the runtime computes no others."""
     needed, nodes = set(graph.outputs), []
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -95,7 +94,7 @@ def _computed(
     values: Mapping[str, Values],
     within: Mapping[str, _Part],
 ) -> Values:
-    """These channels of a node by the interpreter: a layer reads all inputs of their groups, what is fused with it the same."""
+    """Channels of a node, by the interpreter. A layer reads all inputs of their groups, a node fused to it only these."""
     part, reads = (node, None) if channels is None else _part(node, channels)
 
     def read(name: str) -> Values:
@@ -107,16 +106,16 @@ def _computed(
 
 
 def same(actual: Values, expected: Values, *, exact: bool) -> bool:
-    """Whether values have the same bits, or are near enough where they need not."""
+    """Whether values have the same bits or, if not ``exact``, are close enough."""
     if exact or expected.dtype != np.float32:
         return actual.shape == expected.shape and actual.tobytes() == expected.tobytes()
     return bool(np.allclose(actual, expected, rtol=0, atol=LIBRARY_BOUND * float(np.abs(expected).max(initial=0))))
 
 
 def _channels(node: Node, share: float) -> Values | None:
-    """The output channels of a layer that are computed; None for all, and for what has no weight.
+    """The output channels of a layer to check; None for all, and for nodes without weights.
 
-    Of every group the same ones; but where one of each group is too much, one of some groups.
+    The same channels in every group or, if one channel per group is too much, one channel in some groups.
     """
     if node.op not in WEIGHTED or share >= 1:
         return None
@@ -128,7 +127,7 @@ def _channels(node: Node, share: float) -> Values | None:
 
 
 def _spread(count: int, size: int, offset: int) -> Values:
-    """So many of 0 .. size - 1, ascending and about evenly spaced."""
+    """``count`` of the numbers 0 .. size - 1, ascending and about evenly spaced."""
     return np.sort((np.arange(count) * size // count + offset) % size)
 
 
@@ -137,12 +136,12 @@ def _groups(node: Node) -> int:
 
 
 def node_offset(node: Node) -> int:
-    """Where the channels of a layer begin: not all layers look at their first."""
+    """Offset of a layer's checked channels, so that layers do not all check the first ones."""
     return sum(map(ord, node.name))
 
 
 def _part(node: Node, channels: Values) -> tuple[Node, Values | None]:
-    """A node that computes these channels of another, and the channels of the inputs that it reads; None for all."""
+    """A node that computes only these channels of a node, and the input channels that it reads (None for all)."""
     kind = replace(node.type, shape=(len(channels), *node.type.shape[1:]))
     part = replace(node, type=kind, tensors={name: tensor[channels] for name, tensor in node.tensors.items()})
     groups = _groups(node)

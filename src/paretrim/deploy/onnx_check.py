@@ -1,9 +1,8 @@
-"""Checks an ONNX file node by node: every value against the interpreter on the inputs it had in ONNX Runtime.
+"""Checks an ONNX file node by node: compares every value with the interpreter's, on the inputs that the node had in ONNX Runtime.
 
-Classes alone say little. In an untrained network, or between two classes that are nearly tied, a single value that was rounded
-to the neighbouring step can change the class of an image; and a wrong layer may change none. Node by node, a difference neither
-grows nor fades on its way to the logits, so it can be held against what the order of float32 operations explains
-(docs/measurement.md).
+Comparing classes says little. In an untrained network, or between two nearly tied classes, a single value that is off by one
+step can change the class of an image, while a wrong layer may change no class. Node by node, a difference neither grows nor
+shrinks on its way to the logits, so it can be compared with what the order of float32 operations explains (docs/measurement.md).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
 from paretrim.graph.windows import Values
 
 CHECKED_IMAGES = 8
-"""Images of a check. Each provides as many cases as a node has values."""
+"""Images per check. Each image tests a node on as many cases as the node has values."""
 
 CHECKED_BYTES = 2**28
 """Memory for the values of all nodes; large networks are checked on fewer images."""
@@ -38,31 +37,31 @@ CHECKED_BYTES = 2**28
 ROUNDING = 2.0**-18
 """Relative change of a scale that explains a value on the neighbouring step.
 
-Scales of the file are at most 2 * 16 units in the last place off the graph's (:mod:`paretrim.deploy.onnx_sums`), which is half of
-it, and an operation rounds a handful of times by 2**-24 each.
+The file's scales are at most 2 * 16 units in the last place off the graph's (:mod:`paretrim.deploy.onnx_sums`), which is half of
+it, and an operation adds a few rounding errors of 2**-24.
 """
 
 UNEXPLAINED = 1e-3
-"""Largest share of a node's values that may be one step off without that explanation: runtimes approximate some functions."""
+"""Largest share of a node's values that may be one step off without explanation, because runtimes approximate some functions."""
 
 FLOAT_ERROR = 1e-4
-"""Largest error of a float32 value, as a share of the largest value of its node."""
+"""Largest error of a float32 value, relative to the largest value of its node."""
 
 FLIPS = 0.03
-"""Largest share of images that may change where the file cannot be seen to compute what was checked node by node.
+"""Largest share of images that may change if the file as a whole does not give the values that were checked node by node.
 
-An image changes if it gets another class; for outputs that are not logits, if a number is off by :data:`OFF`.
+An image changes if it gets another class or, for outputs other than logits, if a value is off by :data:`OFF`.
 """
 
 OFF = 0.05
-"""How far a number of an output other than logits may be off, beyond rounding, as a share of the output's largest number."""
+"""Largest error of a value of an output other than logits, beyond rounding, relative to the output's largest value."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How one node differs: the share of its values that rounding does not explain, and the largest difference of any.
+    """How one node differs: the share of its values that rounding does not explain, and the largest difference.
 
-    ``worst`` counts in steps where the value is quantized, else in shares of the largest value.
+    ``worst`` is in steps if the node is quantized, otherwise relative to the largest value.
     """
 
     node: Node
@@ -70,7 +69,7 @@ class Difference:
     worst: float
 
     def __str__(self) -> str:
-        """The difference in words."""
+        """The difference as text."""
         unit = "steps" if self.node.type.quantized else "of the largest value"
         worst = f"{self.worst:.0f}" if self.node.type.quantized else f"{self.worst:.2g}"
         return (
@@ -88,15 +87,15 @@ def check_onnx(
     threads: int = 1,
     classes: bool = True,
 ) -> None:
-    """Check that ONNX Runtime computes what the graph means, up to the order of float32 operations.
+    """Check that ONNX Runtime computes the graph correctly, up to the order of float32 operations.
 
     Args:
-        graph: what the file was written from.
+        graph: the graph from which the file was written.
         path: the ``.onnx`` file.
-        images: [N, C, H, W] as the graph takes them; the first are used.
-        outputs: those of the graph for these images, where they are known; the interpreter computes them otherwise.
-        threads: nodes compared at the same time.
-        classes: whether outputs are logits, of which the largest decides; other numbers are held to :data:`OFF`.
+        images: [N, C, H, W], as the graph takes them; the first ones are used.
+        outputs: outputs of the graph for these images, if known; otherwise the interpreter computes them.
+        threads: number of nodes compared at the same time.
+        classes: whether outputs are logits, of which the largest decides; :data:`OFF` applies to other outputs.
 
     Raises:
         DataUnavailable: there are no images, or they do not fit the graph.
@@ -124,10 +123,10 @@ def check_onnx(
 
 
 def export_checked(graph: Graph, path: Path) -> None:
-    """Write an ONNX file, checked on noise since there are no data; an existing file is replaced in one step.
+    """Write an ONNX file after checking it on noise, for lack of data; an existing file is replaced in one step.
 
     Raises:
-        ExportMismatch: the file does not compute what the graph means, and is not written.
+        ExportMismatch: the file would not compute the graph correctly; it is not written.
         ParetrimError: see :func:`paretrim.deploy.onnx_file.export_onnx`.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -141,7 +140,7 @@ def export_checked(graph: Graph, path: Path) -> None:
 
 
 def random_images(graph: Graph) -> Values:
-    """Images for a check without data: noise, which covers the steps of a value's grid sooner than pictures do."""
+    """Images for a check without data: noise, which covers the steps of a grid faster than pictures."""
     stream, shape = np.random.default_rng(0), (CHECKED_IMAGES, *graph.input.shape)
     if graph.input.takes_pixels:
         return stream.integers(0, 256, shape, np.uint8)
@@ -149,7 +148,7 @@ def random_images(graph: Graph) -> Values:
 
 
 def _add_unwritten_(found: dict[str, Values], graph: Graph, images: Values) -> None:
-    """Compute the values that the file does not have."""
+    """Compute the values that the file does not contain."""
     for node in graph.nodes:
         if node.name not in found:
             found[node.name] = compute(node, *_inputs(node, graph, found, images), graph.input)
@@ -220,10 +219,10 @@ def _check_whole(
     images: Values,
     classes: bool,
 ) -> None:
-    """The file as it is, without further outputs, gives the checked logits, or the classes wherever they are not nearly tied.
+    """Check that the file without extra outputs gives the checked logits, or at least the same classes except for near ties.
 
-    An output that is no logits, is a map, or has one number for an image, is close to what was checked. ``known`` are the checked
-    outputs and those of the graph, if they are at hand.
+    Other outputs (maps, single values, outputs that are not logits) must be close to the checked ones. ``known`` holds the
+    checked outputs and, if available, those of the graph.
     """
     checked, exact = known
     outputs = runnable.outputs(images)
@@ -238,17 +237,17 @@ def _check_whole(
         if flips > FLIPS or not np.isfinite(output).all():
             what = "another class" if of_classes else "other numbers"
             raise ExportMismatch(
-                f"in ONNX Runtime {runnable.version} every node is right on its own, and the whole file gives {what} on "
+                f"in ONNX Runtime {runnable.version} every single node is right, but the whole file gives {what} on "
                 f"{flips:.1%} of {len(images)} images, by more than rounding explains; please report this network"
             )
 
 
 def beyond_noise(expected: FloatArray, logits: FloatArray, noise: float) -> npt.NDArray[np.bool_]:
-    """Images [N] whose class changed, from one that was ahead of the new one by more than ``noise`` in both logits explains."""
+    """Images [N] whose class changed by more than ``noise`` in both logits explains."""
     rows, found = np.arange(len(expected)), logits.argmax(axis=1)
     return np.asarray(expected.max(axis=1) - expected[rows, found] > 2 * noise)
 
 
 def off(expected: FloatArray, found: FloatArray, noise: float) -> npt.NDArray[np.bool_]:
-    """Images [N] with a number that is off by more than ``noise`` and :data:`OFF` explain."""
+    """Images [N] with a value that is off by more than ``noise`` and :data:`OFF` explain."""
     return np.asarray((np.abs(found - expected) > 2 * noise + OFF * np.abs(expected).max()).any(axis=1))

@@ -1,7 +1,7 @@
-"""Writes a graph as an ONNX file: float graphs as they are, integer graphs with QuantizeLinear and DequantizeLinear.
+"""Writes a graph as an ONNX file: float graphs directly, integer graphs in QDQ format (QuantizeLinear and DequantizeLinear).
 
-Every quantized value is in the file as uint8 under its node's name. Its producer computes on dequantized inputs between a
-DequantizeLinear and a QuantizeLinear, the form that ONNX Runtime and OpenVINO recognise and run in integers.
+Every quantized value is a uint8 value of the file with its node's name. Its producer computes on dequantized inputs, between a
+DequantizeLinear and a QuantizeLinear, which ONNX Runtime and OpenVINO recognise and run in integers.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET = 17
-"""The newest operation set that every ONNX Runtime and OpenVINO release we accept optimises; nothing newer is needed."""
+"""The newest operator set that all supported releases of ONNX Runtime and OpenVINO optimise; nothing newer is needed."""
 
 IR_VERSION = 8
-"""The file version that belongs to :data:`OPSET`."""
+"""The IR version of :data:`OPSET`."""
 
 OPSET_FOUR_BITS, IR_FOUR_BITS = 21, 10
-"""The same for weights of four bits, which need these."""
+"""The versions that 4-bit weights need."""
 
 _INT32 = 6  # TensorProto.INT32, fixed by the ONNX standard
 
@@ -43,20 +43,20 @@ _INT32 = 6  # TensorProto.INT32, fixed by the ONNX standard
 def export_onnx(
     graph: Graph, path: Path | str, *, facts: Mapping[str, str] = MappingProxyType({}), four_bits: FourBits | None = None
 ) -> None:
-    """Check a graph and write it as ONNX with a free batch size; an existing file is replaced in one step.
+    """Check a graph and write it as ONNX with a dynamic batch size; an existing file is replaced in one step.
 
-    The input ``images`` is uint8 pixels [N, C, H, W] if the graph takes pixels, else float32; the output ``logits`` is
+    The input ``images`` is uint8 pixels [N, C, H, W] if the graph takes pixels, otherwise float32; the output ``logits`` is
     float32 [N, classes]. Several outputs, float32 [N, ...], have the names of ``graph.outputs``, with dots for slashes. Equal
-    graphs give equal bytes. Class names are in the metadata under ``classes``, one a line; ``facts`` are written beside them.
+    graphs give equal bytes. The metadata holds the class names under ``classes``, one per line, and ``facts``.
 
-    ``four_bits`` stores weights whose integers fit as INT4 (operation set 21); what is computed stays the same. Runtimes compute
-    such layers in floating point today, so the file is smaller and not faster.
+    ``four_bits`` stores weights that fit into four bits as INT4 (operator set 21); results stay the same. Today's runtimes
+    compute such layers in floating point, so the file is smaller but not faster.
 
     Raises:
-        UnsupportedOperation: the graph breaks a rule of its operations, or no weight fits into ``four_bits``.
-        CorruptFile: the graph's types or tensors are outside what a graph allows.
+        UnsupportedOperation: the graph breaks a rule of its operations, or ``four_bits`` is given and no weight fits.
+        CorruptFile: a type or tensor of the graph is invalid.
         MissingDependency: the package onnx is not installed.
-        ExportMismatch: ONNX's own checker refuses the file; a fault in this module.
+        ExportMismatch: the ONNX checker refuses the file, which is a bug in this module.
         OutOfSpace: the disk is full; the old file is intact.
     """
     validate(graph)
@@ -122,7 +122,7 @@ def _constant(writer: Writer, name: str, array: Array) -> TensorProto:
 
 
 def _packed(name: str, values: Array) -> TensorProto:
-    """A constant of integers from -8 to 7, two in a byte, the first in the lower half."""
+    """A constant of integers from -8 to 7, two per byte, the first in the low half."""
     from onnx import TensorProto, helper
 
     pairs = np.resize(values.reshape(-1), values.size + values.size % 2).astype(np.uint8) & 15
@@ -132,7 +132,7 @@ def _packed(name: str, values: Array) -> TensorProto:
 
 
 def file_output_names(graph: Graph) -> tuple[str, ...]:
-    """The names that the outputs have in the file."""
+    """Names of the outputs in the file."""
     names: list[str] = []
     for name in output_names(graph):
         names.append(free_name(name.replace("/", "."), names))
@@ -140,9 +140,10 @@ def file_output_names(graph: Graph) -> tuple[str, ...]:
 
 
 def with_file_names(graph: Graph) -> Graph:
-    """The graph with the names that its values have in the file: free of slashes, and none but an output has an output's name.
+    """The graph with the names that its values have in the file: without slashes, and no other value has the name of an output.
 
-    The nodes keep their order. The output keeps that name only if it is a dequantize node, whose value has no other name there.
+    The nodes keep their order. An output node keeps its name only if it is a dequantize node, whose value has no other name in
+    the file.
     """
     names = dict(zip(file_output_names(graph), graph.outputs, strict=True))
     taken, renamed = {*names, *graph.types}, {}
@@ -186,10 +187,10 @@ def _write_node(writer: Writer, node: Node, graph: Graph) -> None:
 
 
 def _in_plain_arithmetic(writer: Writer, node: Node) -> str:
-    """What a dequantize node computes, bit for bit, for layers that compute in float32.
+    """A dequantize node, bit for bit, without DequantizeLinear, for layers that compute in float32.
 
-    Behind a DequantizeLinear and ahead of a QuantizeLinear, ONNX Runtime (1.20 and later) rounds float weights of a Conv, a
-    ConvTranspose or a Gemm to int8 (its WeightBiasQuantization), and these layers are floats in order not to be rounded.
+    Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime (1.20 and later) quantizes float weights of a Conv,
+    ConvTranspose or Gemm to int8 (its WeightBiasQuantization). These layers are float so that this does not happen.
     """
     kind = writer.types[node.inputs[0]]
     steps = writer.add("Cast", [node.inputs[0]], f"{node.name}/cast", {"to": FLOAT})
@@ -206,12 +207,12 @@ def _normalized(writer: Writer, node: Node, spec: InputSpec) -> list[str]:
 
 
 def _far_from_ties(node: Node, spec: InputSpec) -> bool:
-    """Whether float32 arithmetic, rounded in any order, must give the table of the node.
+    """Whether float32 arithmetic in any order gives exactly the node's table.
 
-    Pixels lie on a grid, and a common one: with mean and std 0.5, every pixel falls half-way between two steps.
+    Ties are common: with mean and std 0.5, every pixel lies halfway between two steps.
     """
     steps = pixel_values(spec) / node.type.scale
-    # Intermediate results are at most this many steps, and each of a few operations is off by half an ulp of that.
+    # Bounds intermediate results in steps; each of a few operations is off by at most half an ulp of that.
     largest = np.abs(steps).max() + np.abs(spec.mean).max() / min(spec.std) / node.type.scale + 255
     reach = 8 * 2.0**-24 * float(largest)
     distance = np.abs(steps - np.floor(steps) - 0.5).min()

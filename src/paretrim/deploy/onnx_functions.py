@@ -1,4 +1,4 @@
-"""How each function of one value is written in ONNX."""
+"""Writes pointwise functions in ONNX."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Operation:
 
 
 _Operand = str | float | _Operation
-"""The argument, the constant of the node, a number, or what an operation gives."""
+"""The argument, the constant of the node, a number, or the result of an operation."""
 
 
 def _op(name: str, *operands: _Operand, attributes: Mapping[str, float] = MappingProxyType({})) -> _Operation:
@@ -66,7 +66,7 @@ _FORMULAS: Mapping[str, _Operation] = MappingProxyType(
         "softplus_beta": _op("Div", _op("Softplus", _op("Mul", _X, _CONSTANT)), _CONSTANT),
     }
 )
-"""How functions are written in ONNX, except those whose constant is an attribute."""
+"""Functions as ONNX operations, except those whose constant is an attribute."""
 
 
 def _formula(function: str, constant: float | None) -> _Operation:
@@ -87,9 +87,9 @@ def _formula(function: str, constant: float | None) -> _Operation:
 
 
 def _power(exponent: float) -> _Operation:
-    """A base that is too small for the exponent is replaced as in :mod:`paretrim.graph.functions`."""
+    """Replaces bases that are too small for the exponent as in :mod:`paretrim.graph.functions`."""
     if exponent.is_integer():
-        # At 0 a negative exponent gives infinity here, which the grid of the result turns into its end as well.
+        # For base 0, a negative exponent gives infinity here, which quantization clamps to the end of the grid, as in the graph.
         return _op("Mul", _X, _X) if exponent == 2 else _op("Pow", _X, exponent)
     least = functions.least_base(exponent) if exponent < 0 else 0.0
     base = _op("Max", _X, least)
@@ -97,7 +97,7 @@ def _power(exponent: float) -> _Operation:
 
 
 def pointwise(writer: Writer, node: Node) -> None:
-    """A ``pointwise`` node written as its function."""
+    """Write a ``pointwise`` node as its function."""
     settings, real = settings_of(node), writer.real(node.inputs[0])
     constant, count = settings.number("constant"), itertools.count()
 

@@ -1,4 +1,4 @@
-"""How each operation of a graph is written in ONNX."""
+"""Writes the operations of a graph in ONNX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from paretrim.graph.types import Array, Float64Array, Node, ValueType
 
 
 def _weights(writer: Writer, node: Node) -> list[str]:
-    """Weight and bias as float32 values; integers are dequantized by output channel, or by block where they have four bits."""
+    """Weight and bias as float32 values. Integers are dequantized per output channel; 4-bit weights may have blocks."""
     source = writer.types[node.inputs[0]]
     names = []
     for name in ("weight", "bias"):
@@ -34,7 +34,7 @@ def _weights(writer: Writer, node: Node) -> list[str]:
             names.append(_four_bit_weight(writer, stored, node.tensors[name], scale, writer.four_bits.block))
             continue
         writer.constant(stored, node.tensors[name], node.tensors[name].dtype)
-        # ONNX Runtime runs a Gemm on integers only if the file has the zero points, zero or not.
+        # ONNX Runtime runs a Gemm in integers only if the file has zero points, even if they are zero.
         zeros = writer.constant(f"{stored}/zero_point", np.zeros(len(scale)), node.tensors[name].dtype)
         inputs = [stored, writer.constant(f"{stored}/scale", scale), zeros]
         names.append(writer.add("DequantizeLinear", inputs, f"{stored}/real", {"axis": 0}))
@@ -42,7 +42,7 @@ def _weights(writer: Writer, node: Node) -> list[str]:
 
 
 def _float_constant(writer: Writer, stored: str, values: Array, scale: Array | None) -> str:
-    """Floats of 32 or 16 bits as float32 values, each times the scale of its output channel if there is one."""
+    """Float weights of 32 or 16 bits as float32 values, multiplied by the scales of their output channels if there are any."""
     if values.dtype == np.float32:
         return writer.constant(stored, values)
     constant = writer.brain_constant(stored, values) if values.dtype == np.uint16 else writer.constant(stored, values, np.float16)
@@ -54,7 +54,7 @@ def _float_constant(writer: Writer, stored: str, values: Array, scale: Array | N
 
 
 def _four_bit_weight(writer: Writer, stored: str, weight: Array, scale: Float64Array, block: int) -> str:
-    """A weight in four bits as float32 values."""
+    """A 4-bit weight as float32 values."""
     outputs, inputs, *kernel = weight.shape
     attributes: dict[str, OnnxAttribute] = {"axis": 0}
     if block and inputs % block == 0:
@@ -66,7 +66,7 @@ def _four_bit_weight(writer: Writer, stored: str, weight: Array, scale: Float64A
 
 
 _WHOLE_TILE = 64
-"""Input channels that OpenVINO's kernels for AMX take in at a time."""
+"""Input channels per step of OpenVINO's AMX kernels."""
 
 
 def _conv2d(writer: Writer, node: Node) -> None:
@@ -84,10 +84,10 @@ def _conv2d(writer: Writer, node: Node) -> None:
 
 
 def _without_ragged_groups(node: Node) -> Node:
-    """The same convolution as one group, with zeros between groups, if OpenVINO 2026.4 would compute its groups wrongly.
+    """The convolution as a single group, with zeros between groups, if OpenVINO 2026.4 would compute its groups wrongly.
 
-    On CPUs with AMX it does so for 1 x 1 windows and more than 64 channels per group that are not a multiple of 64: nine of ten
-    results are other numbers.
+    That happens on CPUs with AMX for 1 x 1 kernels with more than 64 channels per group, not a multiple of 64: nine of ten
+    results are wrong.
     """
     groups, weight = settings_of(node).integer("groups"), node.tensors["weight"]
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
@@ -101,7 +101,7 @@ def _without_ragged_groups(node: Node) -> Node:
 
 
 def _linear(writer: Writer, node: Node) -> None:
-    # And only if alpha and beta are written out.
+    # ONNX Runtime runs a Gemm in integers only if alpha and beta are explicit.
     writer.finish(node, "Gemm", [writer.real(node.inputs[0]), *_weights(writer, node)], {"alpha": 1.0, "beta": 1.0, "transB": 1})
 
 
@@ -113,7 +113,7 @@ def _batch_norm(writer: Writer, node: Node) -> None:
         names = [writer.constant(f"{node.name}/{name}", node.tensors[name]) for name in statistics]
         writer.finish(node, "BatchNormalization", [real, *names], {"epsilon": settings_of(node).number("epsilon") or 0.0})
         return
-    # The integer meaning counts in steps of both grids: real_out = s_o * (multiplier * real_in / s + offset).
+    # Multiplier and offset are in steps of the two grids: real_out = s_o * (multiplier * real_in / s + offset).
     per_channel = (-1,) + (1,) * (len(source.shape) - 1)
     multiplier = node.tensors["multiplier"].astype(np.float64) * (node.type.scale / source.scale)
     offset = node.tensors["offset"].astype(np.float64) * node.type.scale
@@ -161,20 +161,20 @@ def _add(writer: Writer, node: Node) -> None:
 
 
 def _may_move(writer: Writer, name: str) -> bool:
-    """Whether an input of a sum may be read with its own, slightly moved scale.
+    """Whether an add may read this input with a separate, slightly moved scale.
 
-    Not a convolution: behind a second pair with a scale of its own ONNX Runtime would find new scales for both pairs. Nor a value
-    with negative numbers, as sums without a ReLU have: OpenVINO would compute the convolutions that read it in float32.
+    Not a convolution: with another scale in its second QDQ pair, ONNX Runtime would choose new scales for both pairs. Nor a value
+    that can be negative, such as a sum without a ReLU: OpenVINO would compute the convolutions that read it in float32.
     """
     return writer.makers.get(name) != "conv2d" and writer.types[name].zero_point == 0
 
 
 def _addend(writer: Writer, node: Node, index: int, kind: ValueType) -> str:
-    """Input ``index`` of a sum as float32 values, rounded by every runtime; on the grid of ``kind``, unless a convolution.
+    """Input ``index`` of an add as float32 values, on the grid of ``kind`` unless it is a convolution.
 
-    OpenVINO computes a convolution and the sum behind it in one kernel that carries the convolution's result in float32, so its
-    rounding is left out. A second pair of QuantizeLinear and DequantizeLinear changes no value and makes that kernel round; ONNX
-    Runtime removes it.
+    OpenVINO fuses a convolution and the add after it into one kernel, which keeps the convolution's result in float32 and skips
+    its rounding. A second pair of QuantizeLinear and DequantizeLinear changes no value and makes that kernel round; ONNX Runtime
+    removes the pair.
     """
     name = node.inputs[index]
     if writer.makers.get(name) == "conv2d":
@@ -187,8 +187,8 @@ def _addend(writer: Writer, node: Node, index: int, kind: ValueType) -> str:
 def _concat(writer: Writer, node: Node) -> None:
     kinds = {name: writer.types[name] for name in node.inputs}
     if node.type.quantized and len({kind.zero_point for kind in kinds.values()}) > 1:
-        # OpenVINO 2026.4 crashes while it compiles a concat of values with different zero points onto a grid with one of its
-        # own. So each part moves to the grid of the result, and integers are joined; what is computed is the same.
+        # OpenVINO 2026.4 crashes when it compiles a concat of values with different zero points. So each part is first
+        # requantized to the grid of the result, and the concat joins integers; results stay the same.
         parts = [_onto_grid(writer, node, index) for index in range(len(node.inputs))]
         writer.add("Concat", parts, node.name, {"axis": 1})
         return
@@ -197,7 +197,7 @@ def _concat(writer: Writer, node: Node) -> None:
 
 
 def _onto_grid(writer: Writer, node: Node, index: int) -> str:
-    """Input ``index`` of a node as integers on the node's own grid."""
+    """Input ``index`` of a node, requantized to the node's grid."""
     name, kind = node.inputs[index], writer.types[node.inputs[index]]
     if (kind.scale, kind.zero_point) == (node.type.scale, node.type.zero_point):
         return name
@@ -222,7 +222,7 @@ def _pad(writer: Writer, node: Node) -> None:
     pads = writer.indices(f"{node.name}/pads", extents)
     if node.type.quantized:
         fill = writer.constant(f"{node.name}/fill", node.type.zero_point, np.uint8)
-        # On the stored integers, which both runtimes do; between a DequantizeLinear and a QuantizeLinear neither would.
+        # Pads the stored integers: neither runtime keeps a Pad in integers between DequantizeLinear and QuantizeLinear.
         writer.add("Pad", [node.inputs[0], pads, fill], node.name)
     else:
         writer.finish(node, "Pad", [writer.real(node.inputs[0]), pads])
@@ -234,7 +234,7 @@ def _channel_shuffle(writer: Writer, node: Node) -> None:
 
 
 def _rearrange(writer: Writer, node: Node, split: list[int], order: list[int]) -> None:
-    """The input's axes behind the batch split, put in another order, and merged to the shape of the output."""
+    """Split the input's axes after the batch, permute them, and merge them to the shape of the output."""
     extents = writer.indices(f"{node.name}/split", [0, *split])
     merge = writer.indices(f"{node.name}/merge", [0, *node.type.shape])
     apart = writer.add("Reshape", [writer.real(node.inputs[0]), extents], f"{node.name}/apart")
@@ -304,4 +304,4 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "adaptive_avg_pool": adaptive_avg_pool,
     }
 )
-"""Writers of every operation that neither reads pixels nor changes between float and integer."""
+"""A writer for every operation, except those that read pixels, quantize or dequantize."""

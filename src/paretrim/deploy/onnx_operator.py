@@ -1,6 +1,6 @@
-"""Writes a ``.trim`` file as an ONNX file of one operator, which the native runtime computes inside ONNX Runtime.
+"""Wraps a ``.trim`` file in an ONNX file with a single custom operator, so that ONNX Runtime runs it in the native runtime.
 
-The application registers :func:`paretrim.runtime.onnxruntime_library`; without it ONNX Runtime does not know the operator.
+The application must register :func:`paretrim.runtime.onnxruntime_library`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from paretrim.trimfile.provenance import MEAN, RESIZE, STD
 
 
 def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
-    """Wrap the content of a ``.trim`` file; an existing file is replaced in one step, and equal arguments give equal bytes.
+    """Wrap the content of a ``.trim`` file; an existing file is replaced in one step. Equal arguments give equal bytes.
 
-    Input, outputs, class names and how images are prepared are written as by
-    :func:`paretrim.deploy.onnx_file.export_onnx`, with a free batch size. ``threads`` compute one call, and are in the metadata
-    too; ONNX Runtime's own setting does not reach the operator.
+    Input, outputs, class names and the preparation of images are written as by
+    :func:`paretrim.deploy.onnx_file.export_onnx`, with a dynamic batch size. The operator uses ``threads`` threads per call,
+    which the metadata states too; ONNX Runtime's thread settings do not affect it.
 
     Raises:
-        UnsupportedOperation: the native runtime does not compute the network, or ``threads`` is below 1.
-        CorruptFile: the bytes are not a whole ``.trim`` file.
+        UnsupportedOperation: the native runtime does not support the network, or ``threads`` is below 1.
+        CorruptFile: the bytes are not a complete ``.trim`` file.
         MissingDependency: the package onnx is not installed.
         OutOfSpace: the disk is full; the old file is intact.
     """
@@ -35,7 +35,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
     if threads < 1:
-        raise UnsupportedOperation(f"threads is {threads}; a runtime computes with at least 1")
+        raise UnsupportedOperation(f"threads is {threads}; it must be at least 1")
     file = from_bytes(trim)
     graph, known = file.graph, file.provenance.measured
     native.check(graph)

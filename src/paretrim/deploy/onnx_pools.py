@@ -1,8 +1,8 @@
-"""How average pools are written in ONNX.
+"""Writes average pools in ONNX.
 
-Where a pool's result is on the same grid as its input, the mean of an even number of values may lie exactly between two steps.
-Runtimes then round by the last bit of a scale that should play no part. So such a pool counts in steps, on a grid of scale 1:
-sums are whole numbers, halves are exact, and every runtime rounds them to even as the graph does.
+If the result of a pool has the same grid as its input, the mean of an even number of values may lie exactly between two steps.
+How a runtime rounds it then depends on the last bit of the scale. So such a pool is written in steps, with scale 1: sums are
+integers, halves are exact, and every runtime rounds them to even, as the graph does.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from paretrim.graph.types import FloatArray, Node
 from paretrim.graph.windows import adaptive_bounds, positions_of
 
 _Ranges = list[tuple[int, int]]
-"""First position and the one behind the last, of each window along one side."""
+"""Range [first, last) of each window along one axis."""
 
 
 def avg_pool(writer: Writer, node: Node) -> None:
-    """An average over sliding windows."""
+    """Write an average pool with sliding windows."""
     settings, shape = settings_of(node), writer.types[node.inputs[0]].shape
     padding, counted = settings.edges("padding"), settings.edges("count_padding")
     counts = positions_of(node.op, settings, shape)
@@ -37,8 +37,8 @@ def avg_pool(writer: Writer, node: Node) -> None:
         _sum_up(writer, node, down, across, counts)
         return
     if any(counted):
-        # The padding that counts becomes image beforehand. ONNX counts all of it or none, and OpenVINO 2026.4 computes a
-        # quantized AveragePool that counts its padding wrongly, by dozens of steps.
+        # Pads the image with the padding that counts. ONNX counts all padding or none, and OpenVINO 2026.4 computes a quantized
+        # AveragePool that counts padding wrongly, by dozens of steps.
         top, left, bottom, right = counted
         name = _padded(writer, node, [0, 0, top, left, 0, 0, bottom, right])
         padding = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
@@ -54,7 +54,7 @@ def avg_pool(writer: Writer, node: Node) -> None:
 
 
 def adaptive_avg_pool(writer: Writer, node: Node) -> None:
-    """An average over windows that divide the image into a given number."""
+    """Write an adaptive average pool."""
     (name,) = node.inputs
     _, height, width = writer.types[name].shape
     size = settings_of(node).pair("output_size")
@@ -73,30 +73,30 @@ def adaptive_avg_pool(writer: Writer, node: Node) -> None:
 
 
 def _has_ties(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> bool:
-    """Whether the mean of this many values may lie exactly between two steps of the result."""
+    """Whether the mean of so many values may lie exactly between two steps of the result."""
     same = node.type.quantized and writer.types[node.inputs[0]].scale == node.type.scale
     return same and bool((counts % 2 == 0).any())
 
 
 def _shares(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> FloatArray:
-    """What the graph multiplies a sum of this many steps by."""
+    """The factors by which the graph multiplies sums of so many steps."""
     return np.asarray(np.float32(writer.types[node.inputs[0]].scale) / (np.float32(node.type.scale) * counts.astype(np.float32)))
 
 
 def _shares_are_plain(writer: Writer, node: Node, counts: npt.NDArray[np.int64]) -> bool:
-    """Whether those are 1 / n, so that to divide by n is the same."""
+    """Whether these factors are exactly 1 / n, so that dividing by n gives the same results."""
     return np.array_equal(_shares(writer, node, counts), np.float32(1) / counts.astype(np.float32))
 
 
 def _real(writer: Writer, node: Node, name: str, *, exact: bool) -> str:
-    """``name``, which is the input of a node, grown or not, as float32 values; counted in steps where sums have to be exact."""
+    """``name``, a node's input with or without padding, as float32 values; in steps if sums must be exact."""
     kind, own = writer.types[node.inputs[0]], name == node.inputs[0]
     if not exact:
         if own:
             return writer.real(name)
         return writer.dequantize(name, f"{name}/real", kind) if kind.quantized else name
     if own and kind.zero_point:
-        # Two scales on one value with negative numbers make OpenVINO run the convolutions that read it in float32.
+        # If a value that can be negative is read with two scales, OpenVINO runs the convolutions that read it in float32.
         factor = writer.constant(f"{node.name}/per_step", 1.0 / kind.scale)
         near = writer.add("Mul", [writer.real(name), factor], f"{node.name}/near_steps")
         return writer.add("Round", [near], f"{node.name}/steps")
@@ -104,7 +104,7 @@ def _real(writer: Writer, node: Node, name: str, *, exact: bool) -> str:
 
 
 def _padded(writer: Writer, node: Node, extents: list[int]) -> str:
-    """The input of a node grown by zeros, as integers where it is quantized."""
+    """The input of a node, padded with zeros; as integers if it is quantized."""
     (name,) = node.inputs
     pads, source = writer.indices(f"{node.name}/pads", extents), writer.types[name]
     if not source.quantized:
@@ -114,7 +114,7 @@ def _padded(writer: Writer, node: Node, extents: list[int]) -> str:
 
 
 def _sum_up(writer: Writer, node: Node, down: _Ranges, across: _Ranges, counts: npt.NDArray[np.int64]) -> None:
-    """Sums as a product with one matrix from the left and one from the right, times the share of each window: as in the graph."""
+    """Write sums as matrix products from the left and from the right, times the factor of each window, as in the graph."""
     (name,), (_, height, width), exact = node.inputs, writer.types[node.inputs[0]].shape, node.type.quantized
     left = writer.constant(f"{node.name}/rows", _ones(height, down))
     right = writer.constant(f"{node.name}/columns", _ones(width, across).T)
@@ -125,7 +125,7 @@ def _sum_up(writer: Writer, node: Node, down: _Ranges, across: _Ranges, counts: 
 
 
 def _ones(extent: int, ranges: _Ranges) -> npt.NDArray[np.float64]:
-    """Matrix [windows, extent] that sums up what each window sees."""
+    """Matrix [windows, extent] of ones inside each window."""
     matrix = np.zeros((len(ranges), extent))
     for index, (start, stop) in enumerate(ranges):
         matrix[index, start:stop] = 1.0
@@ -137,7 +137,7 @@ def _finish(
 ) -> None:
     zero_point = node.type.zero_point
     if exact and (zero_point % 2 or (zero_point and op == "Mul")):
-        # Runtimes add the zero point of a pool before they round. An odd one would turn "to even" into "to odd", and any would
-        # make a tie of what lies beside one by the last bit of a share.
+        # Runtimes add the zero point of a pool before they round. An odd one would turn "ties to even" into "ties to odd", and
+        # any would turn values next to a tie into ties, because the sum loses the last bit of a factor.
         inputs, op, attributes = [writer.add(op, inputs, f"{node.name}/mean", attributes)], "Round", {}
     writer.finish(node, op, inputs, attributes, scale=1.0 if exact else None)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 DOMAIN, OPERATOR = "paretrim", "Network"
-"""The native runtime as an operator, as ``native/onnxruntime`` registers it."""
+"""Domain and name of the custom operator in ``native/onnxruntime``."""
 
 THREADS = "threads"
-"""Attribute of that operator and entry of the file's metadata: the threads that compute one call."""
+"""Attribute of that operator and key of the file's metadata: the number of threads per call."""
 
 _INTEGER_CONVOLUTIONS = frozenset({"QLinearConv", "ConvInteger"})
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CONVOLUTIONS
@@ -44,31 +44,30 @@ class OnnxRuntimeRunnable(OneOutput):
 
     @classmethod
     def open(cls, path: Path, threads: int) -> OnnxRuntimeRunnable:
-        """Load a file, with one pool of ``threads`` threads and operations one after the other.
+        """Load a file with ``threads`` intra-op threads and sequential execution.
 
         Raises:
             CorruptFile: ONNX Runtime cannot read the file.
             MissingDependency: ONNX Runtime is not installed.
-            UnsupportedOperation: the file holds the native runtime, written for another number of threads, or takes several
-                inputs.
+            UnsupportedOperation: the file has the native operator for another number of threads, or several inputs.
         """
         session, version = _open(path, threads)
         written = session.get_modelmeta().custom_metadata_map.get(THREADS, str(threads))
         if written != str(threads):
             raise UnsupportedOperation(
-                f"'{path}' was written for {written} threads and not for {threads}; ask for {written}, or export it again"
+                f"'{path}' was written for {written} threads, not {threads}; ask for {written}, or export it again"
                 f" with --native {threads}"
             )
         images, *others = session.get_inputs()
         if others:
-            raise UnsupportedOperation(f"'{path}' takes {1 + len(others)} inputs; a network takes images alone")
+            raise UnsupportedOperation(f"'{path}' has {1 + len(others)} inputs; it must have only images")
         return cls(path, session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output [N, ...].
 
         Raises:
-            DataUnavailable: the images have another shape or type than the file takes.
+            DataUnavailable: the images do not have the shape or type of the input.
             CorruptFile: ONNX Runtime cannot run the file.
         """
         check_images(images, self.shape, pixels=self.pixels)
@@ -77,7 +76,7 @@ class OnnxRuntimeRunnable(OneOutput):
 
 
 def integer_report(path: Path) -> IntegerReport:
-    """What ONNX Runtime executes, read from the graph it writes down after its own optimisation.
+    """What ONNX Runtime executes, from the optimised graph that it saves.
 
     Raises:
         CorruptFile: ONNX Runtime cannot read the file.
@@ -94,7 +93,7 @@ def integer_report(path: Path) -> IntegerReport:
 
 
 def intermediate_values(path: Path, names: Collection[str], images: Values) -> dict[str, Values]:
-    """The values of these names that operations of the file compute, on ``images`` [N, C, H, W].
+    """The named values that operations of the file compute on ``images`` [N, C, H, W].
 
     Raises:
         CorruptFile: ONNX Runtime cannot read or run the file.
@@ -131,8 +130,8 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # errors are in its exceptions already; this keeps them off the terminal
-    # Threads sleep between calls; spinning ones would take cores from what is measured next.
+    options.log_severity_level = 4  # keeps errors off the terminal; exceptions have them too
+    # Threads sleep between calls, because spinning ones would take cores from the next measurement.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
@@ -140,7 +139,7 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     with typed(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}'"):
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its exception classes are created at run time, one for each status, below Exception
+        except Exception as error:  # ONNX Runtime creates its exception classes at run time, derived from Exception
             if f"{DOMAIN}:{OPERATOR}" not in str(error):
                 raise
             from paretrim.runtime import onnxruntime_library

@@ -1,9 +1,9 @@
-"""Scales of results, moved by a few units in the last place so that every runtime rounds them as the graph does.
+"""Moves the scales of results by a few units in the last place, so that every runtime rounds them like the graph.
 
-Runtimes multiply and divide by scales in orders of their own. That matters only where a result lies so near a tie that the last
-bit of a float32 decides, but the inputs that lead there may be common, and then it is a step off in every image. Where all inputs
-can be listed (256 of a concat and of each channel of a BatchNorm, 65,536 pairs of a product), the scale of the result is chosen
-with which all known orders give the graph's step for all of them. Sums have their own search (:mod:`paretrim.deploy.onnx_sums`).
+Runtimes multiply and divide by scales in different orders. That matters only for results so near a tie that the last bit of a
+float32 decides; but if such an input is common, a value is one step off in every image. If all inputs can be enumerated (256 for
+a concat and for each channel of a BatchNorm, 65,536 pairs for a product), this module chooses a scale with which all known orders
+give the graph's result for all inputs. Sums have a separate search (:mod:`paretrim.deploy.onnx_sums`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, FloatArray, InputSpec, Node, ValueType
 
 REACH = 16
-"""Units in the last place by which a scale may move."""
+"""Maximum move of a scale, in units in the last place."""
 
 _Form = Callable[[FloatArray], FloatArray]
-"""Steps above the zero point, not rounded, for candidates of the result's scale [candidates, 1]."""
+"""Unrounded steps above the zero point, for candidate scales of the result [candidates, 1]."""
 
 
 def concat_scale(node: Node, kinds: Sequence[ValueType]) -> float:
-    """Scale for the result of a quantized ``concat``, or of what moves one of its inputs to its grid."""
+    """Scale for the result of a quantized ``concat``, or for requantizing one of its inputs to its grid."""
     steps = np.arange(256, dtype=np.uint8)
     found: list[tuple[FloatArray, FloatArray]] = []
     expected = []
@@ -55,7 +55,7 @@ def product_scale(node: Node, kinds: Sequence[ValueType]) -> float:
 
 
 def batch_norm_scale(node: Node, source: ValueType, factor: Array, term: Array) -> float:
-    """Scale for the result of a quantized ``batch_norm`` that is written as a product with ``factor`` and a sum with ``term``."""
+    """Scale for the result of a quantized ``batch_norm`` that is written as a Mul with ``factor`` and an Add of ``term``."""
     channels = len(factor.reshape(-1))
     steps = np.broadcast_to(np.arange(256, dtype=np.uint8), (1, channels, 1, 256))
     expected = _expected(node, [steps], [ValueType((channels, 1, 256), "uint8", source.scale, source.zero_point)])
@@ -71,15 +71,15 @@ def _expected(node: Node, inputs: Sequence[Array], kinds: Sequence[ValueType]) -
 
 
 def _divided(real: FloatArray) -> tuple[_Form, _Form]:
-    """By the scale, and by a multiplication with its reciprocal."""
+    """Division by the scale, and multiplication by its reciprocal."""
     return lambda out: real / out, lambda out: real * (np.float32(1) / out)
 
 
 def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
-    """The scale nearest to the node's own with which no form gives another step; if there is none, the first form has priority.
+    """The scale nearest to the node's with which all forms give the graph's results; else the first form counts most.
 
-    That is ONNX Runtime's, which rounds and then adds the zero point; others may add it before. Where inputs lie exactly on ties
-    (a ratio of scales like 45 / 44), only the order of the graph itself rounds them to even, and every move makes it worse.
+    The first form is ONNX Runtime's, which rounds and then adds the zero point; others may add it first. If inputs lie exactly on
+    ties (a ratio of scales such as 45 / 44), only the graph's own order rounds them to even, and every move makes it worse.
     """
     low, high = (settings_of(node).integer(name) for name in ("lo", "hi")) if node.op != "concat" else (0, 255)
     zero_point = np.float32(node.type.zero_point)

@@ -1,7 +1,7 @@
-"""Scales of a sum, moved by a few units in the last place so that every runtime rounds it as the graph does.
+"""Moves the scales of a sum by a few units in the last place, so that every runtime rounds it like the graph.
 
-A sum has 65,536 pairs of inputs, and a few of them lie so near a tie that the order of float32 operations decides. Should such
-a pair be common in a network (a channel that is constant), it is a step off in every image.
+A sum has 65,536 pairs of inputs, and a few of them lie so near a tie that the order of float32 operations decides. If such a pair
+is common in a network (a channel that is constant), a value is one step off in every image.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import FloatArray, InputSpec, Node, ValueType
 
 REACH = 16
-"""Units in the last place by which a scale may move."""
+"""Maximum move of a scale, in units in the last place."""
 
-_TRIED_AT_ONCE = 64
+_CANDIDATES_AT_ONCE = 64
 
 _Scales = tuple[FloatArray, FloatArray, FloatArray]
-"""Of both inputs and of the sum, float32 [candidates, 1]."""
+"""Scales of both inputs and of the sum, float32 [candidates, 1]."""
 
 _Floats = npt.NDArray[np.floating[Any]]
 
@@ -30,12 +30,12 @@ _ZeroPoints = tuple[int, int, int]
 
 
 def sum_scales(node: Node, kinds: tuple[ValueType, ValueType], moved: int | None) -> tuple[float, float]:
-    """Scales for input ``moved`` of a quantized ``add``, and for its result, as near to their own as will do.
+    """Scales for input ``moved`` of a quantized ``add`` and for its result, as near as possible to the original ones.
 
-    Where ``moved`` is None the inputs keep theirs (the first is returned), and only that of the result moves.
+    If ``moved`` is None, the inputs keep their scales (the first one is returned), and only the result's scale moves.
 
-    With them, no known order of operations gives another step for any pair of inputs; where none within reach does that, ONNX
-    Runtime's orders come first, then as few pairs as possible.
+    With these scales, all known orders of operations give the graph's result for every pair of inputs. If no candidate achieves
+    that, the one with the fewest wrong pairs is taken; pairs that are wrong in ONNX Runtime count most.
     """
     first, second = (np.arange(256, dtype=np.uint8)[shape] for shape in (np.s_[:, None], np.s_[None, :]))
     pair = tuple(np.broadcast_to(value, (256, 256)) for value in (first, second))
@@ -43,7 +43,7 @@ def sum_scales(node: Node, kinds: tuple[ValueType, ValueType], moved: int | None
     ratios = [kind.scale / node.type.scale for kind in kinds]
     centered = [value.astype(np.float64) - kind.zero_point for value, kind in zip(pair, kinds, strict=True)]
     exact = ratios[0] * centered[0] + ratios[1] * centered[1] + node.type.zero_point
-    # Twice what a candidate moves a sum, which is far more than what float32 rounds.
+    # Twice the distance by which a candidate moves a sum, which is far more than float32 rounding.
     near = np.abs(exact - np.floor(exact) - 0.5) <= REACH * 2.0**-22 * 255 * (sum(ratios) + 1)
     a, b, wanted = (value[near].astype(np.float32) for value in (*pair, expected))
     zero_points = (kinds[0].zero_point, kinds[1].zero_point, node.type.zero_point)
@@ -54,12 +54,12 @@ def sum_scales(node: Node, kinds: tuple[ValueType, ValueType], moved: int | None
         moves, moved = moves[moves[:, 0] == 0], 0
     own = (kinds[moved].scale, node.type.scale)
     best, least = own, np.inf
-    for start in range(0, len(moves), _TRIED_AT_ONCE):
-        tried = moves[start : start + _TRIED_AT_ONCE]
-        scales = [np.full((len(tried), 1), kind.scale, np.float32) for kind in (*kinds, node.type)]
-        for index, by in ((moved, tried[:, :1]), (2, tried[:, 1:])):
+    for start in range(0, len(moves), _CANDIDATES_AT_ONCE):
+        candidates = moves[start : start + _CANDIDATES_AT_ONCE]
+        scales = [np.full((len(candidates), 1), kind.scale, np.float32) for kind in (*kinds, node.type)]
+        for index, by in ((moved, candidates[:, :1]), (2, candidates[:, 1:])):
             scales[index] = (scales[index].view(np.int32) + by).view(np.float32)
-        wrong = np.zeros(len(tried))
+        wrong = np.zeros(len(candidates))
         with np.errstate(all="ignore"):  # at the ends of float32 a candidate may be useless
             for form, weight in _FORMS:
                 steps = np.rint(form(a, b, (scales[0], scales[1], scales[2]), zero_points))
@@ -67,22 +67,23 @@ def sum_scales(node: Node, kinds: tuple[ValueType, ValueType], moved: int | None
         index = int(wrong.argmin())
         if wrong[index] < least:
             found = (float(scales[moved][index, 0]), float(scales[2][index, 0]))
-            # An unchanged scale stays the same to the last bit, whatever its type.
-            least, best = wrong[index], (found[0] if tried[index, 0] else own[0], found[1] if tried[index, 1] else own[1])
+            # A scale that does not move keeps its exact value, which may not be a float32.
+            least = wrong[index]
+            best = (found[0] if candidates[index, 0] else own[0], found[1] if candidates[index, 1] else own[1])
         if least == 0:
             break
     return best
 
 
 def _moves() -> npt.NDArray[np.int32]:
-    """Units in the last place [candidates, 2] for the input and the result, the smallest first."""
+    """Moves of the input's and the result's scale, in units in the last place [candidates, 2], the smallest first."""
     extent = np.arange(-REACH, REACH + 1, dtype=np.int32)
     moves = np.stack(np.meshgrid(extent, extent, indexing="ij"), axis=-1).reshape(-1, 2)
     return moves[np.argsort(np.abs(moves).sum(1), kind="stable")]
 
 
 def _fused(a: FloatArray, b: _Floats, c: _Floats) -> FloatArray:
-    """``a * b + c`` rounded once (twice where float64 is too short as well, which is rarer than matters here)."""
+    """``a * b + c`` with a single rounding (two where float64 rounds as well, which is too rare to matter here)."""
     return np.asarray((a.astype(np.float64) * b + c).astype(np.float32))
 
 
@@ -104,7 +105,7 @@ def _in_onnxruntime(a: FloatArray, b: FloatArray, scales: _Scales, zero_points: 
 
 
 def _in_openvino(a: FloatArray, b: FloatArray, scales: _Scales, zero_points: _ZeroPoints) -> FloatArray:
-    """OpenVINO's kernel of a convolution and a sum: the convolution's result in steps of the other input, then one rescaling."""
+    """OpenVINO's fused kernel: the convolution's result in steps of the other input, then one rescaling of the sum."""
     (first, second, out), (zero_a, zero_b, zero_out) = scales, zero_points
     ratio = first / second
     zero = np.float32(zero_a) + np.float32(zero_b) * second / first
@@ -128,4 +129,4 @@ _FORMS: tuple[tuple[_Form, int], ...] = (
     (_in_openvino, 1),
     (_in_openvino_swapped, 1),
 )
-"""Known orders of operations, and what a wrong pair counts in each."""
+"""Known orders of operations, and the weight of a wrong pair in each."""

@@ -1,4 +1,4 @@
-"""Collects the operations and constants of an ONNX file; knows quantized from real values, and nothing of the onnx package."""
+"""Collects the operations and constants of an ONNX file, without the onnx package. Keeps quantized and real values apart."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class FourBits:
-    """How weights are stored with four bits each.
+    """Storage of 4-bit weights.
 
-    ``block`` is how many input channels of a weight share a scale; 0 for the whole output channel, which is also what layers get
-    whose input channels it does not divide, for OpenVINO 2026.4 refuses others. All blocks of an output channel have the scale of
-    that channel: blocks are the form in which runtimes with kernels for four bits want them.
+    ``block`` is the number of input channels that share a scale; 0 means one scale per output channel, which is also used for
+    layers whose input channels ``block`` does not divide, because OpenVINO 2026.4 refuses them. All blocks of an output channel
+    have that channel's scale; blocks only give the form that runtimes with 4-bit kernels expect.
     """
 
     block: int = 0
 
     def __post_init__(self) -> None:
         if self.block < 0:
-            raise InvalidRecipe(f"a block of {self.block} input channels; give 1 or more, or 0 for a scale an output channel")
+            raise InvalidRecipe(f"block is {self.block}; give at least 1 input channel, or 0 for one scale per output channel")
 
     def holds(self, weight: Array) -> bool:
         """Whether an int8 weight fits into four bits."""
@@ -51,10 +51,10 @@ class FourBits:
 
 @dataclass(frozen=True)
 class Writer:
-    """The file while it is written.
+    """An ONNX file under construction.
 
-    ``types`` are those of the graph's values, which keep their names in the file; ``makers`` the operations that make them.
-    ``packed`` are the constants that the file holds in four bits, ``brain`` those that are bits of bfloat16.
+    ``types`` are the types of the graph's values, which keep their names in the file; ``makers`` are the operations that compute
+    them. ``packed`` names the constants that are stored in four bits, ``brain`` those that hold the bits of bfloat16.
     """
 
     types: Mapping[str, ValueType]
@@ -88,7 +88,7 @@ class Writer:
         return output
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:
-        """Store a constant and return its name; the grid of a value is stored again wherever it is used.
+        """Store a constant and return its name. Storing the same constant again is allowed.
 
         Raises:
             UnsupportedOperation: the name is taken, because one node's name is another's with an inner name behind it.
@@ -104,12 +104,12 @@ class Writer:
         return self.constant(name, value, np.int8)
 
     def brain_constant(self, name: str, bits: npt.ArrayLike) -> str:
-        """Store bfloat16 numbers, given as their bits, and return the constant's name."""
+        """Store bfloat16 values, given as bits, and return the constant's name."""
         self.brain.add(name)
         return self.constant(name, bits, np.uint16)
 
     def indices(self, name: str, value: Sequence[int]) -> str:
-        """Store a constant list of indices, which ONNX wants as int64."""
+        """Store a constant list of indices as int64, which ONNX requires."""
         return self.constant(name, value, np.int64)
 
     def real(self, name: str) -> str:
@@ -124,17 +124,17 @@ class Writer:
         self.real_names[name] = real
 
     def dequantize(self, quantized: str, output: str, kind: ValueType) -> str:
-        """uint8 to float32 on the grid of ``kind``."""
+        """Dequantize uint8 to float32 with the grid of ``kind``."""
         return self.add("DequantizeLinear", [quantized, *self._grid(quantized, kind, output)], output)
 
     def quantize(self, real: str, output: str, kind: ValueType) -> str:
-        """float32 to uint8 on the grid of ``kind``."""
+        """Quantize float32 to uint8 with the grid of ``kind``."""
         return self.add(
             "QuantizeLinear", [real, *self._grid(output, kind, f"{output}/quantize")], output, name=f"{output}/quantize"
         )
 
     def rounded(self, name: str, output: str) -> str:
-        """A quantized value as float32, rounded to its own grid once more: the same values, through ``output``."""
+        """A quantized value as float32 after a second QuantizeLinear to its own grid, named ``output``; values stay the same."""
         grid = self._grid(name, self.types[name], output)
         self.add("QuantizeLinear", [self.real(name), *grid], output)
         return self.add("DequantizeLinear", [output, *grid], f"{output}/real")
@@ -148,12 +148,12 @@ class Writer:
         *,
         scale: float | None = None,
     ) -> None:
-        """Append the last operation of a node: its result takes the node's name, clamped and quantized where the graph says so.
+        """Append the last operation of a node; its result, clamped and quantized as in the graph, gets the node's name.
 
-        ``scale`` quantizes with another than the result's own, a hair off (:mod:`paretrim.deploy.onnx_sums`).
+        ``scale`` replaces the scale of the result, from which it differs slightly (:mod:`paretrim.deploy.onnx_sums`).
 
-        A clamp to the whole grid is what the saturation of QuantizeLinear does. A narrower one acts on the quantized value,
-        after a first QuantizeLinear: there the runtimes still fuse the operation itself, and the result is the same.
+        QuantizeLinear saturates, which is a clamp to the whole grid. A narrower clamp is written after a first QuantizeLinear, so
+        that runtimes still fuse the operation; the result is the same.
         """
         if not node.type.quantized:
             self.add(op, inputs, node.name, attributes)
@@ -167,7 +167,7 @@ class Writer:
         if (low, high) != (0, 255):
             wide = self.quantize(result, f"{node.name}/unclamped", kind)
             real = self.dequantize(wide, f"{node.name}/unclamped/real", kind)
-            # The end of the grid is not used as a bound: OpenVINO 2026.4 would move it inwards by a step.
+            # The ends of the grid are not written as bounds, because OpenVINO 2026.4 would move them inwards by a step.
             bounds = {"low": low if low > 0 else None, "high": high if high < 255 else None}
             names = [
                 "" if bound is None else self.constant(f"{node.name}/{name}", (bound - kind.zero_point) * kind.scale)
@@ -177,7 +177,7 @@ class Writer:
         self.quantize(result, node.name, kind)
 
     def _grid(self, name: str, kind: ValueType, own: str) -> tuple[str, str]:
-        """Constants of a grid, shared wherever the value ``name`` is on its own grid: OpenVINO then rounds more exactly."""
+        """Constants of a grid. All uses of ``name`` on its own grid share them, because OpenVINO then rounds more exactly."""
         holder = name if kind.scale == self.types.get(name, kind).scale else own
         scale, zero_point = f"{holder}/scale", f"{holder}/zero_point"
         self.constant(scale, kind.scale)

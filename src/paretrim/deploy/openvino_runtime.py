@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model
 
 COMPILED_SIZES = 4
-"""Batch sizes kept compiled; the oldest is dropped."""
+"""Number of batch sizes to keep compiled; the oldest is dropped."""
 
 
 @dataclass(frozen=True, eq=False)
 class OpenVinoRunnable(OneOutput):
-    """An ONNX file in OpenVINO on the CPU, compiled for every batch size at its first call.
+    """An ONNX file in OpenVINO on the CPU, compiled for each batch size at its first call.
 
-    A fixed batch lets OpenVINO plan memory and choose kernels once; with a free one it does so at every call.
+    With a fixed batch size, OpenVINO plans memory and chooses kernels once; with a dynamic one it does so at every call.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class OpenVinoRunnable(OneOutput):
         """Every output [N, ...].
 
         Raises:
-            DataUnavailable: the images have another shape or type than the file takes.
+            DataUnavailable: the images do not have the shape or type of the input.
             CorruptFile: OpenVINO cannot compile the file for this number of images, or cannot run it.
         """
         check_images(images, self.shape, pixels=self.pixels)
@@ -78,7 +78,7 @@ class OpenVinoRunnable(OneOutput):
 
 
 def integer_report(path: Path) -> IntegerReport:
-    """What OpenVINO executes, read from the runtime model of the compiled network.
+    """What OpenVINO executes, from the runtime model of the compiled network.
 
     Raises:
         CorruptFile: OpenVINO cannot read or compile the file.
@@ -90,7 +90,7 @@ def integer_report(path: Path) -> IntegerReport:
 
 
 def _reported(core: Core, model: Model) -> IntegerReport:
-    # The reader of ONNX files splits a convolution from its bias and marks the name of the first.
+    # OpenVINO's ONNX frontend splits a convolution from its bias and adds a suffix to the convolution's name.
     known = [
         node.get_friendly_name().removesuffix("/WithoutBiases")
         for node in model.get_ops()
@@ -122,9 +122,9 @@ def _compile(core: Core, model: Model, batch: int, threads: int) -> CompiledMode
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        # Without it a CPU with bfloat16 instructions would run what is float32 in the file in bfloat16.
+        # Otherwise a CPU with bfloat16 instructions would compute float32 layers in bfloat16.
         "INFERENCE_PRECISION_HINT": "f32",
-        # The caller decides which cores the process may use; a pinned session would hold on to one while others are measured.
+        # The caller decides which cores the process may use; a pinned session would keep its core while others are measured.
         "ENABLE_CPU_PINNING": False,
     }
     return core.compile_model(fixed, "CPU", settings)

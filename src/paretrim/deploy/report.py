@@ -1,4 +1,4 @@
-"""What a runtime reports about its execution, and its errors."""
+"""Reports of runtimes about what they execute, and their errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paretrim.errors import CorruptFile, ParetrimError
 
 @dataclass(frozen=True)
 class IntegerReport:
-    """How many convolutions a runtime executes, how many of them on 8-bit integers, and the nodes of the others."""
+    """Number of convolutions that a runtime executes, how many of them in int8, and the nodes of the others."""
 
     convolutions: int
     in_int8: int
@@ -19,10 +19,10 @@ class IntegerReport:
 
 
 def report_of(executed: Iterable[tuple[str, bool]], known: Collection[str]) -> IntegerReport:
-    """Sum up executed convolutions, given as (name, whether on integers).
+    """Summarise executed convolutions, given as (name, whether in integers).
 
-    Runtimes lengthen the names of what they fuse, so a name is traced to the longest of the file's ``known`` names that it
-    starts with.
+    Runtimes append to the names of fused nodes, so a name is traced to the longest of the file's ``known`` names that is its
+    prefix.
     """
     convolutions = list(executed)
     floating = [name for name, integer in convolutions if not integer]

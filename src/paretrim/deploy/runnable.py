@@ -1,4 +1,4 @@
-"""Opens deployed files in a runtime, asks the runtime what it computes in integers, and compares it with the reference."""
+"""Opens deployed files in a runtime, reports what the runtime computes in integers, and compares it with the reference."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ MOST_THREADS = 1024
 """Most threads asked of any runtime, which starts them all."""
 
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
-"""The native runtime, the default one for ONNX files, and the interpreter that defines both."""
+"""The native runtime, the default runtime for ONNX files, and the reference interpreter."""
 
 OF_ONNX_FILES = (ELSEWHERE, "openvino")
 """Runtimes that open ``.onnx`` files."""
 
 RUNTIMES = (NATIVE, ELSEWHERE, "openvino", REFERENCE)
-"""What :func:`open_runnable` opens: ``onnxruntime`` and ``openvino`` an ``.onnx`` file, the others a graph file."""
+"""Runtimes of :func:`open_runnable`. Two of them open ``.onnx`` files, the others ``.trim`` or ``.graph`` files."""
 
 VERIFIED_AT_ONCE = 64
-"""Images a runnable gets in one call of :func:`verify`."""
+"""Images per call in :func:`verify`."""
 
 
 BATCH = 250
-"""Images per call when a whole test set is computed; fewer if images are large."""
+"""Images per call for a whole test set; fewer if images are large."""
 
 _BATCH_VALUES = 2**20
-"""Pixels, times channels, per call, so that the larger intermediate results stay in or near a cache."""
+"""Maximum pixels times channels per call, so that large intermediate values stay in or near a cache."""
 
 CLOSE = 0.01
-"""Outputs of an image are close if no number differs by more than this share of the largest over all images."""
+"""Outputs of an image are close if no value differs by more than this share of the largest one over all images."""
 
 AGREEMENT_IMAGES = 2000
-"""Test images on which a runtime is compared that is not used for judging: OpenVINO compiles and computes slowly."""
+"""Number of test images for runtimes that are only compared, not judged, because OpenVINO compiles and computes slowly."""
 
 
 class Runnable(Protocol):
-    """A deployed network that is ready to run. ``version`` is the runtime's, ``threads`` the number it was held to."""
+    """A deployed network that is ready to run."""
 
     @property
     def runtime(self) -> str:
@@ -63,7 +63,7 @@ class Runnable(Protocol):
 
     @property
     def threads(self) -> int:
-        """Threads that compute one call."""
+        """Number of threads per call."""
 
     def __call__(self, images: Values) -> FloatArray:
         """Logits [N, classes] of images [N, C, H, W], in one call of the runtime.
@@ -78,12 +78,11 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a runtime's outputs are from the reference's.
+    """Agreement of a runtime's outputs with the reference.
 
-    ``top1`` is the share of images whose every vector has its largest number at the same place: the same most likely class; None
-    where no output is a vector of more than one number. ``close`` is the share of images whose numbers are the same up to
-    :data:`CLOSE`, which is the meaningful one for outputs other than logits. The two distances are between numbers of the
-    outputs.
+    ``top1`` is the share of images with the same top-1 class in every vector output; None if no output is a vector of more than
+    one value. ``close`` is the share of images whose values are the same up to :data:`CLOSE`, the meaningful measure for outputs
+    other than logits. The two distances are over all values of the outputs.
     """
 
     top1: float | None
@@ -95,7 +94,7 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceRunnable(OneOutput):
-    """The NumPy interpreter as a runtime. Its threads are those of NumPy's BLAS, set outside."""
+    """The NumPy interpreter as a runtime. NumPy's BLAS decides the actual number of threads."""
 
     graph: Graph
     threads: int = 1
@@ -113,7 +112,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     Args:
         path: an ``.onnx`` file, or a ``.trim`` or ``.graph`` file for the native runtime and the reference.
         runtime: one of :data:`RUNTIMES`.
-        threads: threads for one call; the runtime is held to exactly this number.
+        threads: exact number of threads per call.
 
     Raises:
         UnsupportedOperation: the runtime is unknown or ``threads`` is below 1.
@@ -124,9 +123,9 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     if runtime not in RUNTIMES:
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
     if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 1:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; a runtime computes with at least 1")
+        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be at least 1")
     if threads > MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; a runtime computes with 1 to {MOST_THREADS}")
+        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be from 1 to {MOST_THREADS}")
     threads = int(threads)
     if runtime == REFERENCE:
         return ReferenceRunnable(read_graph(path), threads)
@@ -145,12 +144,12 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
 
 
 def open_outputs(path: Path | str, *, runtime: str, threads: int) -> Callable[[Values], tuple[FloatArray, ...]]:
-    """What computes every output of a deployed file; arguments and errors as in :func:`open_runnable`."""
+    """A function that computes all outputs of a deployed file; arguments and errors as in :func:`open_runnable`."""
     return open_runnable(path, runtime=runtime, threads=threads).outputs
 
 
 def integer_share(path: Path | str, runtime: str) -> IntegerReport:
-    """Which convolutions of an ``.onnx`` file the runtime computes in 8-bit integers, from its own report of what it executes.
+    """Which convolutions of an ``.onnx`` file the runtime computes in int8, by its own report.
 
     Raises:
         UnsupportedOperation: the runtime is neither ``onnxruntime`` nor ``openvino``.
@@ -159,7 +158,7 @@ def integer_share(path: Path | str, runtime: str) -> IntegerReport:
     """
     path = path_of(path)
     if runtime not in OF_ONNX_FILES:
-        raise UnsupportedOperation(f"runtime '{runtime}' reports nothing about what it executes; ask onnxruntime or openvino")
+        raise UnsupportedOperation(f"runtime '{runtime}' does not report what it executes; choose onnxruntime or openvino")
     _require_onnx(path)
     if runtime == "onnxruntime":
         from paretrim.deploy import onnx_runtime
@@ -187,7 +186,7 @@ def verify(graph: Graph, runnable: Runnable, images: Values) -> Agreement:
     if shapes != wanted or not finite:
         raise ExportMismatch(
             f"{runnable.runtime} {runnable.version} gives logits {_listed(shapes)}, finite: {finite};"
-            f" the graph gives finite {_listed(wanted)}; is it the same network?"
+            f" the graph gives finite {_listed(wanted)}; check that it is the same network"
         )
     flat = [[output.reshape(len(images), -1) for output in outputs] for outputs in (found, expected)]
     distance = np.abs(np.concatenate(flat[0], axis=1).astype(np.float64) - np.concatenate(flat[1], axis=1))
@@ -210,7 +209,7 @@ def _listed(shapes: list[tuple[int, ...]]) -> str:
 
 
 def in_batches(images: Values) -> Iterator[Values]:
-    """Images [N, C, H, W] in the parts that a runnable gets in one call; sizes divide :data:`BATCH`."""
+    """Split images [N, C, H, W] into batches for a runnable; batch sizes divide :data:`BATCH`."""
     most = max(1, _BATCH_VALUES // math.prod(images.shape[1:]))
     size = max(part for part in range(1, BATCH + 1) if BATCH % part == 0 and part <= most)
     for at in range(0, len(images), size):
@@ -218,9 +217,9 @@ def in_batches(images: Values) -> Iterator[Values]:
 
 
 def compared(count: int) -> npt.NDArray[np.int64]:
-    """Positions of the images, out of ``count``, on which agreement is measured: evenly spaced, at most :data:`AGREEMENT_IMAGES`.
+    """Indices of the images, out of ``count``, for measuring agreement: evenly spaced, at most :data:`AGREEMENT_IMAGES`.
 
-    They fill whole batches if they can: OpenVINO compiles the network for each size of a batch.
+    Fills whole batches if possible, because OpenVINO compiles the network for each batch size.
     """
     chosen = min(max(count // BATCH, 1) * BATCH, AGREEMENT_IMAGES, count)
     return np.arange(chosen, dtype=np.int64) * count // chosen
@@ -230,8 +229,8 @@ def read_graph(path: Path) -> Graph:
     """The graph in a ``.trim`` file, or in a ``.graph`` file.
 
     Raises:
-        CorruptFile: the file is missing, damaged or no network.
-        MissingDependency: a ``.trim`` file, and the native library is not built.
+        CorruptFile: the file is missing, damaged or not a network.
+        MissingDependency: it is a ``.trim`` file, and the native library is not built.
     """
     if is_trim_file(path):
         from paretrim.trimfile import read
@@ -242,7 +241,7 @@ def read_graph(path: Path) -> Graph:
 
 def _require_onnx(path: Path) -> None:
     if is_trim_file(path):
-        raise UnsupportedOperation(f"'{path}' is a .trim file; open it in the runtime {NATIVE} or reference")
+        raise UnsupportedOperation(f"'{path}' is a .trim file; choose the runtime {NATIVE} or reference")
     try:
         found = path.is_file()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A graph as a file of any format."""
+"""Writes a graph in any file format."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def write_graph(graph: Graph, path: Path) -> Path:
     """Write a graph in the format of its file extension.
 
     Raises:
-        InvalidRecipe: the name ends in none of ``.onnx``, ``.trim`` and ``.graph``.
-        ExportMismatch: an ONNX file would not compute what the graph means.
+        InvalidRecipe: the file name does not end in ``.onnx``, ``.trim`` or ``.graph``.
+        ExportMismatch: an ONNX file would not compute the graph correctly.
         OutOfSpace: the disk is full.
     """
     if path.suffix == ".onnx":
@@ -27,5 +27,5 @@ def write_graph(graph: Graph, path: Path) -> Path:
 
         trimfile.write(graph, path)
     else:
-        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; name a file that ends in .onnx, .trim or .graph")
+        raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; it must end in .onnx, .trim or .graph")
     return path

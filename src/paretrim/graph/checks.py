@@ -103,7 +103,7 @@ def _check_clamp(settings: Settings) -> None:
     if "lo" in settings.values:
         low, high = settings.integer("lo"), settings.integer("hi")
         if not 0 <= low <= high <= 255:
-            raise CorruptFile(f"it clamps to {low}..{high}; that must lie in 0..255 and not be empty")
+            raise CorruptFile(f"it clamps to {low}..{high}; the range must lie in 0..255 and not be empty")
 
 
 def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
@@ -118,7 +118,7 @@ def _check_ratios(node: Node, inputs: tuple[ValueType, ...]) -> None:
             ratios.append(np.float32(255) * np.add.reduce(ratios))
     if not np.isfinite(ratios).all():
         raise CorruptFile(
-            f"the scales {', '.join(map(str, scales))} of its inputs leave float32 on its grid of scale {output}; "
+            f"the scales {', '.join(map(str, scales))} of its inputs overflow float32 on its grid of scale {output}; "
             "give it a coarser grid"
         )
 
@@ -128,7 +128,7 @@ def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> 
     reads_pixels = spec.takes_pixels and INPUT in node.inputs
     if operation.grid == "pixels" or reads_pixels:
         if not reads_pixels or operation.grid not in ("pixels", "enters"):
-            raise UnsupportedOperation("pixels are read by normalize or quantize, and normalize reads nothing else")
+            raise UnsupportedOperation("only normalize and quantize read pixels, and normalize reads nothing else")
         if node.type.quantized != (operation.grid == "enters"):
             raise CorruptFile(f"{node.op} cannot give {node.type.dtype}")
         return
@@ -138,13 +138,15 @@ def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> 
         )
     quantized = inputs[0].quantized
     if quantized and not operation.ships:
-        raise UnsupportedOperation(f"{node.op} is for training; fold the float graph before it becomes integers")
+        raise UnsupportedOperation(f"{node.op} is only for training; fold the float graph before quantizing it")
     if quantized and operation.grid == "float_only":
-        raise UnsupportedOperation(f"{node.op} is for float values; use lo and hi of the node before it, or a pointwise table")
+        raise UnsupportedOperation(
+            f"{node.op} is only for float values; use lo and hi of the node before it, or a pointwise table"
+        )
     expected = {"enters": (False, True), "leaves": (True, False)}.get(operation.grid, (quantized, quantized))
     float_result = operation.weighted and quantized and not node.type.quantized
     if (quantized, node.type.quantized) != expected and not float_result:
-        raise UnsupportedOperation(f"it makes {node.type.dtype} of {inputs[0].dtype}; put a quantize or dequantize between")
+        raise UnsupportedOperation(f"it converts {inputs[0].dtype} to {node.type.dtype}; insert a quantize or dequantize")
     if _moves_off_grid(node, inputs[0]):
         raise CorruptFile(
             f"its grid is scale {node.type.scale}, zero point {node.type.zero_point}; it keeps that of its input,"
@@ -216,7 +218,7 @@ def _check_stored_weight(node: Node) -> None:
         raise CorruptFile("its weight_scale must be normal float32 above 0")
     with np.errstate(over="ignore"):
         if not np.isfinite(real_weight(node.tensors)).all():
-            raise CorruptFile("its weight times its weight_scale leaves float32")
+            raise CorruptFile("its weight times its weight_scale overflows float32")
 
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
@@ -229,6 +231,4 @@ def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
     # Other mathematics libraries may be off by one step: the last bit of exp can decide a tie.
     worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected).max())
     if worst > 1:
-        raise CorruptFile(
-            f"its table differs from the function it stands for by {worst} steps; build it with paretrim.graph.functions"
-        )
+        raise CorruptFile(f"its table differs from its function by {worst} steps; build it with paretrim.graph.functions")

@@ -169,4 +169,4 @@ def check_images(images: Values, shape: tuple[int, ...], *, pixels: bool) -> Non
 def _check_input(spec: InputSpec, images: Values) -> None:
     check_images(images, spec.shape, pixels=spec.takes_pixels)
     if not spec.takes_pixels and not np.isfinite(images).all():
-        raise DataUnavailable("images hold NaN or infinity; normalise finite pixels before handing them over")
+        raise DataUnavailable("images hold NaN or infinity; pass finite, normalised pixels")

@@ -138,7 +138,7 @@ def _seal(content: bytes) -> re.Match[bytes]:
         raise CorruptFile(f"it has {len(content)} bytes and is cut off before its header")
     length = int.from_bytes(content[:8], "little")
     if length > min(LARGEST_HEADER, len(content) - 8):
-        raise CorruptFile(f"its header claims {length} bytes of a file of {len(content)}; it is cut off or not a graph file")
+        raise CorruptFile(f"its header claims {length} bytes of a file of {len(content)}; it is truncated or not a graph file")
     found = list(_SEAL.finditer(content, 8, 8 + length))
     if len(found) != 1:
         raise CorruptFile("it is not a graph file: its header does not hold exactly one SHA-256")

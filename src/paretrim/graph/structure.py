@@ -27,7 +27,7 @@ def parse_strictly(text: str | bytes, place: str) -> object:
     def whole(digits: str) -> int:
         value = int(digits)
         if not -(2**63) <= value < 2**63:
-            raise CorruptFile(f"{place} holds a whole number of {len(digits)} digits, beyond int64")
+            raise CorruptFile(f"{place} holds an integer of {len(digits)} digits, beyond int64")
         return value
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

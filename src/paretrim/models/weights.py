@@ -160,7 +160,7 @@ def _clean_archive(content: bytes) -> io.BytesIO:
         raise
     except Exception as error:  # foreign bytes make zipfile raise OverflowError, struct.error and more
         raise CorruptFile(
-            f"its zip archive cannot be read ({error}); it is cut off or damaged, copy or download it again"
+            f"its zip archive cannot be read ({error}); it is truncated or damaged, copy or download it again"
         ) from error
     clean.seek(0)
     return clean

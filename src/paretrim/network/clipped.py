@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
-from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
+from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
 from paretrim.network.rounding import straight
 
 METHODS = (
@@ -84,12 +84,12 @@ class _ClippedRounding:
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""
-        return move_to_grid("ends", x, parameters[0], self._ends())
+        return fake_quantize("ends", x, parameters[0], self._ends())
 
     def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
         """In one pass."""
         low, high = self._ends()
-        passed, sums = pass_through_grid("ends", gradient, x, parameters[0], (low, high))
+        passed, sums = fake_quantize_backward("ends", gradient, x, parameters[0], (low, high))
         return passed, (low * sums[0] + high * sums[1]).float()
 
     def _ends(self) -> tuple[int, int]:

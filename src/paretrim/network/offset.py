@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
-from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
+from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
 from paretrim.network.rounding import straight
 
 METHODS = (
@@ -100,12 +100,12 @@ class _OffsetRounding:
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""
         zero_point = float(_nearest_zero_point(*parameters))
-        return move_to_grid("offset", x, parameters[0], (-zero_point, TOP - zero_point))
+        return fake_quantize("offset", x, parameters[0], (-zero_point, TOP - zero_point))
 
     def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
         """In one pass."""
         scale, offset = parameters
-        passed, sums = pass_through_grid("offset", gradient, x, scale, (0, TOP), offset=float(offset.detach()))
+        passed, sums = fake_quantize_backward("offset", gradient, x, scale, (0, TOP), offset=float(offset.detach()))
         along_scale, along_offset = (sums * self.share).float()
         return passed, along_scale, along_offset
 

@@ -102,17 +102,17 @@ def _laid_out_as(x: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(x).copy_(gradient)
 
 
-def move_to_grid(kind: str, x: Tensor, steps: Tensor, ends: tuple[float, float], *, offset: float = 0.0) -> Tensor:
+def fake_quantize(kind: str, x: Tensor, steps: Tensor, ends: tuple[float, float], *, offset: float = 0.0) -> Tensor:
     """``x`` on the grid of one step [1], or of a step for each index of the first axis.
 
     ``kind`` is one of those in ``native/kernels/training.h``; ``ends`` are the lowest and the highest level.
     """
     out = torch.empty_like(x)
-    native.move_to_grid(kind, x, steps, *ends, offset, out, torch.get_num_threads())
+    native.fake_quantize(kind, x, steps, *ends, offset, out, torch.get_num_threads())
     return out
 
 
-def pass_through_grid(
+def fake_quantize_backward(
     kind: str, gradient: Tensor, x: Tensor, steps: Tensor, ends: tuple[float, float], *, offset: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """The part of a gradient that passes to ``x``, and two sums of the gradient for each step, float64 [2, steps].
@@ -121,7 +121,7 @@ def pass_through_grid(
     """
     passed, sums = torch.empty_like(x), torch.empty(len(steps), 2, dtype=torch.float64)
     x, steps, threads = x.detach(), steps.detach(), torch.get_num_threads()
-    native.pass_through_grid(kind, x, gradient, steps, *ends, offset, passed, sums, threads)
+    native.fake_quantize_backward(kind, x, gradient, steps, *ends, offset, passed, sums, threads)
     return passed, sums.T.clone(memory_format=torch.contiguous_format)  # optimizers and checkpoints keep the layout of gradients
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from paretrim.network.one_pass import Gradients, move_to_grid, moved, pass_through_grid
+from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
 
 
 class _Context(Protocol):
@@ -143,11 +143,11 @@ class _OneStep:
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""
-        return move_to_grid("steps", x, parameters[0], (self.low, self.high))
+        return fake_quantize("steps", x, parameters[0], (self.low, self.high))
 
     def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
         """In one pass."""
-        passed, sums = pass_through_grid("steps", gradient, x, parameters[0], (self.low, self.high))
+        passed, sums = fake_quantize_backward("steps", gradient, x, parameters[0], (self.low, self.high))
         return passed, sums[0].float() / parameters[0] * self.gradient_scale
 
 
@@ -164,11 +164,11 @@ class _StepsOfRows:
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""
-        return move_to_grid("levels", x, parameters[0], (-self.top, self.top))
+        return fake_quantize("levels", x, parameters[0], (-self.top, self.top))
 
     def backward(self, gradient: Tensor, x: Tensor, *parameters: Tensor) -> Gradients:
         """In one pass."""
-        passed, sums = pass_through_grid("levels", gradient, x, parameters[0], (-self.top, self.top))
+        passed, sums = fake_quantize_backward("levels", gradient, x, parameters[0], (-self.top, self.top))
         return passed, sums[0].float() / parameters[0] * self.gradient_scale, None
 
 

@@ -1,4 +1,4 @@
-"""Runs deployed files in the native runtime: NumPy in, NumPy out; neither torch nor any other engine is imported.
+"""Runs deployed files in the native runtime: NumPy in, NumPy out. Imports neither torch nor another inference engine.
 
 >>> import paretrim.runtime
 >>> session = paretrim.runtime.load("model.trim", threads=2)  # doctest: +SKIP

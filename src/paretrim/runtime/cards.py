@@ -1,4 +1,4 @@
-"""The small networks that come with Paretrim: compressed files, each with a card of accuracy, bytes, recipe and licence.
+"""The small pretrained networks that come with Paretrim, each with a card: accuracy, bytes, recipe and licence.
 
 >>> import paretrim.runtime
 >>> session = paretrim.runtime.pretrained("cifar10-resnet20")  # doctest: +SKIP
@@ -17,16 +17,16 @@ from paretrim.runtime.session import Session, load
 from paretrim.visible import brief
 
 FOLDERS = (Path(__file__).parents[1] / "models", Path(__file__).parents[3] / "models")
-"""Where the files are: in an installed package, and in a checkout."""
+"""The folder of the files in an installed package, and in a checkout."""
 
 
 @dataclass(frozen=True)
 class Card:
     """Facts about a network that comes with Paretrim.
 
-    ``accuracy`` is the share of the ``test_images`` images of ``data`` that the file itself puts into the right class, from
-    ``low`` to ``high`` with 95 % confidence (Wilson); ``dense_accuracy`` that of the network before it was compressed.
-    ``weights`` says where the trained weights come from, ``recipe`` how they were compressed.
+    ``accuracy`` is the share of the ``test_images`` test images of ``data`` that the file classifies correctly, with its 95 %
+    interval ``low`` to ``high`` (Wilson); ``dense_accuracy`` is that of the network before compression. ``weights`` names the
+    source of the trained weights, ``recipe`` the way they were compressed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Card:
 
 
 def pretrained_cards() -> tuple[Card, ...]:
-    """The cards of all networks that come with Paretrim, in the order of their names.
+    """The cards of all networks that come with Paretrim, sorted by name.
 
     Raises:
         CorruptFile: a card cannot be read.
@@ -67,7 +67,7 @@ def pretrained(name: str, *, threads: int = 1) -> Session:
     if not isinstance(name, str) or name not in cards:
         near = difflib.get_close_matches(str(name), cards, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise DataUnavailable(f"no network that comes with Paretrim is called {brief(name)}; there are {', '.join(cards)}{hint}")
+        raise DataUnavailable(f"no pretrained network is called {brief(name)}; choose one of {', '.join(cards)}{hint}")
     return load(cards[name].path, threads=threads)
 
 

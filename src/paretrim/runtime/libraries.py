@@ -1,4 +1,4 @@
-"""Paths of the libraries that other programs load."""
+"""Paths of libraries for other programs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def onnxruntime_library() -> str:
-    """Path of the operator library that an ONNX Runtime application registers to run what ``paretrim export --native`` writes.
+    """Path of the custom operator library that an ONNX Runtime application needs for files of ``paretrim export --native``.
 
     >>> import onnxruntime
     >>> onnxruntime.SessionOptions().register_custom_ops_library(onnxruntime_library())
 
     Raises:
-        MissingDependency: it was not built.
+        MissingDependency: the library was not built.
     """
     path = FOLDER / "libparetrim_onnxruntime.so"
     if not path.is_file():
-        raise MissingDependency(f"there is no '{path}'; in a checkout run scripts/native.sh, else install paretrim again")
+        raise MissingDependency(f"'{path}' does not exist; in a checkout run scripts/native.sh, otherwise install paretrim again")
     return str(path)

@@ -1,4 +1,4 @@
-"""The CPU as the native runtime sees it; the only module that imports the compiled one."""
+"""The CPU as the native runtime sees it. This is the only module that imports the compiled module."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ try:
 except ImportError as error:
     raise MissingDependency(
         f"the native runtime is not built for this Python ({error}); in a checkout run scripts/native.sh,"
-        " else install paretrim again"
+        " otherwise install paretrim again"
     ) from error
 
 __all__ = ["instruction_sets", "native", "peak_multiply_adds_a_second"]
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Instruction sets that the runtime has kernels for and this CPU runs, best first; ``plain`` is always the last."""
+    """Instruction sets with kernels that this CPU supports, best first; ``plain`` is always last."""
     return tuple(native.instruction_sets())
 
 
 def peak_multiply_adds_a_second(instruction_set: str = "") -> float:
-    """Products of 8-bit integers a second on one thread, found by a short measurement; of the best instruction set by default.
+    """Peak 8-bit multiply-adds per second on one thread, by microbenchmark; for the best instruction set by default.
 
     Raises:
-        UnsupportedOperation: this CPU or this build has no such instruction set.
+        UnsupportedOperation: this CPU or this build does not support the instruction set.
     """
     return native.peak_multiply_adds_a_second(instruction_set or instruction_sets()[0])

@@ -1,6 +1,6 @@
 """The ``.trim`` file: a whole deployed network, small, and safe to read from untrusted sources.
 
-The format is written in ``SPEC.md`` beside this file; reading and writing are native.
+``SPEC.md`` in this folder defines the format; reading and writing are native.
 
 >>> from paretrim import trimfile
 >>> trimfile.write(graph, "model.trim")  # doctest: +SKIP

@@ -29,8 +29,8 @@ THREADS = 2
 class TrimFile:
     """Contents of a file, and the sizes of its parts.
 
-    ``layer_bytes`` are the stored bytes of every large tensor by node and name (fractions: layers share a stream),
-    ``record_bytes`` those of the header and every record by its name.
+    ``layer_bytes``: stored bytes of every large tensor, by node and name (fractions, because layers share a stream).
+    ``record_bytes``: stored bytes of the header and of every record, by name.
     """
 
     graph: Graph
@@ -44,11 +44,11 @@ def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, 
     """Check a graph and write it; an existing file is replaced in one step.
 
     Raises:
-        UnsupportedOperation: the graph breaks a rule of its operations, ``threads`` is below 1, or readers would refuse the file,
-            which takes more than is usual for its size; ``PARETRIM_LIMIT`` raises that (see :func:`paretrim.runtime.load`).
-        CorruptFile: the graph's types or tensors are outside what a graph allows.
+        UnsupportedOperation: the graph breaks a rule of its operations, ``threads`` is below 1, or the file would exceed the
+            readers' budget for its size; ``PARETRIM_LIMIT`` raises the budget (see :func:`paretrim.runtime.load`).
+        CorruptFile: a type or tensor of the graph is invalid.
         OutOfSpace: the disk is full; the old file is intact.
-        CannotWrite: the place does not allow it; the old file is intact.
+        CannotWrite: the path is not writable; the old file is intact.
     """
     write_atomically(Path(path), to_bytes(graph, provenance, threads=threads))
 
@@ -57,7 +57,7 @@ def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None
     """Read a graph back and check all of it. ``limit`` as in :func:`paretrim.runtime.load`.
 
     Raises:
-        CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
+        CorruptFile: the file is missing, damaged, of a newer version, or not a network; the message names the record.
         UnsupportedOperation: ``threads`` is below 1.
     """
     return open_file(path, threads=threads, limit=limit).graph
@@ -71,7 +71,7 @@ def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None =
 
 
 def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:
-    """The content of a file. Equal networks give equal bytes, whatever the number of threads; errors as in :func:`write`."""
+    """The content of a file. The bytes do not depend on the number of threads. Errors as in :func:`write`."""
     _require_threads(threads)
     graph = with_user_names(graph)
     validate(graph)
@@ -89,12 +89,12 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
 
 
 def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
-    """What is in the content of a file; arguments and errors as in :func:`read`."""
+    """Decode the content of a file; arguments and errors as in :func:`read`."""
     _require_threads(threads)
     try:
         values, text, tensors, records = native.read_trim(content, threads=min(threads, MOST_THREADS), limit=allowed(limit))
     except MemoryError as error:
-        raise CorruptFile(f"what its {len(content):,} bytes stand for needs more memory than there is") from error
+        raise CorruptFile(f"its {len(content):,} bytes decode to more than fits into memory") from error
     try:
         graph = _graph(values)
         validate(graph)
@@ -111,7 +111,7 @@ def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = 
 
 def _require_threads(threads: int) -> None:
     if not is_whole(threads) or threads < 1:
-        raise UnsupportedOperation(f"threads is {threads!r}; a file is coded by at least 1")
+        raise UnsupportedOperation(f"threads is {threads!r}; it must be at least 1")
 
 
 def _graph(values: GraphValues) -> Graph:

@@ -18,10 +18,10 @@ from paretrim.trimfile.provenance import Provenance
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One weighted layer. ``bytes`` are those its weights take in the file, ``share`` the part of the whole file, in [0, 1].
+    """One weighted layer. ``bytes`` is the size of its weights in the file, ``share`` their share of the file, in [0, 1].
 
-    ``format`` names the element type and, for integers, how many different values occur where they are few: ``int8``,
-    ``ternary``, ``int4`` (all of -8..7), ``codebook 16``.
+    ``format`` is the element type or, for integers with few distinct values, what they fit: ``int8``, ``ternary``, ``int4``
+    (all in -8..7), ``codebook 16``.
     """
 
     name: str
@@ -36,9 +36,9 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Every weighted layer, and every record with the header; the records' bytes add up to ``file_bytes``.
+    """Every weighted layer, and the bytes of the header and of every record, which add up to ``file_bytes``.
 
-    ``outputs`` are the shapes of what the network returns for one image, by name.
+    ``outputs`` are the shapes of the outputs for one image, by name.
     """
 
     layers: tuple[LayerSize, ...]
@@ -52,7 +52,7 @@ def inspect(path: Path | str, *, threads: int = THREADS, limit: float | None = N
     """The contents of a file. ``limit`` as in :func:`paretrim.runtime.load`.
 
     Raises:
-        CorruptFile: the file is missing, damaged, of a newer version, or no network; the message names the record.
+        CorruptFile: the file is missing, damaged, of a newer version, or not a network; the message names the record.
     """
     found = open_file(path, threads=threads, limit=limit)
     layers = tuple(_layer(found, node) for node in found.graph.nodes if node.op in WEIGHTED and node.tensors["weight"].size)

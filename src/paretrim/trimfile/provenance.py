@@ -14,35 +14,34 @@ from paretrim.history import LATER, StageOutcome, stage_of
 from paretrim.metric import Metric
 
 FORMAT = 1
-"""Version of the text; a reader refuses a newer one."""
+"""Version of the JSON text; a reader refuses a newer one."""
 
 DEEPEST = 64
-"""Deepest nesting of lists and mappings."""
+"""Maximum nesting of lists and mappings."""
 
 MEAN, STD, RESIZE = "mean", "std", "resize"
-"""Names under which files keep how images were prepared: the normalisation, in files that take floats, and the short side that
-images were resized to before the central square was cropped."""
+"""Keys for the preparation of images: the normalisation, in files that take floats, and the length of the short side to which
+images were resized before the centre crop."""
 
 _STAGE = {
     field.metadata.get("earlier", field.name): field.name for field in dataclasses.fields(StageOutcome) if field.metadata != LATER
 }
-"""Fields of a stage in a file, by their names there: readers of every version refuse other keys, so files keep the first names of
-fields. Bits by layer follow from the settings."""
+"""Key in the file to field of a stage. Readers of every version refuse other keys, so files keep the original names of fields.
+Bits per layer are not stored, because they follow from the settings."""
 
 _NUMBERS = {"seconds", "sparsity", "accuracy_before", "accuracy_after"}
 _COUNTS = {"epochs", "bits"}
 
 TASK, METRIC, METRIC_UNIT, METRIC_RISES = "task", "metric", "metric_unit", "metric_higher_is_better"
-"""Names under which files keep the task and the metric of its history, beside what was measured, if they are not classification
-and accuracy."""
+"""Keys for the task and the metric, in ``measured``, if they are not classification and accuracy."""
 
 
 @dataclass(frozen=True)
 class Provenance:
     """What is known about how a network was made. Every field is optional.
 
-    ``recipe`` is the digest of the recipe, ``measured`` plain numbers and texts about the network (accuracy as a fraction of the
-    test set, latency in ms, the machine).
+    ``recipe`` is the digest of the recipe; ``measured`` holds numbers and strings about the network (accuracy as a fraction of
+    the test set, latency in ms, the machine).
     """
 
     recipe: str = ""
@@ -51,12 +50,12 @@ class Provenance:
 
 
 def normalisation_facts(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
-    """The normalisation of the images a network was trained on, as files that take normalised images keep it; {} if unknown."""
+    """The normalisation of training images, as files that take normalised images store it; {} if unknown."""
     return {MEAN: ",".join(map(repr, mean)), STD: ",".join(map(repr, std))} if std else {}
 
 
 def image_facts(mean: Sequence[float], std: Sequence[float], resize: int, *, pixels: bool) -> dict[str, str]:
-    """How the images of a network were prepared, as its files keep it: one that takes pixels normalises them itself."""
+    """The preparation of images, as files store it. A network that takes pixels normalises them itself."""
     return {**({} if pixels else normalisation_facts(mean, std)), **({RESIZE: str(resize)} if resize else {})}
 
 
@@ -64,12 +63,12 @@ OF_TASK = (TASK, METRIC, METRIC_UNIT, METRIC_RISES)
 
 
 def task_facts(name: str, metric: Metric) -> dict[str, str]:
-    """What a network is for and judged by, as its files keep it."""
+    """The task of a network and its metric, as files store them."""
     return {TASK: name, **_metric_facts(metric)}
 
 
 def metric_of(measured: Mapping[str, object]) -> Metric | None:
-    """The metric that a file keeps; None, for accuracy, if it keeps none."""
+    """The metric that a file stores; None, which means accuracy, if it stores none."""
     if not isinstance(measured.get(METRIC), str):
         return None
     rises = str(measured.get(METRIC_RISES, 1)) != "0"
@@ -77,7 +76,7 @@ def metric_of(measured: Mapping[str, object]) -> Metric | None:
 
 
 def encode(provenance: Provenance) -> str:
-    """One line of JSON, the same for equal provenance; empty if nothing is known.
+    """One line of JSON that depends only on the provenance; empty if nothing is known.
 
     Raises:
         CorruptFile: a number is not finite or beyond int64, or a setting is not a plain value.
@@ -93,13 +92,13 @@ def encode(provenance: Provenance) -> str:
     try:
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CorruptFile(f"provenance: {error}; it holds finite numbers, texts, truth values, lists and mappings") from error
+        raise CorruptFile(f"provenance: {error}; use finite numbers, strings, booleans, lists and mappings") from error
     decode(text)  # never write what readers refuse
     return text
 
 
 def decode(text: str) -> Provenance:
-    """What :func:`encode` wrote.
+    """Parse the text that :func:`encode` wrote.
 
     Raises:
         CorruptFile: the text is not provenance, or is of a newer format.
@@ -111,14 +110,14 @@ def decode(text: str) -> Provenance:
         raise CorruptFile(f"record provenance: it is nested more than {DEEPEST} deep")
     if not isinstance(facts, dict) or not _is_count(facts.get("format")) or facts["format"] != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
-        raise CorruptFile(f"record provenance: its format is {found!r} and this version reads {FORMAT}; update paretrim")
+        raise CorruptFile(f"record provenance: its format is {found!r}; this version reads {FORMAT}; update paretrim")
     if set(facts) != {"format", "recipe", "history", "measured"}:
-        raise CorruptFile(f"record provenance: it has the keys {sorted(facts)}; it has format, recipe, history and measured")
+        raise CorruptFile(f"record provenance: it has the keys {sorted(facts)}; use format, recipe, history and measured")
     recipe, history, measured = facts["recipe"], facts["history"], facts["measured"]
     if not isinstance(recipe, str) or not isinstance(history, list) or not isinstance(measured, dict):
-        raise CorruptFile("record provenance: recipe is a text, history a list and measured a mapping")
+        raise CorruptFile("record provenance: recipe must be a string, history a list and measured a mapping")
     if not all(isinstance(value, str | int | float) for value in measured.values()):
-        raise CorruptFile("record provenance: what was measured is numbers and texts")
+        raise CorruptFile("record provenance: the values of measured must be numbers or strings")
     metric = metric_of(measured)
     return Provenance(recipe, tuple(dataclasses.replace(_stage(stage), metric=metric) for stage in history), measured)
 
@@ -135,11 +134,13 @@ def _metric_facts(metric: Metric | None) -> dict[str, str]:
 
 def _stage(facts: object) -> StageOutcome:
     if not isinstance(facts, dict) or set(facts) != set(_STAGE):
-        raise CorruptFile(f"record provenance: a stage of the history has exactly {sorted(_STAGE)}")
+        raise CorruptFile(f"record provenance: a stage of the history must have exactly the keys {sorted(_STAGE)}")
     right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
     right = right and all(_is_number(facts[name]) for name in _NUMBERS)
     if not right or not all(_is_count(facts[name]) for name in _COUNTS):
-        raise CorruptFile("record provenance: a stage of the history has a name, settings, whole epochs and bits, and numbers")
+        raise CorruptFile(
+            "record provenance: a stage of the history must have a string name, settings, integer epochs and bits, and numbers"
+        )
     return stage_of(facts)
 
 

@@ -30,7 +30,7 @@ def version_of(file: Bytes) -> int:
     """The version of a file, read from its beginning."""
     require(file.take(8) == MAGIC, "it does not begin as a trim file")
     version = file.varint()
-    require(version in VERSIONS, f"its version is {version}, and this reader knows {VERSIONS}")
+    require(version in VERSIONS, f"its version is {version},; this reader supports {VERSIONS}")
     return version
 
 
@@ -49,7 +49,7 @@ def split(content: bytes) -> list[Record]:
         with named(record.name):
             stored = file.take(record.stored)
             require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 is another")
-            require(len(stored) > 0, "it has no bytes")
+            require(len(stored) > 0, "it is empty")
             record.coding, record.data = stored[0], stored[1:]
             known = {5: 3, 6: 4}.get(version, 2) if record.kind == 4 else 1
             require(record.coding <= known, f"its coding is {record.coding}, which is reserved")

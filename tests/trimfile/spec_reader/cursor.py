@@ -30,7 +30,7 @@ class Bytes:
 
     def take(self, count: int) -> bytes:
         """The next bytes."""
-        require(count <= len(self.content) - self.at, f"it is cut off at {self.at}: {count} bytes more were to come")
+        require(count <= len(self.content) - self.at, f"it is truncated at {self.at}: {count} bytes more were to come")
         self.at += count
         return self.content[self.at - count : self.at]
 
@@ -68,4 +68,4 @@ class Bytes:
 
     def end(self) -> None:
         """Nothing may be left."""
-        require(self.at == len(self.content), f"{len(self.content) - self.at} bytes stand behind its end")
+        require(self.at == len(self.content), f"{len(self.content) - self.at} bytes follow its end")

@@ -87,7 +87,7 @@ class FrequencyWeights:
             run = places[begin : begin + 4096]
             marked = []
             for (start, position), mask in zip(run, self.symbols.run(len(run), masks), strict=True):
-                require(mask >> min(channels - start, 8) == 0, "it marks a weight behind the last channel")
+                require(mask >> min(channels - start, 8) == 0, "it marks a weight past the last channel")
                 marked += [(start + i) * area + position for i in range(8) if mask >> i & 1]
             for at, value in zip(marked, self.symbols.run(len(marked), values), strict=True):
                 row[at] = value - 256 if value > 127 else value

@@ -19,7 +19,7 @@ def text_record(record: Record) -> bytes:
         text = read_text(stream, record.decoded)
         stream.end()
         return text
-    require(len(record.data) == record.decoded, f"it holds {len(record.data)} bytes and claims {record.decoded}")
+    require(len(record.data) == record.decoded, f"it holds {len(record.data)} bytes but claims {record.decoded}")
     return record.data
 
 

@@ -1,13 +1,13 @@
-#include "plan/together.h"
+#include "plan/parallel_runner.h"
 
 namespace paretrim {
 
-bool Progress::run(const Steps& steps, const Memory& memory, Scratch& own, Scratches& others, Pool& pool) {
+bool ParallelRunner::run(const Steps& steps, const Memory& memory, Scratch& own, ScratchSet& others, Pool& pool) {
   struct Call {
     const Steps& steps;
     const Memory& memory;
     Scratch& own;
-    Scratches& others;
+    ScratchSet& others;
     std::vector<Parts>& parts;
     std::uint64_t number;
   } call{steps, memory, own, others, parts_, calls_ + 1};
