@@ -111,7 +111,7 @@ def test_damaged_files_and_wrong_names_are_told(trim, command, tmp_path):
     damaged.write_bytes(content)
     status, _, err = command("inspect", damaged)
     assert status == 1
-    assert "record 3 (weights 0): its SHA-256 is another" in err
+    assert "record 3 (weights 0): its SHA-256 does not match" in err
     status, _, err = command("export", trim, "--to", tmp_path / "a.zip")
     assert status == 2
     assert "it must end in .onnx, .trim or .graph" in err
