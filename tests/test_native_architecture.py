@@ -46,7 +46,7 @@ def test_includes_point_down():
 
 
 def test_every_include_names_a_file():
-    """Also what stands behind a condition of the preprocessor, which no compiler of this machine may ever read."""
+    """Also the includes inside ``#if``, which a compiler on this machine may never reach."""
     missing = [
         f"{path.relative_to(ROOT)}: {name}" for path in SOURCES for name in _includes(path) if not (NATIVE / name).is_file()
     ]

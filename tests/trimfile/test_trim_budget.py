@@ -160,7 +160,7 @@ def test_the_limit_is_raised_where_it_is_asked_for(monkeypatch, tmp_path):
         for wrong in (0, -1, float("nan"), "2", True):
             with pytest.raises(UnsupportedOperation, match=f"limit is {wrong!r}; it must be a number above 0"):
                 load(limit=wrong)
-    # What stands behind the budget is another error: the parameters, all zeros, are no scales, or the symbols end.
+    # A file within the budget fails with another error: its parameters, all zeros, are no scales, or its symbols end.
     with pytest.raises(CorruptFile, match=r"record 2 \(weights 0\): "):
         loads["limit="](limit=LIMIT)
     monkeypatch.setenv("PARETRIM_LIMIT", str(LIMIT))

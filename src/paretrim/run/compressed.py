@@ -135,7 +135,7 @@ def compress(
         stages: in order; None prunes 80 % of the prunable weights in 1x4 blocks, quantizes to INT8 and distils, in 2, 4 and 4
             epochs.
         folder: where checkpoints and files are kept.
-        report: told of progress while training; None shows it on standard error, as the command line does.
+        report: called with the progress while training; None shows it on standard error, as the command line does.
         options: ``seed``, ``execution``, ``calibration_images``, ``classes``, ``data_name``, ``mean``, ``std``, ``resize`` and
             ``task``, which :func:`paretrim.start_from_loaders` explains.
 

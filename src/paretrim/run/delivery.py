@@ -61,7 +61,10 @@ class TimingPlan:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A recipe with its data in memory and its network built; nothing is trained yet."""
+    """An opened recipe: its data in memory and its network built.
+
+    No stage has run yet; :func:`paretrim.run.run.with_dense` trains the dense network and the teachers.
+    """
 
     recipe: Recipe
     start: Start

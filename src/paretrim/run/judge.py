@@ -45,7 +45,7 @@ EXACT_IMAGES = 32
 """Images on which the native runtime must give the bits of the reference interpreter; fewer for a large network."""
 
 UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
-"""Files that were not seen to compute what their graph means; what is wrong keeps this name."""
+"""Names of files that have not passed their check yet; a file that fails it keeps this name."""
 
 
 FAR = 0.01

@@ -188,8 +188,8 @@ def run_stages(
         stages: in order.
         folder: where candidates, checkpoints and teacher logits are kept.
         teacher: a network for distillation, or several teachers; None for the dense one.
-        report: told of progress while training.
-        finished: told of every stage's result.
+        report: called with the progress while training.
+        finished: called after every stage with its name and the candidate it gives.
 
     Raises:
         OutOfSpace: the folder cannot hold what the run will write.
