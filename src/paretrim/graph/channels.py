@@ -22,14 +22,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
 from paretrim.graph.operations.channel_rules import Channels, Identities, attribute_number
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.types import INPUT, Float64Array, Graph
+from paretrim.graph.types import INPUT, Float64Array, Graph, IntArray
 
-IntArray = npt.NDArray[np.int64]
 Allocation = Literal["uniform", "global"]
 
 

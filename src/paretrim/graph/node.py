@@ -13,6 +13,7 @@ from paretrim.graph.dtypes import ELEMENT_TYPES
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[np.generic]
 Dtype = str
 """The name of an element type in :data:`paretrim.graph.dtypes.ELEMENT_TYPES`."""

@@ -14,10 +14,10 @@ import numpy as np
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
-from paretrim.graph.operations.channel_rules import IntArray, Order, is_depthwise
+from paretrim.graph.operations.channel_rules import Order, is_depthwise
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.restrict import ChannelIndices, Restriction, kept_tensors
-from paretrim.graph.types import INPUT, Graph, Node
+from paretrim.graph.types import INPUT, Graph, IntArray, Node
 
 
 def reorderable(graph: Graph, groups: ChannelGroups) -> tuple[IntArray, ...]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
-from paretrim.graph.operations.channel_rules import IntArray, Survivors, is_depthwise
+from paretrim.graph.operations.channel_rules import Survivors, is_depthwise
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.types import Array, Attribute, Graph, Node
+from paretrim.graph.types import Array, Attribute, Graph, IntArray, Node
 
 
 @dataclass(frozen=True, eq=False)

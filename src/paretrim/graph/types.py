@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.node import Array, Attribute, Dtype, Float64Array, FloatArray, InputSpec, Node, ValueType
+from paretrim.graph.node import Array, Attribute, Dtype, Float64Array, FloatArray, InputSpec, IntArray, Node, ValueType
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "FloatArray",
     "Graph",
     "InputSpec",
+    "IntArray",
     "Node",
     "ValueType",
 ]

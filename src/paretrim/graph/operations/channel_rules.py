@@ -11,13 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.node import Attribute, Node
+from paretrim.graph.node import Attribute, IntArray, Node
 from paretrim.graph.operations.attributes import Shape
-
-IntArray = npt.NDArray[np.int64]
 
 
 class Identities:

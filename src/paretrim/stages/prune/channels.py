@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
-from paretrim.graph.types import Float64Array, Node
+from paretrim.graph.types import Float64Array, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network
-
-IntArray = npt.NDArray[np.int64]
 
 
 def choose_channels(

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups, best_first, channel_groups, choose
+from paretrim.graph.types import IntArray
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.prune.channel_scores import norms_behind
-from paretrim.stages.prune.channels import IntArray, without_channels
+from paretrim.stages.prune.channels import without_channels
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.graph.channels import ChannelGroups, channel_groups
-from paretrim.graph.operations.channel_rules import IntArray, is_depthwise
+from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.reorder import reorder, reorderable
-from paretrim.graph.types import Graph
+from paretrim.graph.types import Graph, IntArray
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.stages.prune.channels import carried

@@ -15,13 +15,14 @@ from torch import Tensor
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
+from paretrim.graph.types import IntArray
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
-from paretrim.stages.prune.channels import IntArray, choose_channels, silence_, without_channels
+from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
 from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import block_shape, parse_pattern

@@ -18,7 +18,7 @@ from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.operations.channel_rules import Channels, Identities
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, Graph, Node
+from paretrim.graph.types import INPUT, Graph, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import BatchNorm, Network, is_fixed
 from paretrim.train.execution import fast_batches
@@ -33,8 +33,6 @@ _ROUNDS = 50
 
 _SETTLED = 1e-3
 """Stop after a round that changes no scale by more than this share."""
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
