@@ -72,8 +72,8 @@ void read(const std::uint8_t* data, std::size_t size, bool checked) {
   }
   const paretrim::TrimMeta meta = {contents.provenance};
   // write_trim reads its own file back and compares; an uncaught error of that check ends the run.
-  if (paretrim::write_trim(contents.graph, meta, 1) != paretrim::write_trim(contents.graph, meta, 2)) std::abort();
-  paretrim::write_trim(contents.graph, meta, 1, 0);  // codes all floats by exponents, which is rare otherwise
+  if (paretrim::write_trim(contents.graph, meta, {1}) != paretrim::write_trim(contents.graph, meta, {2})) std::abort();
+  paretrim::write_trim(contents.graph, meta, {1, 0});  // codes all floats by exponents, which is rare otherwise
 }
 
 }  // namespace

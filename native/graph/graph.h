@@ -9,6 +9,8 @@
 #include <variant>
 #include <vector>
 
+#include "types/room.h"
+
 namespace paretrim {
 
 // .trim files store these numbers.
@@ -29,11 +31,39 @@ struct ValueType {
   std::int64_t size() const;
 };
 
+// The bytes of a tensor: owned, or a read-only view of memory that is kept alive elsewhere.
+class TensorBytes {
+ public:
+  TensorBytes() = default;
+  explicit TensorBytes(std::size_t size) : own_(size) {}
+  static TensorBytes view(const std::uint8_t* data, std::size_t size) {
+    TensorBytes bytes;
+    bytes.viewed_ = data;
+    bytes.viewed_size_ = size;
+    return bytes;
+  }
+
+  const std::uint8_t* data() const { return viewed_ ? viewed_ : own_.data(); }
+  std::uint8_t* data() { return own_.data(); }
+  std::size_t size() const { return viewed_ ? viewed_size_ : own_.size(); }
+  bool empty() const { return size() == 0; }
+  const std::uint8_t* begin() const { return data(); }
+  const std::uint8_t* end() const { return data() + size(); }
+  std::uint8_t operator[](std::size_t i) const { return data()[i]; }
+  std::uint8_t& operator[](std::size_t i) { return own_[i]; }
+  void resize(std::size_t size) { own_.resize(size); }
+
+ private:
+  Room<std::uint8_t> own_;
+  const std::uint8_t* viewed_ = nullptr;
+  std::size_t viewed_size_ = 0;
+};
+
 // A constant: weight, bias or table; row-major, and little-endian like all supported CPUs.
 struct Tensor {
   Dtype dtype = Dtype::float32;
   std::vector<std::int64_t> shape;
-  std::vector<std::uint8_t> bytes;
+  TensorBytes bytes;
 
   std::int64_t size() const;
   template <typename T>

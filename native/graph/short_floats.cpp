@@ -67,7 +67,7 @@ void widen_weights(Graph& graph) {
     Tensor& weight = node.tensors.find("weight")->second;
     const auto scales = node.tensors.find("weight_scale");
     const std::int64_t size = weight.size(), row = size / weight.shape[0];
-    Tensor real{Dtype::float32, weight.shape, std::vector<std::uint8_t>(static_cast<std::size_t>(size) * sizeof(float))};
+    Tensor real{Dtype::float32, weight.shape, TensorBytes(static_cast<std::size_t>(size) * sizeof(float))};
     auto* values = reinterpret_cast<float*>(real.bytes.data());
     for (std::int64_t i = 0; i < size; ++i) {
       const float value = element(weight, i);

@@ -135,7 +135,7 @@ class SparseTiles final : public Tiles {
       : Tiles(layer, nonzero, view, choice, operands, threads, kernels), passes_(choice.passes) {
     const std::size_t planes = (nonzero.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
     BlockOrder order(view, nonzero);
-    std::vector<std::vector<Entry>> lists(static_cast<std::size_t>(passes_));
+    std::vector<Room<Entry>> lists(static_cast<std::size_t>(passes_));
     std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
     for (std::size_t o = 0; o < initial_.size(); ++o) {
       if (o < nonzero.channels()) order.add(nonzero, o, 0, 1);
@@ -145,7 +145,7 @@ class SparseTiles final : public Tiles {
       });
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
         // Pads to whole iterations of the kernel's main loop: entries of zero weights cost less than the remainder loop.
-        std::vector<Entry>& list = lists[pass];
+        Room<Entry>& list = lists[pass];
         const int turn = element_ == Element::int8 ? sets_of(choice.vectors) : 1;
         while ((list.size() - static_cast<std::size_t>(ends[pass].back())) % static_cast<std::size_t>(turn) != 0) {
           list.push_back(list.back() >> 32U << 32U);
@@ -182,7 +182,7 @@ class SparseTiles final : public Tiles {
 
  private:
   const int passes_;
-  std::vector<Entry> entries_;
+  Room<Entry> entries_;
   std::vector<std::int64_t> starts_;  // by pass, then output channel; each pass has an end too
 };
 
@@ -230,7 +230,7 @@ class DenseTiles final : public Tiles {
 
  private:
   const int grouped_;
-  std::vector<std::uint32_t> records_;
+  Room<std::uint32_t> records_;
   std::vector<std::int64_t> starts_;  // by group
 };
 

@@ -56,7 +56,7 @@ struct Block {
 // The nonzero blocks of every output channel o: blocks[starts[o]] up to blocks[starts[o + 1]].
 struct NonzeroBlocks {
   Element element = Element::int8;  // of the words
-  std::vector<Block> blocks;
+  Room<Block> blocks;
   std::vector<std::size_t> starts;
   std::size_t keys = 0;    // number of possible blocks per channel
   std::size_t planes = 0;  // input planes per slice
@@ -100,8 +100,7 @@ class BlockOrder {
 
 // Appends the blocks of each channel as entries, in the order of BlockOrder, and the start of each channel in `entries`, followed
 // by the end of the last one.
-void append_entries(const View& view, const NonzeroBlocks& nonzero, std::vector<Entry>& entries,
-                    std::vector<std::int64_t>& starts);
+void append_entries(const View& view, const NonzeroBlocks& nonzero, Room<Entry>& entries, std::vector<std::int64_t>& starts);
 
 // Initial values of the accumulators. Integer layers: bias - zero_point * sum of weights, modulo 2^32, because the kernels
 // multiply raw uint8 activations. float32 layers: the bits of the bias.

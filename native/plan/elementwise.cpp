@@ -115,7 +115,7 @@ class Table final : public Planes {
 class PixelQuantization final : public Planes {
  public:
   PixelQuantization(const Layout& layout, const Tensor& table, Buffer out, const Kernels& kernels)
-      : Planes(layout, {images_buffer}, out), table_(table.bytes), kernels_(kernels) {
+      : Planes(layout, {images_buffer}, out), table_(table.bytes.begin(), table.bytes.end()), kernels_(kernels) {
     table_.resize(static_cast<std::size_t>(layout.blocks() * block * 256), 0);
   }
   std::int64_t parts() const override { return layout_.blocks() * parts_per_plane(); }

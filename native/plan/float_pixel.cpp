@@ -146,7 +146,7 @@ class SparseFloatPixel final : public FloatPixel {
   double issued() const { return static_cast<double>(entries_.size()) * kernels_.lanes; }
 
  private:
-  std::vector<Entry> entries_;
+  Room<Entry> entries_;
   std::vector<std::int64_t> starts_;
   const std::vector<std::int32_t> bits_;  // of the bias
 };

@@ -145,8 +145,7 @@ void BlockOrder::add(const NonzeroBlocks& nonzero, std::size_t channel, std::siz
   }
 }
 
-void append_entries(const View& view, const NonzeroBlocks& nonzero, std::vector<Entry>& entries,
-                    std::vector<std::int64_t>& starts) {
+void append_entries(const View& view, const NonzeroBlocks& nonzero, Room<Entry>& entries, std::vector<std::int64_t>& starts) {
   BlockOrder order(view, nonzero);
   starts.push_back(static_cast<std::int64_t>(entries.size()));
   for (std::size_t o = 0; o < nonzero.channels(); ++o) {

@@ -117,7 +117,7 @@ class SinglePixel final : public Step {
   std::unique_ptr<Copier> copier_;  // null if the view is in place
   std::int64_t row_bytes_ = 0;
   AlignedArray<std::int8_t> weights_;
-  std::vector<Entry> entries_;
+  Room<Entry> entries_;
   std::vector<std::int64_t> starts_;
 };
 

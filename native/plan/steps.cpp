@@ -29,7 +29,10 @@ StepPointer table(Request r, std::vector<std::uint8_t> entries) {
 
 StepPointer relu(Request r) { return table(r, relu_table(r.source().zero_point)); }
 
-StepPointer pointwise(Request r) { return table(r, r.node.tensors.find("table")->second.bytes); }
+StepPointer pointwise(Request r) {
+  const TensorBytes& entries = r.node.tensors.find("table")->second.bytes;
+  return table(r, {entries.begin(), entries.end()});
+}
 
 StepPointer add(Request r) {
   return add_step(addition_of(r.node, r.source(0), r.source(1)), Layout::of(r.source().shape), r.operands, r.kernels);

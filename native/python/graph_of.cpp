@@ -53,13 +53,23 @@ Dtype dtype_of(nb::dlpack::dtype dtype, const std::string& place) {
   corrupt(place + " has an unsupported element type; use float32, float16, uint8, int8, int32, or bfloat16 as uint16");
 }
 
-Tensor tensor_of(nb::handle object, const std::string& place) {
-  nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu> array;
+constexpr std::size_t large_array = 1 << 20;  // bytes from which a view is cheaper than a copy
+
+// If `arrays` is not null, large float32 tensors are views of arrays that are appended there.
+Tensor tensor_of(nb::handle object, const std::string& place, std::vector<ArrayHolder>* arrays) {
+  ArrayHolder array;
   if (!nb::try_cast(object, array)) corrupt(place + " is not a contiguous array in CPU memory");
   Tensor tensor;
   tensor.dtype = dtype_of(array.dtype(), place);
   for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
     tensor.shape.push_back(static_cast<std::int64_t>(array.shape(axis)));
+  }
+  // Of integers a writer reads every number several times, and relies on finding the same one: they are copied.
+  const bool aligned = reinterpret_cast<std::uintptr_t>(array.data()) % sizeof(float) == 0;
+  if (arrays != nullptr && aligned && tensor.dtype == Dtype::float32 && array.nbytes() >= large_array) {
+    tensor.bytes = TensorBytes::view(static_cast<const std::uint8_t*>(array.data()), array.nbytes());
+    arrays->push_back(array);
+    return tensor;
   }
   tensor.bytes.resize(array.nbytes());
   if (!tensor.bytes.empty()) std::memcpy(tensor.bytes.data(), array.data(), tensor.bytes.size());
@@ -96,7 +106,7 @@ std::uint32_t number_of(const Numbers& numbers, const std::string& name, const s
   return found->second;
 }
 
-Node node_of(nb::handle object, const Numbers& numbers) {
+Node node_of(nb::handle object, const Numbers& numbers, std::vector<ArrayHolder>* arrays) {
   Node node;
   node.name = value_of<std::string>(object.attr("name"), "a node name", "a string");
   const std::string place = "node '" + node.name.substr(0, 100) + "'";
@@ -113,14 +123,14 @@ Node node_of(nb::handle object, const Numbers& numbers) {
   }
   for (nb::handle item : object.attr("tensors").attr("items")()) {
     const auto name = value_of<std::string>(item[0], place + ": the name of a tensor", "a string");
-    node.tensors.emplace(name, tensor_of(item[1], place + ": tensor '" + name + "'"));
+    node.tensors.emplace(name, tensor_of(item[1], place + ": tensor '" + name + "'", arrays));
   }
   return node;
 }
 
 }  // namespace
 
-Graph graph_of(nb::handle object) {
+Graph graph_of(nb::handle object, std::vector<ArrayHolder>* arrays) {
   Graph graph;
   const nb::object input = object.attr("input");
   graph.input.shape = integers_of(input.attr("shape"), "the input shape");
@@ -128,7 +138,7 @@ Graph graph_of(nb::handle object) {
   graph.input.std = values_of<double>(input.attr("std"), "the std", "a number");
   Numbers numbers = {{"images", 0}};
   for (nb::handle item : object.attr("nodes")) {
-    graph.nodes.push_back(node_of(item, numbers));
+    graph.nodes.push_back(node_of(item, numbers, arrays));
     numbers.emplace(graph.nodes.back().name, static_cast<std::uint32_t>(graph.nodes.size()));
   }
   for (const std::string& name : values_of<std::string>(object.attr("outputs"), "an output", "a string")) {

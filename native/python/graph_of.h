@@ -2,13 +2,20 @@
 #pragma once
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <vector>
 
 #include "graph/graph.h"
 
 namespace paretrim {
 
-// Copies everything, so no Python object stays referenced. Throws corrupt_file if an object has the wrong type. Does not check
-// the rules of a graph: that is what validate is for.
-Graph graph_of(nanobind::handle graph);
+// Keeps the memory of an array alive.
+using ArrayHolder = nanobind::ndarray<nanobind::ro, nanobind::c_contig, nanobind::device::cpu>;
+
+// Copies everything, so no Python object stays referenced. If `arrays` is not null, large float32 tensors are views instead, of
+// arrays that are appended there. Throws corrupt_file if an object has the wrong type. Does not check the rules of a graph: that
+// is what validate is for.
+Graph graph_of(nanobind::handle graph, std::vector<ArrayHolder>* arrays = nullptr);
 
 }  // namespace paretrim

@@ -11,6 +11,7 @@
 
 #include "graph/graph.h"
 #include "kernels/cpu.h"
+#include "python/byte_view.h"
 #include "python/graph_of.h"
 #include "python/histogram_binding.h"
 #include "python/lock_release.h"
@@ -73,9 +74,10 @@ std::unique_ptr<Network> plan_graph(nb::handle object, int threads, const std::s
   });
 }
 
-std::unique_ptr<Network> plan_trim(const nb::bytes& content, int threads, const std::string& instruction_set, bool measure,
+std::unique_ptr<Network> plan_trim(nb::handle object, int threads, const std::string& instruction_set, bool measure,
                                    const std::string& choices, double limit) {
-  const auto* data = static_cast<const std::uint8_t*>(content.data());
+  const ByteView content(object);
+  const std::uint8_t* data = content.data();
   const std::size_t size = content.size();
   Settings settings = settings_of(threads, instruction_set, measure, choices);
   settings.measured_work = measured_work(size, limit);

@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <new>
 #include <utility>
 #include <variant>
 
+#include "python/byte_view.h"
 #include "python/element_types.h"
 #include "python/graph_of.h"
 #include "python/lock_release.h"
@@ -53,10 +55,10 @@ nb::dlpack::dtype dtype_of(Dtype dtype) {
 
 // A NumPy array that takes ownership of the tensor's memory.
 nb::object array_of(Tensor&& tensor) {
-  auto memory = std::make_unique<std::vector<std::uint8_t>>(std::move(tensor.bytes));
+  auto memory = std::make_unique<TensorBytes>(std::move(tensor.bytes));
   const std::vector<std::size_t> shape(tensor.shape.begin(), tensor.shape.end());
   void* data = memory->data();
-  const nb::capsule owner(memory.get(), [](void* held) noexcept { delete static_cast<std::vector<std::uint8_t>*>(held); });
+  const nb::capsule owner(memory.get(), [](void* held) noexcept { delete static_cast<TensorBytes*>(held); });
   memory.release();
   return nb::cast(nb::ndarray<nb::numpy>(data, shape.size(), shape.data(), owner, nullptr, dtype_of(tensor.dtype)));
 }
@@ -85,8 +87,9 @@ nb::tuple values_of(Graph&& graph) {
   return nb::make_tuple(input, nodes, nb::tuple(outputs), nb::tuple(nb::cast(graph.classes)));
 }
 
-nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked) {
-  const auto* data = static_cast<const std::uint8_t*>(content.data());
+nb::tuple read(nb::handle object, int threads, double limit, bool checked) {
+  const ByteView content(object);
+  const std::uint8_t* data = content.data();
   const std::size_t size = content.size();
   TrimContents found = interruptible(
       [&](const Poll& poll) { return read_trim_contents(data, size, {std::min(threads, max_readers), limit, checked, poll}); });
@@ -96,14 +99,24 @@ nb::tuple read(const nb::bytes& content, int threads, double limit, bool checked
   return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
 }
 
-nb::bytes write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit) {
-  const Graph copy = graph_of(graph);
-  std::vector<std::uint8_t> file;
+nb::object write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit) {
+  std::vector<ArrayHolder> arrays;
+  const Graph viewed = graph_of(graph, &arrays);
+  nb::object file;
   {
-    const LockRelease others_may_run;
-    file = write_trim(copy, {provenance}, threads, few_floats, limit);
+    LockRelease release;
+    write_trim(viewed, {provenance}, {threads, few_floats, limit}, [&](std::size_t size) {
+      release.locked([&] {
+        file = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+        PyErr_Clear();
+      });
+      if (!file.is_valid()) throw std::bad_alloc();
+      auto* to = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(file.ptr()));
+      wish_for_huge_pages(to, size);
+      return to;
+    });
   }
-  return nb::bytes(file.data(), file.size());
+  return file;
 }
 
 }  // namespace

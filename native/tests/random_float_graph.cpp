@@ -8,14 +8,14 @@ namespace paretrim::test {
 namespace {
 
 Tensor floats(std::vector<std::int64_t> shape, const std::vector<float>& values) {
-  Tensor result{Dtype::float32, std::move(shape), std::vector<std::uint8_t>(values.size() * sizeof(float))};
+  Tensor result{Dtype::float32, std::move(shape), TensorBytes(values.size() * sizeof(float))};
   std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
   return result;
 }
 
 // Truncates float32 values to a 16-bit type.
 Tensor short_floats(const Tensor& weight, Dtype type) {
-  Tensor result{type, weight.shape, std::vector<std::uint8_t>(static_cast<std::size_t>(weight.size()) * 2)};
+  Tensor result{type, weight.shape, TensorBytes(static_cast<std::size_t>(weight.size()) * 2)};
   for (std::int64_t i = 0; i < weight.size(); ++i) {
     std::uint32_t bits = 0;
     std::memcpy(&bits, weight.bytes.data() + 4 * i, sizeof bits);

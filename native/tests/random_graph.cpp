@@ -12,7 +12,7 @@ namespace {
 
 template <typename T>
 Tensor tensor(Dtype dtype, std::vector<std::int64_t> shape, const std::vector<T>& values) {
-  Tensor result{dtype, std::move(shape), std::vector<std::uint8_t>(values.size() * sizeof(T))};
+  Tensor result{dtype, std::move(shape), TensorBytes(values.size() * sizeof(T))};
   std::memcpy(result.bytes.data(), values.data(), result.bytes.size());
   return result;
 }

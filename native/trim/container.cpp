@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 
 #include "trim/bytes.h"
+#include "trim/parallel.h"
 
 namespace paretrim::trim {
 namespace {
@@ -148,17 +150,24 @@ std::size_t frame_bytes(const Container& container) {
   return writer.bytes().size() + Digest().size();
 }
 
-std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents) {
-  for (std::size_t i = 0; i < container.records.size(); ++i) {
+std::size_t close_container(Container& container, std::vector<std::vector<std::uint8_t>> contents, int threads,
+                            const FileRoom& room) {
+  in_parallel(contents.size(), threads, [&](std::size_t i) {
     container.records[i].stored = contents[i].size();
     container.records[i].digest = sha256(contents[i].data(), contents[i].size());
-  }
+  });
   ByteWriter writer;
   put_table(writer, container);
   const Digest seal = sha256(writer.bytes().data(), writer.bytes().size());
   writer.append(seal.data(), seal.size());
-  for (const auto& content : contents) writer.append(content.data(), content.size());
-  return std::move(writer.bytes());
+  const std::size_t size = std::accumulate(contents.begin(), contents.end(), writer.bytes().size(),
+                                           [](std::size_t sum, const auto& content) { return sum + content.size(); });
+  std::uint8_t* to = std::copy(writer.bytes().begin(), writer.bytes().end(), room(size));
+  for (auto& content : contents) {
+    to = std::copy(content.begin(), content.end(), to);
+    content = {};
+  }
+  return size;
 }
 
 }  // namespace paretrim::trim

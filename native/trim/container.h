@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -44,7 +45,11 @@ void verify(const Record& record);
 // Size of header and table.
 std::size_t frame_bytes(const Container& container);
 
-// Computes the digests and returns the file.
-std::vector<std::uint8_t> close_container(Container& container, const std::vector<std::vector<std::uint8_t>>& contents);
+// Allocates memory for a file of this size.
+using FileRoom = std::function<std::uint8_t*(std::size_t)>;
+
+// Computes the digests, writes the file to memory from `room`, and returns its size. Frees the contents one by one.
+std::size_t close_container(Container& container, std::vector<std::vector<std::uint8_t>> contents, int threads,
+                            const FileRoom& room);
 
 }  // namespace paretrim::trim

@@ -229,7 +229,13 @@ std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces) {
   NumberModel numbers;
   SymbolEncoder symbols;
   std::vector<std::uint8_t> rest;
-  std::size_t group = 0;
+  std::size_t group = 0, numbers_in_all = 0, rest_bytes = 0;
+  for (const auto& piece : pieces) {
+    numbers_in_all += piece.count;
+    rest_bytes += piece.count * (bytes_of(piece.type) - 1);
+  }
+  symbols.expect(numbers_in_all);
+  rest.reserve(rest_bytes);
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const bool same = groups[group].end > i;
     group += !same;

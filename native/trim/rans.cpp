@@ -76,7 +76,8 @@ std::vector<std::uint8_t> SymbolEncoder::finish() const {
     const std::size_t first = run ? ends_[run - 1] : 0;
     for (std::size_t i = ends_[run]; i-- > first;) {
       std::uint32_t& state = x[(i - first) % states];
-      const std::uint32_t share = parts_[i].share;
+      // Without a share only where the numbers were changed meanwhile; that the file is wrong is found where it is read back.
+      const std::uint32_t share = std::max<std::uint32_t>(parts_[i].share, 1);
       if (std::uint64_t{state} >= std::uint64_t{share} << (32 - share_bits)) {
         reversed.push_back(static_cast<std::uint8_t>(state >> 8));
         reversed.push_back(static_cast<std::uint8_t>(state));

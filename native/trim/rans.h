@@ -33,6 +33,8 @@ struct SymbolTable {
 
 class SymbolEncoder {
  public:
+  // Reserves memory for about so many symbols.
+  void expect(std::size_t symbols) { parts_.reserve(symbols); }
   // Appends a run of symbols.
   void add(const std::uint8_t* symbols, std::size_t count, const Shares& shares);
   std::vector<std::uint8_t> finish() const;

@@ -190,7 +190,7 @@ void decode_parameters(Graph& graph, const std::uint8_t* data, std::size_t size)
   for (const Place& place : small_tensors(graph)) {
     Tensor& tensor = tensor_at(graph, place);
     const std::uint8_t* from = reader.take(tensor.bytes.size());
-    std::copy_n(from, tensor.bytes.size(), tensor.bytes.begin());
+    std::copy_n(from, tensor.bytes.size(), tensor.bytes.data());
   }
   if (reader.left() > 0) corrupt(std::to_string(reader.left()) + " bytes follow its end");
 }

@@ -64,19 +64,22 @@ void check_tensors(const Graph& graph) {
 bool same_tensors(const Graph& a, const Graph& b) {
   const auto equal = [](const Node& one, const Node& other) {
     return std::equal(one.tensors.begin(), one.tensors.end(), other.tensors.begin(), other.tensors.end(),
-                      [](const auto& x, const auto& y) { return x.first == y.first && x.second.bytes == y.second.bytes; });
+                      [](const auto& x, const auto& y) {
+                        return x.first == y.first && x.second.bytes.size() == y.second.bytes.size() &&
+                               std::equal(x.second.bytes.begin(), x.second.bytes.end(), y.second.bytes.begin());
+                      });
   };
   return std::equal(a.nodes.begin(), a.nodes.end(), b.nodes.begin(), b.nodes.end(), equal);
 }
 
 // Decodes the file and compares it with the graph, so that a file that does not decode to its network is never written.
-void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& file, std::uint64_t version, int threads,
-           double limit) {
+void check(const Graph& graph, const TrimMeta& meta, const std::uint8_t* file, std::size_t size, std::uint64_t version,
+           const WriteSettings& written) {
   ReadSettings settings;
-  settings.threads = threads;
-  settings.limit = limit;
+  settings.threads = written.threads;
+  settings.limit = written.limit;
   settings.checked = false;
-  const TrimContents found = read_trim_contents(file.data(), file.size(), settings);
+  const TrimContents found = read_trim_contents(file, size, settings);
   const bool same = trim::structure_bytes(found.graph, version) == trim::structure_bytes(graph, version) &&
                     found.provenance == meta.provenance && same_tensors(found.graph, graph);
   if (!same) trim::corrupt("the written file does not decode to the same network; please report this");
@@ -84,14 +87,13 @@ void check(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint
 
 }  // namespace
 
-std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, int threads, std::uint64_t few_floats,
-                                     double limit) {
+void write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings, const trim::FileRoom& room) {
   check_tensors(graph);
   const auto rows = shares(graph);
   const auto pieces = trim::pieces_of(graph, rows);
   std::vector<std::vector<std::uint8_t>> weights(pieces.size());
-  trim::in_parallel(pieces.size(), threads,
-                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], few_floats); });
+  trim::in_parallel(pieces.size(), settings.threads,
+                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], settings.few_floats); });
   const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
     return std::any_of(weights.begin(), weights.end(), [&](const auto& record) { return has(record.data(), record.size()); });
   };
@@ -120,8 +122,21 @@ std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, i
     add(trim::RecordKind::weights, bytes, std::move(weights[i]));
     records.back().rows = rows[i];
   }
-  std::vector<std::uint8_t> file = trim::close_container(container, contents);
-  check(graph, meta, file, container.version, threads, limit);
+  const std::uint8_t* file = nullptr;
+  const std::size_t size = trim::close_container(container, std::move(contents), settings.threads, [&](std::size_t bytes) {
+    std::uint8_t* to = room(bytes);
+    file = to;
+    return to;
+  });
+  check(graph, meta, file, size, container.version, settings);
+}
+
+std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings) {
+  std::vector<std::uint8_t> file;
+  write_trim(graph, meta, settings, [&](std::size_t size) {
+    file.resize(size);
+    return file.data();
+  });
   return file;
 }
 

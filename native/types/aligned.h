@@ -7,6 +7,7 @@
 #include <new>
 
 #include "types/alignment.h"
+#include "types/room.h"
 
 namespace paretrim {
 
@@ -16,9 +17,10 @@ class AlignedArray {
   AlignedArray() = default;
   explicit AlignedArray(std::size_t count) : size_(count) {
     const std::size_t bytes = (count * sizeof(T) + alignment - 1) / alignment * alignment;
-    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes > 0 ? bytes : alignment)));
-    if (!data_) throw std::bad_alloc();
-    std::memset(static_cast<void*>(data_.get()), 0, bytes);
+    void* memory = bytes >= much_memory ? mapped(bytes) : std::aligned_alloc(alignment, bytes > 0 ? bytes : alignment);
+    if (memory == nullptr) throw std::bad_alloc();
+    if (bytes < much_memory) std::memset(memory, 0, bytes);
+    data_ = {static_cast<T*>(memory), Free{bytes}};
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -26,7 +28,8 @@ class AlignedArray {
 
  private:
   struct Free {
-    void operator()(T* memory) const { std::free(memory); }
+    std::size_t bytes = 0;
+    void operator()(T* memory) const { bytes >= much_memory ? unmapped(memory, bytes) : std::free(memory); }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

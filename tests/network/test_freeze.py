@@ -77,3 +77,22 @@ def test_a_pruned_weight_that_is_not_zero_is_refused(network, monkeypatch):
     )
     with pytest.raises(ExportMismatch, match="layer 'conv': a pruned weight is not 0 in the exported integers"):
         freeze(fake)
+
+
+def arrays_of(graph):
+    return {(node.name, name): array.copy() for node in graph.nodes for name, array in node.tensors.items()}
+
+
+def test_a_frozen_graph_stays_as_it_is(network):
+    """Whatever happens to the network afterwards: only a graph that is asked to share memory changes with it."""
+    frozen, own, shared = freeze(network), network.graph(), network.graph(shared=True)
+    before = [arrays_of(graph) for graph in (frozen, own, shared)]
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(1)
+    after = [arrays_of(graph) for graph in (frozen, own, shared)]
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert old.keys() == new.keys()
+        assert all(old[key].tobytes() == new[key].tobytes() for key in old)
+    assert any(before[2][key].tobytes() != after[2][key].tobytes() for key in before[2])

@@ -160,6 +160,22 @@ def test_the_coding_and_the_version_belong_together():
         spec_reader.read(content)
 
 
+def test_large_tensors_give_one_file_and_come_back():
+    """Tensors that the writer views where they lie, in memory mapped for them; of any threads, and from any kind of bytes."""
+    weight = floats((700, 1600), "large")  # 4.5 MB
+    graph = linear(weight)
+    content = native.write_trim(graph, provenance="", threads=1)
+    assert native.write_trim(graph, provenance="", threads=3) == content
+    odd = np.frombuffer(bytearray(weight.nbytes + 1), np.float32, weight.size, offset=1).reshape(weight.shape)
+    odd[...] = weight
+    assert native.write_trim(linear(odd), provenance="", threads=1) == content
+    for held in (content, memoryview(content), np.frombuffer(content, np.uint8).data):
+        read = trimfile.from_bytes(held, threads=2).graph
+        assert read.nodes[-1].tensors["weight"].tobytes() == weight.tobytes()
+    with pytest.raises(TypeError, match="a bytes-like object is required"):
+        native.read_trim("text", threads=1)
+
+
 def test_integers_are_not_coded_by_exponents():
     records = split(trimfile.to_bytes(two_heads()))
     records[-1][3] = split(GOLDEN.read_bytes())[-1][3]

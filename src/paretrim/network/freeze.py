@@ -15,7 +15,7 @@ from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.float_weights import Float32Weights, FloatWeights, is_float
-from paretrim.network.network import Network
+from paretrim.network.network import Network, unshared
 
 
 def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
@@ -37,15 +37,15 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     taken = spec or network.structure.input
     if len(floating) == len(layers) or not network.quantizers():
         stored = {name: _stored(name, layer) for name, layer in layers.items() if layer.quantizer is not None}
-        return with_user_names(fold(replace(network.graph(), input=taken), stored))
+        return with_user_names(unshared(fold(replace(network.graph(shared=True), input=taken), stored)))
     if floating:
         raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
     real = {name: _stored(name, layer) for name, layer in layers.items() if is_float(layer.quantizer)}
     codes = {name: _codes(name, layer) for name, layer in layers.items() if name not in real}
     grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
-    graph = replace(network.graph(weights=bool(real)), input=taken)
+    graph = replace(network.graph(weights=bool(real), shared=True), input=taken)
     types = {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}
-    return with_user_names(lower(graph, types, codes, real))
+    return with_user_names(unshared(lower(graph, types, codes, real)))
 
 
 def with_input(frozen: Graph, spec: InputSpec) -> Graph:

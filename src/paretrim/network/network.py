@@ -192,13 +192,16 @@ class Network(nn.Module):
         self.structure, self.layers, self.grids = other.structure, other.layers, other.grids
         self._set_steps_()
 
-    def graph(self, *, weights: bool = True) -> Graph:
+    def graph(self, *, weights: bool = True, shared: bool = False) -> Graph:
         """The float graph with the present tensors: weights masked, not rounded; BatchNorm not folded.
 
-        Without ``weights`` those of convolutions and linear layers are zeros of the right shape.
+        Without ``weights`` those of convolutions and linear layers are zeros of the right shape. With ``shared``, arrays may lie
+        in the memory of parameters and change with them; ``unshared`` copies those that are to be kept.
         """
-        nodes = tuple(replace(node, tensors=self._arrays(node.name, weights=weights)) for node in self.structure.nodes)
-        return replace(self.structure, nodes=nodes)
+        arrays = (self._arrays(node.name, weights=weights) for node in self.structure.nodes)
+        nodes = tuple(replace(node, tensors=own) for node, own in zip(self.structure.nodes, arrays, strict=True))
+        graph = replace(self.structure, nodes=nodes)
+        return graph if shared else unshared(graph)
 
     def _arrays(self, name: str, *, weights: bool) -> dict[str, Array]:
         if key_of(name) not in self.layers:
@@ -225,7 +228,17 @@ def _tensor(array: Array) -> Tensor:
 
 
 def _numpy(tensor: Tensor) -> Array:
-    return cast(Array, tensor.detach().cpu().numpy().copy())
+    return cast(Array, tensor.detach().cpu().numpy())
+
+
+def unshared(graph: Graph) -> Graph:
+    """The same graph with arrays that nobody else changes."""
+
+    def own(array: Array) -> Array:
+        return array if array.flags.owndata or not array.flags.writeable else array.copy()
+
+    nodes = (replace(node, tensors={name: own(array) for name, array in node.tensors.items()}) for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def is_fixed(node: Node) -> bool:

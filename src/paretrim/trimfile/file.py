@@ -88,7 +88,7 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
         ) from error
 
 
-def from_bytes(content: bytes, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
+def from_bytes(content: bytes | memoryview, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
     """Decode the content of a file; arguments and errors as in :func:`read`."""
     _require_threads(threads)
     try:
