@@ -259,7 +259,7 @@ def test_settings_that_make_no_sense_are_refused(changes, match):
 
 def test_the_advice_for_too_much_sparsity_works():
     layers = network([(4, 4), (4, 4), (4, 4)])
-    with pytest.raises(InvalidRecipe, match=r"leaves 2 of 48 blocks to 3 layers.*ask for at most 0.9375"):
+    with pytest.raises(InvalidRecipe, match=r"leaves 2 of 48 blocks for 3 layers.*ask for at most 0.9375"):
         allocate(layers, 0.95, method="erk", pattern=UNSTRUCTURED)
     assert set(allocate(layers, 0.9375, method="erk", pattern=UNSTRUCTURED).values()) == {1}
 

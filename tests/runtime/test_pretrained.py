@@ -54,7 +54,7 @@ def test_the_table_is_what_the_script_writes():
 
 def test_an_unknown_name_is_one_error():
     first = CARDS[0].name
-    with pytest.raises(DataUnavailable, match=rf"is called '{first}x'; there are {first}.*; did you mean '{first}'\?"):
+    with pytest.raises(DataUnavailable, match=rf"is called '{first}x'; choose one of {first}.*; did you mean '{first}'\?"):
         paretrim.runtime.pretrained(first + "x")
 
 
