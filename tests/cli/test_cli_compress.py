@@ -157,7 +157,7 @@ def test_plan_of_a_recipe_and_of_compress(at_desk, command, command_json):
     status, out, _ = command("plan", "short.toml")
     assert status == 0
     assert out.startswith("plan: 3,826 parameters, 3 epochs, ")
-    assert "\n  zeros: 50.0% of the prunable weights are 15.2% of all\n" in out  # 1,152 of 3,784 weights are prunable
+    assert "\n  zeros: 50.0 % of the prunable weights, 15.2 % of all\n" in out  # 1,152 of 3,784 weights are prunable
     status, found = command_json("plan", *OWN)
     assert status == 0
     names = list(dict.fromkeys(stage["candidate"] for stage in found["stages"]))

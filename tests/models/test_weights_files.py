@@ -1,4 +1,9 @@
 import argparse
+import io
+import pickle
+import re
+import struct
+import tarfile
 from collections import OrderedDict
 
 import numpy as np
@@ -8,7 +13,7 @@ import torch
 from torch import nn
 from weights_made import WRAPPED, resnet_zoo_file, same, saved, tiny, zeroed
 
-from paretrim.errors import InvalidRecipe, WeightsMismatch
+from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch
 from paretrim.models.weights import load_weights, read_weights
 
 
@@ -130,5 +135,57 @@ def test_numbers_and_arguments_beside_the_weights_are_passed_over(tmp_path, zipp
 @pytest.mark.parametrize("zipped", [True, False])
 def test_numpy_among_the_weights_is_named(tmp_path, zipped):
     torch.save({"conv.weight": np.ones(3)}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsMismatch, match=r"entry 'conv\.weight' is of type _reconstruct, not a tensor"):
+    with pytest.raises(WeightsMismatch, match=r"entry 'conv\.weight' is a NumPy array or number, not a tensor"):
         read_weights(tmp_path / "w.pt")
+
+
+def _tar_of_torch(path, weights):
+    """The file that torch before 0.1.10 wrote: a tar archive of three pickles and the raw storages."""
+    ids = {id(tensor): str(number) for number, tensor in enumerate(weights.values())}
+    types = {torch.float32: (torch.FloatStorage, torch.FloatTensor), torch.int64: (torch.LongStorage, torch.LongTensor)}
+
+    class ByName(pickle.Pickler):
+        def persistent_id(self, value):
+            return ids[id(value)] if isinstance(value, torch.Tensor) else None
+
+    names, storages, tensors = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    ByName(names, protocol=2).dump(weights)
+    for stream in (storages, tensors):
+        pickle.dump(len(weights), stream, protocol=2)
+    for tensor in weights.values():
+        name, (storage, kind) = ids[id(tensor)], types[tensor.dtype]
+        pickle.dump((name, "cpu", storage), storages, protocol=2)
+        storages.write(struct.pack("<q", tensor.numel()) + tensor.numpy().tobytes())
+        pickle.dump((int(name), name, kind), tensors, protocol=2)
+        rank = tensor.dim()
+        tensors.write(struct.pack(f"<i4x{2 * rank + 1}q", rank, *tensor.shape, *tensor.stride(), 0))
+    pickle.dump([], storages, protocol=2)
+    with tarfile.open(path, "w") as archive:
+        for name, content in (("pickle", names), ("storages", storages), ("tensors", tensors)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content.getvalue())
+            archive.addfile(member, io.BytesIO(content.getvalue()))
+
+
+def _archive_of_arrays(path, weights):
+    with path.open("wb") as file:
+        np.savez(file, **{name: tensor.numpy() for name, tensor in weights.items()})
+
+
+FOREIGN = {
+    "a tar archive of torch before 0.1.10": _tar_of_torch,
+    "a plain pickle": lambda path, weights: path.write_bytes(pickle.dumps({"state_dict": weights})),
+    "an archive of NumPy arrays": _archive_of_arrays,
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_another_format_is_named_with_a_command_that_converts_it(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    FOREIGN[kind](tmp_path / "OLD", tiny().state_dict())
+    with pytest.raises(CorruptFile, match=re.escape(f"it is {kind}, which is not read")) as refused:
+        read_weights(tmp_path / "OLD")
+    exec(re.search(r'python -c "(.*)"$', str(refused.value))[1], {})
+    network = zeroed()
+    load_weights(network, tmp_path / "NEW.pt")
+    assert same(network, tiny())

@@ -225,8 +225,8 @@ def open_noting(recipe: Recipe, watcher: Watcher) -> Experiment:
 def _without_weights(network: str) -> str:
     if network in NETWORKS:
         return (
-            f"note: {network} starts untrained: the recipe has neither weights nor [dense]. Predicted time and disk space are "
-            "those for trained weights; accuracies mean nothing"
+            "note: no weights were given (--weights, [model] weights) and no dense training (--dense-epochs, [dense]), so "
+            f"{network} starts untrained. Predicted time and disk space are those for trained weights; accuracies mean nothing"
         )
     return f"note: no weights were given: the network that '{visible(network)}' returns is used unchanged"
 

@@ -40,6 +40,16 @@ _ZIP = b"PK\x03\x04"
 _OLDER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of ``torch.save`` begin: a zip archive since torch 1.6, and before that a pickle with torch's own number."""
 
+_NUMPY_ARRAY = ".npy"
+"""How the members of a NumPy archive end; torch's have other names."""
+
+_CONVERT = {
+    "a tar archive of torch before 0.1.10": "w = torch.load('OLD', weights_only=False)",
+    "a plain pickle": "w = pickle.loads(pathlib.Path('OLD').read_bytes())",
+    "an archive of NumPy arrays": "w = dict(numpy.load('OLD'))",
+}
+"""Other formats in which weights are found, each with the Python that reads it where the file is trusted."""
+
 _READ = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
@@ -113,6 +123,10 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _read_safetensors(content: bytes) -> Mapping[str, object]:
+    if content[257:262] == b"ustar":
+        raise _convertible("a tar archive of torch before 0.1.10")
+    if content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05" and content[8:9] != b"{":
+        raise _convertible("a plain pickle")
     if content[8:9] != b"{":
         raise CorruptFile(
             "it is neither a safetensors file nor a zip archive or older file of torch.save; "
@@ -126,6 +140,15 @@ def _read_safetensors(content: bytes) -> Mapping[str, object]:
         )
         raise CorruptFile(f"not a valid safetensors file: {unknown}; download or save it again") from error
     return loaded
+
+
+def _convertible(kind: str) -> CorruptFile:
+    """The error for a format that is not read, with the command that makes it one that is."""
+    return CorruptFile(
+        f"it is {kind}, which is not read because loading it may run code from it; if you trust it, convert it: "
+        f"python -c \"import numpy, pathlib, pickle, torch; {_CONVERT[kind]}; w = w.get('state_dict', w); "
+        "torch.save({k: torch.as_tensor(v) for k, v in w.items()}, 'NEW.pt')\""
+    )
 
 
 def _read_torch(content: bytes) -> object:
@@ -153,6 +176,8 @@ def _clean_archive(content: bytes) -> io.BytesIO:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(clean, "w") as rewritten:
             members = archive.infolist()
+            if members and all(member.filename.endswith(_NUMPY_ARRAY) for member in members):
+                raise _convertible("an archive of NumPy arrays")
             _require_stored(members, len(content))
             for member in members:
                 rewritten.writestr(member.filename, archive.read(member))
@@ -194,6 +219,11 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
     for key, value in inner.items():
         if not isinstance(key, str):
             raise WeightsMismatch(f"entry {brief(key)} has a name that is no text; save network.state_dict() alone")
+        if isinstance(value, _Placeholder):
+            raise WeightsMismatch(
+                f"entry {key!r} is a NumPy array or number, not a tensor; convert the arrays with torch.from_numpy and save "
+                "them alone or under the key 'state_dict'"
+            )
         if not isinstance(value, torch.Tensor):
             raise WeightsMismatch(
                 f"entry {key!r} is of type {type(value).__name__}, not a tensor; "

@@ -15,6 +15,7 @@ from paretrim.intervals import beats_guessing
 from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
+from paretrim.report import wording
 from paretrim.run.pipeline import disk_bytes, extra_bytes
 from paretrim.run.progress import counted, duration
 from paretrim.run.start import Start
@@ -217,9 +218,9 @@ def describe(prediction: Prediction) -> str:
         rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
     work = "training" if prediction.epochs else "calibration and validation"
     time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of {work} predicted"
-    total = f"{counted(prediction.epochs)}, {time_left}"
+    total = f"{counted(prediction.epochs)}, {time_left}" if prediction.epochs else time_left
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
-    zeros = [f"  zeros: {part:.1%} of the prunable weights are {total:.1%} of all" for part, total in prediction.zeros]
+    zeros = [f"  zeros: {wording.zeros(part, total)}" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
     plan = f"plan: {prediction.parameters:,} parameters, {total}, {size}"
     return "\n".join([plan, *_so_far(prediction), *zeros, *_timing(prediction), *each, *rows])
