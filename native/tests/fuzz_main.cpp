@@ -80,7 +80,7 @@ void damage_attribute(Node& node, Random& random) {
 
 void damage_tensor(Node& node, Random& random) {
   if (node.tensors.empty() || random.chance(5)) {
-    node.tensors["table"] = Tensor{Dtype::uint8, {256}, std::vector<std::uint8_t>(256)};
+    node.tensors["table"] = Tensor{Dtype::uint8, {256}, TensorBytes(256)};
     return;
   }
   Tensor& tensor = any_of(node.tensors, random)->second;

@@ -23,12 +23,12 @@ def path(request, tmp_path):
 @pytest.mark.parametrize("measure", [True, False])
 @pytest.mark.parametrize("threads", ["2", None, [1], (2,), {}, 2.0, True, 0, -1, np.bool_(True), np.float32(1), float("nan")])
 def test_threads_of_another_type_are_named(threads, measure, path):
-    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is .*; it must be at least 1"):
+    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is .*; it must be a whole number from 1 to 1024"):
         load(path, threads=threads, measure=measure)
 
 
 def test_too_many_threads_and_names_of_nothing_are_named(path):
-    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is 10{40}; it must be from 1 to 1024"):
+    with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is 10{40}; it must be a whole number from 1 to 1024"):
         load(path, threads=10**40)
     for wrong in (None, 3, b"plain", ["plain"]):
         with pytest.raises(UnsupportedOperation, match=r"instruction_set is .*; give a name, or '' for the best one"):
@@ -58,5 +58,5 @@ def test_pretrained_networks_are_asked_for_by_name(name):
 
 
 def test_pretrained_networks_take_settings_like_others():
-    with pytest.raises(UnsupportedOperation, match="threads is '2'; it must be at least 1"):
+    with pytest.raises(UnsupportedOperation, match="threads is '2'; it must be a whole number from 1 to 1024"):
         paretrim.runtime.pretrained("cifar10-resnet20", threads="2")

@@ -115,17 +115,15 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
         threads: exact number of threads per call.
 
     Raises:
-        UnsupportedOperation: the runtime is unknown or ``threads`` is below 1.
+        UnsupportedOperation: the runtime is unknown or ``threads`` is not from 1 to 1024.
         CorruptFile: the file is missing or the runtime cannot read it.
         MissingDependency: the runtime is not installed; the message names what to install.
     """
     path = path_of(path)
     if runtime not in RUNTIMES:
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
-    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 1:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be at least 1")
-    if threads > MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be from 1 to {MOST_THREADS}")
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be a whole number from 1 to {MOST_THREADS}")
     threads = int(threads)
     if runtime == REFERENCE:
         return ReferenceRunnable(read_graph(path), threads)

@@ -249,10 +249,8 @@ def _in_order(images: Values) -> Values:
 
 def _checked(threads: int, instruction_set: str) -> int:
     """Check the settings and return the number of threads as a Python int."""
-    if not is_whole(threads) or threads < 1:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be at least 1")
-    if threads > MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be from 1 to {MOST_THREADS}")
+    if not is_whole(threads) or not 1 <= threads <= MOST_THREADS:
+        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be a whole number from 1 to {MOST_THREADS}")
     if not isinstance(instruction_set, str):
         raise UnsupportedOperation(f"instruction_set is {brief(instruction_set)}; give a name, or '' for the best one")
     return int(threads)
