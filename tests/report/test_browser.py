@@ -153,6 +153,30 @@ def test_the_pages_policy_lets_its_own_script_and_style_run(tmp_path: Path) -> N
     assert "error" not in found
 
 
+FRONTS = """
+document.documentElement.dataset.fronts = [...document.querySelectorAll("figure")].map((figure) => {
+  const front = figure.querySelector(".plot .front"), dot = figure.querySelector(".plot .dot.reference").getBBox();
+  return front ? Math.round(front.getBBox().x - dot.x - dot.width / 2) : "none";
+}).join();
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+@pytest.mark.parametrize(("accuracy", "fronts"), [(0.95, "0,0"), (0.102, "none,none")])
+def test_the_line_of_the_best_leaves_out_points_at_chance(tmp_path: Path, accuracy: float, fronts: str) -> None:
+    """It begins at the dense network, or is not there if that guesses too."""
+    useless = replace(fakes.outcome("useless", accuracy=0.1, gain=50.0), deployed_value=0.104, file_bytes=1, classes=10)
+    dense = replace(fakes.baseline(1)[0], deployed_value=accuracy, classes=10)
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.render([dense, useless], title="Chance"))
+    path = tmp_path / "page.html"
+    path.write_text(text.replace("</body>", f"<script>{FRONTS}</script></body>"), encoding="utf-8")
+    found = opened(path, tmp_path / "profile", width=1400)
+    assert found["ready"] == "yes"
+    assert "error" not in found
+    assert found["fronts"] == fronts
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
 def test_a_picture_can_be_taken(tmp_path: Path) -> None:

@@ -66,12 +66,12 @@
     const latency = figure.dataset.x === "latency";
     const list = points.map((p, i) => ({
       i, x: latency ? p.views[view].ms : p.bytes, y: p.value, best: p.views[view].best,
-      reference: i === data.baseline,
+      reference: i === data.baseline, guesses: p.guesses,
     }));
     return list.filter((p) => p.x !== null);
   };
   const frontLine = (list) => {
-    const sorted = [...list].sort((a, b) => a.x[0] - b.x[0] || up * (b.y[0] - a.y[0]));
+    const sorted = list.filter((p) => !p.guesses).sort((a, b) => a.x[0] - b.x[0] || up * (b.y[0] - a.y[0]));
     const line = [];
     for (const p of sorted) if (!line.length || up * (p.y[0] - line[line.length - 1].y[0]) > 0) line.push(p);
     return line;
@@ -169,11 +169,12 @@
       { x: p.px - 1, y: p.py, width: 2, height: line[k].py - p.py },
     ]);
     const last = line[line.length - 1];
-    steps.push({ x: last.px, y: last.py - 1, width: box.right - last.px, height: 2 });
+    if (last) steps.push({ x: last.px, y: last.py - 1, width: box.right - last.px, height: 2 });
     const inner = [];
     const halve = (a, b) => { const m = (a + b) >> 1; if (a <= b) { inner.push(line[m]); halve(a, m - 1); halve(m + 1, b); } };
     halve(1, line.length - 2);
-    const wanted = [...list.filter((p) => p.reference), line[0], line[line.length - 1], ...inner, ...list.filter((p) => p.best)];
+    const ends = last ? [line[0], last] : [];
+    const wanted = [...list.filter((p) => p.reference), ...ends, ...inner, ...list.filter((p) => p.best)];
     const few = list.length <= 12 ? list : [];
     const limit = list.length <= 12 ? list.length : width < 480 ? 5 : 9;
     const around = (p) => ({ x: p.px - 6, y: p.py - 6, width: 12, height: 12 });

@@ -77,6 +77,7 @@ def payload(view: View) -> dict[str, object]:
                 "value": [_rounded(value, view.metric) for value in (deployed.value, deployed.low, deployed.high)],
                 "bytes": [round(value) for value in (size.value, size.low, size.high)],
                 "views": views,
+                "guesses": point.guesses,
             }
         )
     metric = {"share": view.metric.is_share, "up": view.metric.higher_is_better}
