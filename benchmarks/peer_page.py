@@ -34,6 +34,8 @@ Paretrim and other toolkits on the same trained networks, the same images of CIF
 - **CPU seconds** are those of the whole script, including imports. Wall time is shown if the machine was otherwise idle.
 - **Lines** are lines of code in the script, without the network, comments and blank lines.
 - **Latency** is for one image on one thread, as normalised float32 for every runtime, after ten other calls in the same process.
+
+![Accuracy against latency on resnet20](../figures/peers.svg)
 """
 NOTHING = "There are no results yet."
 PENDING = "not timed yet"

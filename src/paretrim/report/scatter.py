@@ -63,14 +63,14 @@ def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, 
         (
             '<g class="latency">\n',
             f'<text class="soft" x="{LEFT}" y="{top + 28:g}">{svg.content(title)}</text>\n',
-            _grid(vertical, horizontal, top=top, width=width),
+            grid_lines(vertical, horizontal, top=top, width=width),
             *(_ranges(point, speed, vertical, horizontal) for point, speed in shown),
-            _steps([mark for mark in marks if mark.best], right=width - RIGHT),
+            step_line([mark for mark in marks if mark.best], right=width - RIGHT),
             *(
                 f'<circle class="{"mean" if mark.best else "beaten"}" cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="5"/>\n'
                 for mark in marks
             ),
-            _labels(marks, top=top + TOP - LINE, bottom=top + HEIGHT - BOTTOM, width=width),
+            placed_labels(marks, top=top + TOP - LINE, bottom=top + HEIGHT - BOTTOM, width=width),
             "</g>\n",
         )
     )
@@ -87,7 +87,8 @@ def _best(shown: Sequence[tuple[Point, Speed]]) -> set[str]:
     return found
 
 
-def _grid(vertical: Axis, horizontal: Axis, *, top: float, width: float) -> str:
+def grid_lines(vertical: Axis, horizontal: Axis, *, top: float, width: float) -> str:
+    """Ticks of both axes, with their lines; ``horizontal`` is of decimal logarithms."""
     bottom = top + HEIGHT - BOTTOM
     lines = []
     for tick in vertical.ticks():
@@ -125,14 +126,15 @@ def _ranges(point: Point, speed: Speed, vertical: Axis, horizontal: Axis) -> str
     )
 
 
-def _steps(best: Sequence[Mark], *, right: float) -> str:
+def step_line(best: Sequence[Mark], *, right: float) -> str:
+    """The frontier: steps through these marks, to the right edge."""
     path = ""
     for mark in sorted(best, key=lambda mark: mark.x):
         path += f"M{mark.x:.1f},{mark.y:.1f}" if not path else f"H{mark.x:.1f}V{mark.y:.1f}"
     return f'<path class="steps" d="{path}H{right:.1f}"/>\n'
 
 
-def _labels(marks: Sequence[Mark], *, top: float, bottom: float, width: float) -> str:
+def placed_labels(marks: Sequence[Mark], *, top: float, bottom: float, width: float) -> str:
     """Each label beside its point, moved up or down until it covers no other; one that moved is joined to its point.
 
     Those on the line come first; a label without room is left out.
