@@ -47,7 +47,7 @@ from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.storage import save
 from paretrim.models.spec import ModelSpec
 from paretrim.run.judge import source_commit
-from paretrim.runtime import load
+from paretrim.runtime import instruction_sets, load
 
 OPENVINO = "openvino"
 PEERS = (OPENVINO, "onnxruntime")
@@ -176,6 +176,7 @@ def lines_of(network: str, given: argparse.Namespace, effort: Effort) -> Iterato
         commit=source_commit(),
         effort="quick" if given.quick else given.effort,
         size=given.size,
+        instruction_set=instruction_sets()[0],
     )
     with tempfile.TemporaryDirectory() as place:
         model, folder = ModelSpec(network, weights), Path(place)

@@ -27,17 +27,26 @@ def page_of(page: str, results: Path) -> str:
 
 
 def tables(lines: Sequence[Line]) -> str:
-    """Markdown of everything measured."""
+    """Markdown of everything measured; a part for each instruction set, in the order in which they were first measured."""
+    if not lines:
+        return NOTHING
+    sets = list(dict.fromkeys(line.origin.instruction_set for line in lines))
+    parts = [part for name in sets for part in _on([line for line in lines if line.origin.instruction_set == name], name)]
+    return "\n\n".join([*parts, _origins([line.origin for line in lines])])
+
+
+def _on(lines: Sequence[Line], instruction_set: str) -> list[str]:
+    """The sections of the lines of one instruction set."""
     latencies = [line for line in lines if isinstance(line, LatencyLine)]
     startups = [line for line in lines if isinstance(line, StartupLine)]
     layers = [line for line in lines if isinstance(line, LayerLine)]
-    parts = [
-        *(_section("Against dense INT8", _against(latencies), latencies)),
-        *(_section("Threads", _threads(latencies), [line for line in latencies if line.scaling])),
-        *(_section("From a file to its first result", _startup(startups), startups)),
-        *(_section("Share of the peak rate", _peak(layers), layers)),
+    where = "" if instruction_set == Origin.instruction_set else f" ({instruction_set})"
+    return [
+        *(_section(f"Against dense INT8{where}", _against(latencies), latencies)),
+        *(_section(f"Threads{where}", _threads(latencies), [line for line in latencies if line.scaling])),
+        *(_section(f"From a file to its first result{where}", _startup(startups), startups)),
+        *(_section(f"Share of the peak rate{where}", _peak(layers), layers)),
     ]
-    return "\n\n".join([*parts, _origins([line.origin for line in lines])]) if lines else NOTHING
 
 
 def _section(title: str, body: str, lines: Sequence[Line]) -> list[str]:

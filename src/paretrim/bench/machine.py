@@ -113,15 +113,15 @@ def standing(*, cpus: Path = CPUS, quota: Path = QUOTA) -> list[str]:
 def doctor(proc: Path = PROC) -> dict[str, object]:
     """Everything ``paretrim doctor`` says about this machine, ready for JSON."""
     machine = describe(proc)
-    dot_product = machine.has_vnni or "asimddp" in machine.isa
     return {
         "machine": asdict(machine),
         "vnni": machine.has_vnni,
-        "weight_bits": 8 if dot_product else 7,
+        "weight_bits": 8 if machine.has_dot_product else 7,
         "advice": (
             "8-bit weights: this CPU multiplies 8-bit integers and adds them in 32 bits"
-            if dot_product
-            else "7-bit weights (-63..63): without VNNI some runtimes add pairs of uint8 x int8 products in 16 bits, and saturate"
+            if machine.has_dot_product
+            else "7-bit weights (-63..63) for OpenVINO: without VNNI it adds pairs of uint8 x int8 products in 16 bits, and "
+            "saturates; 8-bit weights are exact in paretrim, and in ONNX Runtime with session.x64quantprecision = 1"
         ),
         "governors": list(governors()),
         "load": asdict(read_load(proc)),

@@ -48,6 +48,11 @@ class Machine:
         """Whether one instruction adds 8-bit products in 32 bits (x86)."""
         return any("vnni" in name for name in self.isa)
 
+    @property
+    def has_dot_product(self) -> bool:
+        """Whether 8-bit products are added in 32 bits, by VNNI or by Arm's dot product; without it some runtimes saturate."""
+        return self.has_vnni or "asimddp" in self.isa
+
 
 @dataclass(frozen=True)
 class Load:

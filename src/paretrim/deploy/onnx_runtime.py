@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
+from paretrim.deploy.saturation import EXACT_SUMS
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.types import INPUT, FloatArray
@@ -133,6 +134,7 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
     options.log_severity_level = 4  # keeps errors off the terminal; exceptions have them too
     # Threads sleep between calls, because spinning ones would take cores from the next measurement.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry(*EXACT_SUMS)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     providers = ["CPUExecutionProvider"]

@@ -69,9 +69,8 @@ def provenance(view: View, *, reproduce: Sequence[str]) -> str:
     for machine in machines:
         isa = ", ".join(machine.isa) or "none detected"
         facts.append(("machine", f"{machine.processor}, {machine.memory_bytes / 1e9:.1f} GB memory"))
-        facts.append(
-            ("instruction sets", isa + ("" if machine.has_vnni else " (no VNNI: weights limited to 7 bits in some runtimes)"))
-        )
+        saturates = "" if machine.has_dot_product else " (no VNNI: 8-bit weights saturate in some runtimes)"
+        facts.append(("instruction sets", isa + saturates))
         facts.append(("system", f"{machine.system}, Python {machine.python}"))
     facts.append(("versions", "; ".join(dict.fromkeys(_versions(run.versions) for run in runs))))
     facts.append(("commit", ", ".join(dict.fromkeys(run.commit for run in runs))))

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.machine import versions
+from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
 from paretrim.bench.types import Arm, Latency, Session
 from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
+from paretrim.deploy.saturation import SATURATES, may_saturate
 from paretrim.errors import CorruptFile, located
 from paretrim.files import read_json, write_atomically
 from paretrim.history import under_todays_names
@@ -228,7 +229,9 @@ def problems_of(label: str, files: DeployedFiles, judgement: Judgement) -> tuple
     """In words, what is wrong with the ONNX file of a candidate, found now or by an earlier run."""
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
     problems = (judgement.onnx_problems or {}).items()
-    return (*(f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems), *missing)
+    failing = (f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems)
+    saturates = files.onnx is not None and may_saturate(files.graph, describe())
+    return (*failing, *missing, *((f"{label}: {SATURATES}",) if saturates else ()))
 
 
 def judging_runtime(measuring: TimingPlan | None) -> str:
