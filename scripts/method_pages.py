@@ -6,9 +6,11 @@ Run it after adding or changing a method; with --check it only lists the pages t
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,6 +51,19 @@ def chosen_by(method: Method) -> str:
     return "the recipe below" if method.recipe else "the command line"
 
 
+def owner_of(method: Method) -> type | None:
+    """The settings class of a stage or a loss."""
+    return {"stage": STAGES, "loss": CRITERIA}.get(method.kind, {}).get(method.name)
+
+
+def description(owner: type) -> str:
+    """What its docstring says about the settings, without sources and errors, in Markdown."""
+    text = inspect.getdoc(owner) or ""
+    kept = [part for part in text.split("\n\n") if not part.startswith(("Raises:", "Source:", "Sources:"))]
+    plain = (re.sub(r":(?:class|func|data):`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", part).replace("``", "`") for part in kept)
+    return "\n\n".join(textwrap.fill(re.sub(r":mod:", "", part), 120, break_on_hyphens=False) for part in plain)
+
+
 def settings_of(method: Method) -> Iterator[tuple[str, str]]:
     """The settings relevant to it, with their defaults."""
     if method.kind == "stage":
@@ -78,6 +93,9 @@ def page(method: Method) -> str:
     """Its page."""
     parts = [NOTE, f"# {method.name} ({method.kind})\n\n{method.what[0].upper()}{method.what[1:]}.\n\n"]
     parts.append(f"```text\n{method.formula}\n```\n\n- **Chosen by:** {chosen_by(method)}\n- **Source:** {method.source}\n")
+    owner = owner_of(method)
+    if owner:
+        parts.append(f"\n## Settings\n\n{description(owner)}\n")
     rows = list(settings_of(method))
     if rows:
         parts.append("\n| setting | default |\n|---|---|\n" + "".join(f"| `{name}` | {value} |\n" for name, value in rows))
@@ -92,7 +110,8 @@ def index() -> str:
     """All pages by kind."""
     parts = [
         NOTE,
-        "# Methods\n\n`paretrim methods` shows the same list. [recipes.md](../recipes.md) has measurements.\n",
+        "# Methods\n\n`paretrim methods` shows the same list. Settings and measurements by topic: [pruning](../pruning.md), "
+        "[quantization](../quantization.md), [distillation](../distillation.md).\n",
     ]
     for kind in KINDS:
         rows = [f"| [{one.name}]({page_name(one)}) | {one.what} | {one.source} |\n" for one in METHODS if one.kind == kind]

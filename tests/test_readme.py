@@ -15,6 +15,7 @@ from paretrim.run.recipe import parse_stage, read_recipe
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+TOPICS = ("pruning", "quantization", "distillation")
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 YOUR_PACKAGE = """
@@ -112,9 +113,11 @@ def test_every_command_has_a_line():
 
 
 def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
-    block, pretrained, task, formats, mixed, criteria, teachers = _blocks(
-        "toml", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    )
+    texts = {page: (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("recipes", *TOPICS)}
+    block, pretrained, task = _blocks("toml", texts["recipes"])
+    (prune,) = _blocks("toml", texts["pruning"])
+    quantize, formats, mixed = _blocks("toml", texts["quantization"])
+    criteria, teachers = _blocks("toml", texts["distillation"])
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
@@ -122,6 +125,8 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     assert read_recipe(tmp_path / "pretrained.toml").data.train_images == 10000
     start = '[model]\nnetwork = "resnet20"\n[data]\nname = "digits"\n'
     texts = {
+        "prune": start + prune,
+        "quantize": start + quantize,
         "formats": start + formats,
         "criteria": start + criteria,
         "task": task + start,
@@ -129,6 +134,8 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     }
     for name, text in texts.items():
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    assert read_recipe(tmp_path / "prune.toml").stages[0].pattern == "1x4"
+    assert read_recipe(tmp_path / "quantize.toml").stages[0].budget.epochs == 4
     assert read_recipe(tmp_path / "task.toml").task == "regression"
     assert [teacher.name for teacher in read_recipe(tmp_path / "teachers.toml").teachers] == ["dense", "large"]
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
@@ -147,6 +154,18 @@ def test_the_links_of_a_page_lead_somewhere(page: Path):
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     broken = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
     assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_to_headings(page: Path):
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        text = (page.parent / target if target else page).read_text(encoding="utf-8")
+        assert heading in map(_anchor, re.findall(r"^#+ (.*)$", text, re.MULTILINE)), f"{target}#{heading}"
+
+
+def _anchor(heading: str) -> str:
+    """The name by which a heading is linked: lower case, dashes for spaces, no other signs."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.slow

@@ -78,10 +78,10 @@ class Prune(Selection):
     The number of remaining channels is rounded up to ``multiple_of``; with ``measured`` (and ``one_shot``) to whichever of 1, 4,
     8 and 16 is fastest in the native runtime on this machine.
 
-    ``score`` says which weights or channels are pruned first: a name of ``criteria.SCORES`` (``magnitude``, ``taylor``,
-    ``random``, ``snip``, ``grasp``, ``synflow``, ``fisher``), ``obs`` (second-order: the error of the layer's output if the other
-    weights compensate; not for channels), for channels also one of ``criteria.CHANNEL_SCORES`` (``l1``, ``batchnorm``,
-    ``taylor_gate``, ``nisp``, ``hkdp``), or a function of your own as ``package.module:function``. Under ``cubic`` it is computed
+    ``score`` says which weights or channels are pruned first: ``magnitude``, ``taylor``, ``random``, ``snip``, ``grasp``,
+    ``synflow``, ``fisher``, ``obs`` (second-order: the error of the layer's output if the other weights compensate; not for
+    channels), for channels also ``l1``, ``batchnorm``, ``taylor_gate``, ``nisp``, ``hkdp``, or a function of your own as
+    ``package.module:function``. Under ``cubic`` it is computed
     again whenever the sparsity rises. ``one_shot`` prunes single weights and blocks in ``rounds``, with densities
     ``(1 - sparsity)^(k / rounds)`` and the score recomputed in each; by default in one, for ``synflow`` in 100.
 
