@@ -28,6 +28,7 @@ from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.histogram import Histogram
+from paretrim.stages.quantize.reciprocals import reciprocal_grids
 from paretrim.train.execution import fast_batches
 
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
@@ -92,6 +93,7 @@ def calibrate(
         grids = {name: _kl_grid(values) for name, values in seen.items()}
     else:
         grids = {name: _mse_grid(values) for name, values in seen.items()}
+    grids |= reciprocal_grids(network, images, grids)
     if INPUT in grids:
         grids[INPUT] = _off_ties(grids[INPUT], [images[:_TIE_IMAGES].cpu().numpy()])
     return _beside_inputs(network.structure, grids, {name for name, values in seen.items() if values.low == values.high})

@@ -29,6 +29,7 @@ from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
+from paretrim.stages.quantize.reciprocals import reciprocals_of
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -199,8 +200,10 @@ class Quantize:
         for _ in range(ROUNDS):
             recount_(network)
         real = [name for name, form in formats.items() if form.grid in FLOAT_WEIGHTS]
+        apart = reciprocals_of(network.structure)  # their ranges say nothing about their steps
         for name in grid_values(network.structure, real) if self.activations != FLOAT32 else ():
-            network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], self.scales))
+            scales = "learned" if name in apart else self.scales
+            network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], scales))
         network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
