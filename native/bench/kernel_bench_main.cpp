@@ -80,7 +80,7 @@ class Bench {
     const std::vector<std::int32_t> initial(max_grouped);
     AlignedArray<Entry> entries(blocks * channels);
     std::vector<std::int64_t> starts;
-    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | 0x01FF027FU;
+    for (std::int64_t i = 0; i < blocks * channels; ++i) entries.data()[i] = static_cast<Entry>(place(i)) << 32U | 0x01FF0270U;
     for (std::int64_t c = 0; c <= channels; ++c) starts.push_back(c * blocks);
     const double sparse_work = static_cast<double>(blocks * channels * block) * vectors * kernels_.lanes;
     line("sparse " + std::to_string(vectors) + " x 1", sparse_work, "GMAC/s",

@@ -15,6 +15,7 @@ namespace {
 struct V {
   static constexpr int lanes = 16;
   static constexpr int registers = 32;
+  static constexpr bool pairs_in_16_bits = false;
   using Sum = __m512i;
   using Pixels = __m512i;
   using Weights = __m512i;

@@ -15,6 +15,7 @@ namespace {
 struct V {
 #include "kernels/avx2.inl"
 
+  static constexpr bool pairs_in_16_bits = false;
   using Weights = __m256i;
 
   static Weights broadcast(std::uint32_t word) { return _mm256_set1_epi32(static_cast<std::int32_t>(word)); }

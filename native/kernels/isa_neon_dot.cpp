@@ -18,6 +18,7 @@ namespace {
 struct V {
   static constexpr int lanes = 4;
   static constexpr int registers = 32;
+  static constexpr bool pairs_in_16_bits = false;
   using Sum = int32x4_t;
   using Pixels = int8x16_t;
   struct Weights {

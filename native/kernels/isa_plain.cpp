@@ -13,6 +13,7 @@ namespace {
 struct V {
   static constexpr int lanes = 4;
   static constexpr int registers = 12;
+  static constexpr bool pairs_in_16_bits = false;
   struct Sum {
     std::uint32_t lane[lanes];  // unsigned, because intermediate sums may wrap around before the result fits int32 again
   };

@@ -102,6 +102,7 @@ struct alignas(alignment) Pick {
 struct Kernels {
   const char* name;
   int lanes;
+  bool pairs_in_16_bits;                              // int8 tiles need words of pairs.h: they add pairs of products in 16 bits
   SparseTile sparse[max_vectors + 1];                 // int8, by vectors per tile; null if there is no such tile
   DenseTile dense[max_grouped + 1][max_vectors + 1];  // int8, by channels per group, then vectors
   Requantize requantize;

@@ -2,7 +2,8 @@
 // namespace, so that each copy is compiled with only that file's flags.
 //
 // vector_type.inl lists the members of V. What the compiler cannot check there: `store_rounded` and `requantize` round to
-// nearest, ties to even; `control` and `shuffled` implement the controls of Mix; `dot` and `add` never saturate.
+// nearest, ties to even; `control` and `shuffled` implement the controls of Mix; `dot` (of words that `pairs_in_16_bits` allows)
+// and `add` never saturate.
 #include "kernels/training.inl"
 #include "kernels/vector_type.inl"
 
@@ -229,6 +230,7 @@ Kernels all_kernels(const char* name) {
   Kernels kernels{};
   kernels.name = name;
   kernels.lanes = V::lanes;
+  kernels.pairs_in_16_bits = V::pairs_in_16_bits;
   fill_all_sparse(kernels, std::make_integer_sequence<int, max_vectors>{});
   fill_dense<2, 1>(kernels);
   fill_dense<4, 1>(kernels);

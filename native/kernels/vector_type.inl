@@ -35,6 +35,10 @@ constexpr float* to_floats = nullptr;
 PARETRIM_V_NEEDS(lanes, "static constexpr int lanes", static_cast<char (*)[T::lanes]>(nullptr));
 PARETRIM_V_NEEDS(registers, "static constexpr int registers", static_cast<char (*)[T::registers]>(nullptr));
 
+// Whether `dot` adds pairs of products in 16 bits, and so needs words of pairs.h.
+PARETRIM_V_NEEDS(pairs_in_16_bits, "static constexpr bool pairs_in_16_bits",
+                 static_cast<char (*)[T::pairs_in_16_bits + 1]>(nullptr));
+
 // Accumulators: int32 lanes, one pixel each.
 PARETRIM_V_NEEDS(Sum, "Sum: a type of int32 lanes", a_sum<T>());
 PARETRIM_V_NEEDS(Pixels, "Pixels: a type of lanes times four uint8", some_pixels<T>());

@@ -134,7 +134,7 @@ class SparseTiles final : public Tiles {
               const Operands& operands, int threads, const Kernels& kernels)
       : Tiles(layer, nonzero, view, choice, operands, threads, kernels), passes_(choice.passes) {
     const std::size_t planes = (nonzero.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
-    BlockOrder order(view, nonzero);
+    BlockOrder order(view, nonzero, kernels);
     std::vector<Room<Entry>> lists(static_cast<std::size_t>(passes_));
     std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
     for (std::size_t o = 0; o < initial_.size(); ++o) {
@@ -192,7 +192,7 @@ class DenseTiles final : public Tiles {
              const Operands& operands, int threads, const Kernels& kernels)
       : Tiles(layer, nonzero, view, choice, operands, threads, kernels), grouped_(choice.grouped) {
     const auto lanes = static_cast<std::size_t>(grouped_);
-    BlockOrder order(view, nonzero);
+    BlockOrder order(view, nonzero, kernels);
     starts_.push_back(0);
     const std::size_t groups = (nonzero.channels() + lanes - 1) / lanes;
     records_.reserve(std::min(nonzero.keys * groups, nonzero.blocks.size()) * (1 + lanes));  // an upper bound, to avoid copies

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/pairs.h"
 #include "plan/view.h"
 #include "threads/pool.h"
 
@@ -70,7 +72,7 @@ NonzeroBlocks nonzero_blocks(const WeightedLayer& layer);
 // float32 layers: in the order of summation that the graph defines, by input channel, then kernel row, then kernel column.
 class BlockOrder {
  public:
-  BlockOrder(const View& view, const NonzeroBlocks& nonzero);
+  BlockOrder(const View& view, const NonzeroBlocks& nonzero, const Kernels& kernels);
 
   std::uint32_t offset(std::size_t rank) const { return offsets_[rank]; }
   std::uint32_t key(std::size_t rank) const { return keys_[rank]; }
@@ -78,19 +80,32 @@ class BlockOrder {
   // Adds the blocks of one channel, as lane `lane` of the `lanes` words at each rank.
   void add(const NonzeroBlocks& nonzero, std::size_t channel, std::size_t lane, std::size_t lanes);
 
-  // Calls use(rank, words) for each added rank, in order, and removes all ranks.
+  // Calls use(rank, words) for each added rank, in order, and removes all ranks. If the kernels add pairs in 16 bits, a rank
+  // whose words do not allow that is used twice, with words that together give its sums.
   template <typename Use>
   void drain(std::size_t lanes, const Use& use) {
     for (std::size_t i = 0; i < present_.size(); ++i) {
       for (; present_[i] != 0; present_[i] &= present_[i] - 1) {
         const std::size_t rank = 64 * i + static_cast<std::size_t>(__builtin_ctzll(present_[i]));
-        use(rank, words_.data() + rank * lanes);
+        std::uint32_t* words = words_.data() + rank * lanes;
+        const bool again = split_ && split(words, lanes);
+        use(rank, words);
+        if (again) use(rank, rest_.data());
         std::fill_n(words_.begin() + static_cast<std::ptrdiff_t>(rank * lanes), lanes, 0U);
       }
     }
   }
 
  private:
+  // Splits these words; whether anything is left for a second use, in rest_.
+  bool split(std::uint32_t* words, std::size_t lanes) {
+    std::uint32_t any = 0;
+    for (std::size_t lane = 0; lane < lanes; ++lane) any |= rest_[lane] = split_pairs(words[lane]);
+    return any != 0;
+  }
+
+  const bool split_;
+  std::array<std::uint32_t, max_grouped> rest_{};
   std::vector<std::uint32_t> keys_;     // by rank
   std::vector<std::uint32_t> offsets_;  // by rank
   std::vector<std::uint32_t> ranks_;    // by key
@@ -100,7 +115,8 @@ class BlockOrder {
 
 // Appends the blocks of each channel as entries, in the order of BlockOrder, and the start of each channel in `entries`, followed
 // by the end of the last one.
-void append_entries(const View& view, const NonzeroBlocks& nonzero, Room<Entry>& entries, std::vector<std::int64_t>& starts);
+void append_entries(const View& view, const NonzeroBlocks& nonzero, const Kernels& kernels, Room<Entry>& entries,
+                    std::vector<std::int64_t>& starts);
 
 // Initial values of the accumulators. Integer layers: bias - zero_point * sum of weights, modulo 2^32, because the kernels
 // multiply raw uint8 activations. float32 layers: the bits of the bias.

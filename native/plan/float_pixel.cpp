@@ -73,7 +73,7 @@ class DenseFloatPixel final : public FloatPixel {
   DenseFloatPixel(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Operands& operands,
                   const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels) {
-    BlockOrder order(view, nonzero);
+    BlockOrder order(view, nonzero, kernels);
     const std::size_t parts = static_cast<std::size_t>((outputs_ + outputs_per_part - 1) / outputs_per_part);
     // Allocated at the upper bound and filled in place, because layers may have hundreds of megabytes and copies are slow.
     const std::size_t most = std::min(nonzero.keys * parts, nonzero.blocks.size());  // offsets
@@ -131,7 +131,7 @@ class SparseFloatPixel final : public FloatPixel {
   SparseFloatPixel(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Operands& operands,
                    const Kernels& kernels)
       : FloatPixel(layer, view, operands, kernels), bits_(initial_sums(layer)) {
-    append_entries(view, nonzero, entries_, starts_);
+    append_entries(view, nonzero, kernels, entries_, starts_);
   }
 
   // Computes one register of pixels for each output and uses only its first. Reading past the input is fine: in the arena, slack

@@ -115,8 +115,11 @@ NonzeroBlocks nonzero_blocks(const WeightedLayer& layer) {
   return nonzero;
 }
 
-BlockOrder::BlockOrder(const View& view, const NonzeroBlocks& nonzero)
-    : keys_(nonzero.keys), ranks_(nonzero.keys), present_((nonzero.keys + 63) / 64) {
+BlockOrder::BlockOrder(const View& view, const NonzeroBlocks& nonzero, const Kernels& kernels)
+    : split_(nonzero.element == Element::int8 && kernels.pairs_in_16_bits),
+      keys_(nonzero.keys),
+      ranks_(nonzero.keys),
+      present_((nonzero.keys + 63) / 64) {
   std::vector<std::uint32_t> by_key;
   for (std::size_t key = 0; key < nonzero.keys; ++key) {
     const auto position = static_cast<std::int64_t>(key / nonzero.planes);
@@ -145,8 +148,9 @@ void BlockOrder::add(const NonzeroBlocks& nonzero, std::size_t channel, std::siz
   }
 }
 
-void append_entries(const View& view, const NonzeroBlocks& nonzero, Room<Entry>& entries, std::vector<std::int64_t>& starts) {
-  BlockOrder order(view, nonzero);
+void append_entries(const View& view, const NonzeroBlocks& nonzero, const Kernels& kernels, Room<Entry>& entries,
+                    std::vector<std::int64_t>& starts) {
+  BlockOrder order(view, nonzero, kernels);
   starts.push_back(static_cast<std::int64_t>(entries.size()));
   for (std::size_t o = 0; o < nonzero.channels(); ++o) {
     order.add(nonzero, o, 0, 1);

@@ -31,7 +31,7 @@ class SinglePixel final : public Step {
     if (dense_) {
       fill_dense(nonzero, view);
     } else {
-      append_entries(view, nonzero, entries_, starts_);
+      append_entries(view, nonzero, kernels, entries_, starts_);
     }
   }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "kernels/pairs.h"
 #include "tests/float_kernel_tests.h"
 #include "tests/kernel_buffers.h"
 #include "tests/kernel_references.h"
@@ -22,6 +23,12 @@ std::int32_t sum(Random& random) {
   return random.chance(70) ? static_cast<std::int32_t>(random.between(-5000, 5000)) : static_cast<std::int32_t>(random.next());
 }
 
+// A word of four weights that the kernels' int8 tiles can use.
+std::uint32_t usable(const Kernels& kernels, std::uint32_t word) {
+  if (kernels.pairs_in_16_bits) split_pairs(word);
+  return word;
+}
+
 std::string sparse(const Kernels& kernels, Random& random) {
   const int vectors = vectors_of(kernels.sparse, random);
   const int pixels = vectors * kernels.lanes;
@@ -33,7 +40,7 @@ std::string sparse(const Kernels& kernels, Random& random) {
   Input<Entry> entries(starts.back(), random);
   for (std::int64_t e = 0; e < starts.back(); ++e) {
     const auto offset = static_cast<Entry>(random.between(0, bytes / block - pixels) * block);
-    entries.data()[e] = offset << 32U | (entries.data()[e] & 0xFFFFFFFFU);
+    entries.data()[e] = offset << 32U | usable(kernels, static_cast<std::uint32_t>(entries.data()[e]));
   }
   Input<std::int32_t> initial(channels, random);
   const std::int32_t* begin = random.chance(50) ? initial.data() : nullptr;
@@ -52,6 +59,7 @@ std::string dense(const Kernels& kernels, Random& random) {
   const std::int64_t count = random.between(0, 50);
   Input<std::uint8_t> activations(bytes, random);
   Input<std::uint32_t> records(count * (1 + grouped), random);
+  for (std::int64_t i = 0; i < count * (1 + grouped); ++i) records.data()[i] = usable(kernels, records.data()[i]);
   for (std::int64_t i = 0; i < count; ++i) {
     records.data()[i * (1 + grouped)] = static_cast<std::uint32_t>(random.between(0, bytes / block - pixels) * block);
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/pairs.h"
 #include "plan/convolution.h"
 #include "plan/memory.h"
 #include "plan/parallel_runner.h"
@@ -52,6 +53,32 @@ void packed_weights_hold_every_weight(std::uint64_t seed) {
     }
   }
   expect(unpacked == weights, "packed weights differ from the layer's weights");
+}
+
+std::int32_t weight_of(std::uint32_t word, int i) { return static_cast<std::int8_t>(word >> (8 * i)); }
+
+// Every pair of weights, beside another pair: the two words add up to the given one, both can be used, and a word that could be
+// used from the start is not changed.
+void split_words_add_up() {
+  for (std::int32_t a = -128; a < 128; ++a) {
+    for (std::int32_t b = -128; b < 128; ++b) {
+      const std::uint32_t pair = static_cast<std::uint8_t>(a) | static_cast<std::uint32_t>(static_cast<std::uint8_t>(b)) << 8U;
+      const std::uint32_t given = pair | (~pair & 0xFFFFU) << 16U;
+      std::uint32_t word = given;
+      const std::uint32_t rest = split_pairs(word);
+      for (int i = 0; i < block; i += 2) {
+        for (const std::uint32_t used : {word, rest}) {
+          expect(255 * (std::abs(weight_of(used, i)) + std::abs(weight_of(used, i + 1))) <= 32767,
+                 "a pair does not fit in 16 bits");
+        }
+        for (int j = i; j < i + 2; ++j) {
+          expect(weight_of(word, j) + weight_of(rest, j) == weight_of(given, j), "a split word is not the same weights");
+        }
+        const bool fits = std::abs(weight_of(given, i)) + std::abs(weight_of(given, i + 1)) <= largest_pair;
+        expect(!fits || (rest >> (8 * i) & 0xFFFFU) == 0, "a pair that fits was split");
+      }
+    }
+  }
 }
 
 // Square matrices of bytes.
@@ -137,6 +164,7 @@ void a_step_reads_two_values_of_the_same_call() {
 
 int main() {
   for (std::uint64_t seed = 0; seed < 100; ++seed) paretrim::test::packed_weights_hold_every_weight(seed);
+  paretrim::test::split_words_add_up();
   paretrim::test::a_step_reads_two_values_of_the_same_call();
   return paretrim::test::wrong == 0 ? 0 : 1;
 }

@@ -1,8 +1,9 @@
 """CPUs that add pairs of 8-bit products in 16 bits: what runtimes of ONNX files do there, and how results stay exact.
 
 Without VNNI, x86 CPUs have one instruction for 8-bit products, ``vpmaddubsw``: it adds two products of uint8 and int8 in int16
-and saturates. Two products fit if no weight is above 64 in magnitude, as with weights of 7 bits. The native runtime does not use
-the instruction where it could saturate. ONNX Runtime avoids it on request, and is then slower; OpenVINO has no such setting.
+and saturates. Two products fit if no weight is above 64 in magnitude, as with weights of 7 bits. The native runtime splits larger
+weights in two (``native/kernels/pairs.h``). ONNX Runtime avoids the instruction if its session asks for it, and is slower then.
+OpenVINO has no such setting.
 
 Source: ONNX Runtime, onnxruntime_session_options_config_keys.h, "session.x64quantprecision".
 """
