@@ -1,8 +1,10 @@
 import argparse
 import re
 import resource
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -97,3 +99,22 @@ def test_lists_keep_each_value_once():
     parsed = build_parser(given).parse_args(given)
     assert parsed.threads == (2, 1)
     assert parsed.runtimes == ("openvino", "onnxruntime")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_terminal_and_explains_every_argument(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*([command] if command else []), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    # An argument without help stands alone on its line, and no indented help follows it.
+    alone = [line for line, after in pairwise([*lines, ""]) if re.match(r"  \S+$", line) and not after.startswith("      ")]
+    assert [line for line in alone if line.strip() != "COMMAND"] == []
+
+
+@pytest.mark.parametrize("command", [name for name, command in COMMANDS.items() if command.examples])
+def test_the_examples_of_help_are_understood(command):
+    for example in COMMANDS[command].examples.replace("\\\n", " ").splitlines():
+        words = shlex.split(example)[1:]
+        assert build_parser(words).parse_args(words).command == command

@@ -14,8 +14,8 @@ NO_TIMING = "none"
 """The effort that measures no latency at all."""
 
 
-def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> None:
-    """How thoroughly latency is measured, and in which runtimes."""
+def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick", target: bool = False) -> None:
+    """How thoroughly latency is measured, and in which runtimes; ``target`` if there may be a target for it."""
     efforts = (*EFFORTS, NO_TIMING)
     parser.add_argument(
         "--effort",
@@ -23,11 +23,11 @@ def add_measuring(parser: argparse.ArgumentParser, *, effort: str = "quick") -> 
         default=effort,
         help="how thoroughly to measure latency; none: not at all (default: %(default)s)",
     )
-    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads of every runtime (default: 1)")
-    text = (
-        "paretrim, onnxruntime, openvino (default: those installed); --max-latency-ms applies to the first one that runs the "
-        "candidate"
-    )
+    text = "numbers of threads; every file is timed with each (default: 1)"
+    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help=text)
+    text = "paretrim, onnxruntime, openvino (default: those installed)"
+    if target:
+        text += "; --max-latency-ms applies to the first one that runs the candidate"
     parser.add_argument("--runtimes", type=words, metavar="NAME,...", help=text)
 
 
@@ -73,8 +73,16 @@ def add_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration-images", type=count, metavar="N", help=text)
 
 
-def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """A network with its data, and how it is compressed."""
+def add_network(parser: argparse.ArgumentParser, *, required: bool, dense: bool = False) -> None:
+    """A network with its data, and how it is compressed.
+
+    Commands that look at the ``dense`` network alone refuse the options about compression with a reason; their help leaves these
+    out.
+    """
+
+    def shown(text: str) -> str:
+        return argparse.SUPPRESS if dense else text
+
     parser.add_argument("--model", required=required, metavar="NAME", help=NETWORK)
     parser.add_argument("--weights", metavar="FILE", help=WEIGHTS)
     add_data(parser, required=required)
@@ -85,21 +93,26 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met if the "
-        "whole 95 %% interval is below",
+        help=shown(
+            "largest loss of validation accuracy in percentage points, or of another task's metric in its own unit; met if the "
+            "whole 95 %% interval is below"
+        ),
     )
-    targets.add_argument("--max-latency-ms", type=float, metavar="MS", help="largest median latency of one image")
-    targets.add_argument("--max-bytes", type=int, metavar="N", help="largest .trim file; the ONNX file beside it is larger")
-    candidates = parser.add_argument_group("candidates").add_mutually_exclusive_group()
+    targets.add_argument("--max-latency-ms", type=float, metavar="MS", help=shown("largest median latency of one image"))
+    targets.add_argument(
+        "--max-bytes", type=int, metavar="N", help=shown("largest size of the .trim file; the ONNX file is larger")
+    )
+    group = parser.add_argument_group("candidates")
+    candidates = group if dense else group.add_mutually_exclusive_group()  # argparse cannot print one whose options are hidden
     text = "kinds to try: int8, int8-trained, zeros, blocks, channels (default: all that can help with the targets)"
-    candidates.add_argument("--candidates", type=words, metavar="NAME,...", help=text)
+    candidates.add_argument("--candidates", type=words, metavar="NAME,...", help=shown(text))
     text = "try only INT8 without training; short for --candidates int8"
-    candidates.add_argument("--int8", dest="candidates", action="store_const", const=("int8",), help=text)
+    candidates.add_argument("--int8", dest="candidates", action="store_const", const=("int8",), help=shown(text))
     training = parser.add_argument_group("training")
     text = "epochs per candidate, split over its stages: prune 20 %%, quantize 40 %%, distil 40 %% (default: %(default)s)"
-    training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=text)
+    training.add_argument("--epochs", type=int, default=10, metavar="TOTAL", help=shown(text))
     text = "initial learning rate of every stage (default: 0.01)"
-    training.add_argument("--learning-rate", type=float, metavar="RATE", help=text)
+    training.add_argument("--learning-rate", type=float, metavar="RATE", help=shown(text))
     training.add_argument("--batch-size", type=int, metavar="N", help="images per training step (default: 128)")
     text = "train the dense network first, starting from --weights if given"
     training.add_argument("--dense-epochs", type=int, default=0, metavar="N", help=text)

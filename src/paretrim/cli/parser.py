@@ -25,6 +25,11 @@ from paretrim.cli.options import (
     add_task,
 )
 
+WIDTH = 78
+"""Columns of a description; a terminal usually has 80."""
+
+RECIPE = "a recipe; see docs/recipes.md"
+
 
 class _Command(NamedTuple):
     """One command: its line in the list of commands, its arguments, and examples for its help."""
@@ -53,7 +58,7 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
         described = commands.add_parser(
             name,
             help=command.text,
-            description=f"{command.text[0].upper()}{command.text[1:]}.",
+            description=textwrap.fill(f"{command.text[0].upper()}{command.text[1:]}.", WIDTH),
             epilog=f"examples:\n{textwrap.indent(command.examples, '  ')}" if command.examples else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,  # a wrapped command cannot be copied
         )
@@ -67,7 +72,7 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", type=path, metavar="RECIPE.toml")
+    parser.add_argument("recipe", type=path, metavar="RECIPE.toml", help=RECIPE)
     add_place(parser, "runs/ and the recipe's file name")
     add_measuring(parser)
     add_inside(parser)
@@ -76,7 +81,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_compress(parser: argparse.ArgumentParser) -> None:
     add_network(parser, required=True)
     add_place(parser, "runs/ and the names of network and data")
-    add_measuring(parser)
+    add_measuring(parser, target=True)
     add_inside(parser)
 
 
@@ -87,11 +92,13 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     add_task(parser)
     add_split(parser)
     parser.add_argument("--out", type=path, metavar="FILE", help="also write the file here; the name ends in .trim or .onnx")
-    text = "width of the weights, 2 to 8 (default: 8); 7 for runtimes that saturate on CPUs without VNNI, see paretrim doctor"
+    text = "bits of a weight, 2 to 8 (default: 8); 7 for OpenVINO on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: price of one bit per weight, in nats of loss; try 0.001 first (default: 0)"
     parser.add_argument("--rate", type=float, metavar="NATS", help=text)
-    text = "training-free methods, comma-separated: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
+    text = (
+        "corrections without training, comma-separated: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
+    )
     parser.add_argument("--adjust", type=names, metavar="NAMES", help=text)
     parser.add_argument("--rounding-steps", type=count, metavar="N", help="adaround steps per layer (default: 10000)")
     parser.add_argument("--format", default=FORMATS[0], choices=FORMATS, help=FORMAT)
@@ -101,16 +108,18 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml")
+    text = "a recipe or a study; without one, the options are those of compress"
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE_OR_STUDY.toml", help=text)
     add_network(parser, required=False)
     add_place(parser, "none; if given, the prediction skips what a run has already finished there")
-    add_measuring(parser)
+    add_measuring(parser, target=True)
 
 
 def _add_dense(parser: argparse.ArgumentParser) -> None:
     """Options that name a dense network: a recipe, or the options of compress."""
-    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml")
-    add_network(parser, required=False)
+    text = "a recipe; without one, the options name the network, as for compress"
+    parser.add_argument("recipe", type=path, nargs="?", metavar="RECIPE.toml", help=text)
+    add_network(parser, required=False, dense=True)
     add_place(parser, "as for run or compress")
 
 
@@ -142,13 +151,18 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="onnxruntime, openvino; for .trim and .graph files also reference",
     )
-    parser.add_argument("--threads", type=counts, default=(1,), metavar="N,...", help="threads (default: 1)")
+    parser.add_argument(
+        "--threads", type=counts, default=(1,), metavar="N,...", help="numbers of threads; each is timed (default: 1)"
+    )
     parser.add_argument(
         "--effort", choices=tuple(EFFORTS), default="standard", help="how thoroughly to measure (default: %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="orders rounds and draws images (default: %(default)s)")
-    parser.add_argument("--raw", type=path, metavar="OUT.npz", help="keep the raw samples; several settings add their names")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the order of calls and the choice of images (default: %(default)s)"
+    )
+    text = "save the raw samples; with several runtimes or numbers of threads, one file for each"
+    parser.add_argument("--raw", type=path, metavar="OUT.npz", help=text)
     text = "instead time one .trim or .graph file layer by layer in the native runtime"
     parser.add_argument("--layers", action="store_true", help=text)
     add_data(parser, required=False)
@@ -156,7 +170,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=path, metavar="FILE")
+    parser.add_argument("file", type=path, metavar="FILE", help="a .trim, .onnx or .graph file")
     add_data(parser, required=True)
     add_task(parser, default="the task stored in the file, else classification")
     text = "onnxruntime, openvino, paretrim or reference (default: onnxruntime for .onnx files, else paretrim)"
@@ -166,8 +180,11 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=path, metavar="CANDIDATE_OR_FOLDER")
-    parser.add_argument("--to", type=path, required=True, metavar="OUT", help="a name ending in .trim, .onnx or .graph")
+    text = "a run folder, a .trim or .graph file, or a candidate.safetensors"
+    parser.add_argument("source", type=path, metavar="FOLDER_OR_FILE", help=text)
+    parser.add_argument(
+        "--to", type=path, required=True, metavar="OUT", help="file to write; the name ends in .trim, .onnx or .graph"
+    )
     parser.add_argument("--label", metavar="LABEL", help="candidate of a run folder, by its label in the table")
     text = "write an .onnx file whose only operator is the native runtime, on this many threads; see docs/runtime.md"
     parser.add_argument("--native", type=int, metavar="THREADS", help=text)
@@ -196,7 +213,8 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", type=path, nargs="+", metavar="FOLDER_OR_JSONL")
+    text = "run folders, or .jsonl files of outcomes"
+    parser.add_argument("sources", type=path, nargs="+", metavar="FOLDER_OR_JSONL", help=text)
     parser.add_argument(
         "--out", type=path, metavar="PAGE.html", help="the page (default: report.html in a single folder, else none)"
     )
@@ -206,7 +224,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", type=path, metavar="STUDY.toml")
+    parser.add_argument("study", type=path, metavar="STUDY.toml", help="a study: arms, seeds and a recipe; see studies/")
     parser.add_argument(
         "--folder", type=path, metavar="DIR", help="folder for all intermediate files (default: runs/ and the study's name)"
     )
@@ -227,33 +245,50 @@ COMMANDS: Mapping[str, _Command] = MappingProxyType(
         "compress": _Command(
             "compress a network to targets of accuracy, latency and size, without a recipe",
             _add_compress,
-            examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 --validation 0.3 --max-drop 2\n"
-            "paretrim compress --model my_networks:make --weights w.safetensors --data imagefolder:photos --max-bytes 500000",
+            examples="paretrim compress --model resnet20 --data digits --dense-epochs 15 \\\n"
+            "    --validation 0.3 --max-drop 2\n"
+            "paretrim compress --model my_networks:make --weights w.safetensors \\\n"
+            "    --data imagefolder:photos --max-bytes 500000",
         ),
         "quantize": _Command(
             "quantize a trained network to INT8 without further training",
             _add_quantize,
             examples="paretrim quantize resnet20 --weights resnet20.safetensors --data cifar10\n"
-            "paretrim quantize my_networks:make --weights w.safetensors --data imagefolder:photos --out photos.onnx",
+            "paretrim quantize my_networks:make --weights w.safetensors \\\n"
+            "    --data imagefolder:photos --out photos.onnx",
         ),
         "plan": _Command(
-            "predict stages, epochs, time and disk space of a recipe, a study, or compress with the same options", _add_plan
+            "predict stages, epochs, time and disk space of a recipe, a study, or compress with the same options",
+            _add_plan,
+            examples="paretrim plan recipes/digits.toml\n"
+            "paretrim plan --model resnet20 --data digits --dense-epochs 15 --max-drop 2",
         ),
         "sensitivity": _Command(
             "prune one layer of a dense network at a time and show the effect on loss and accuracy",
             _add_sensitivity,
             examples="paretrim sensitivity recipes/digits.toml --folder runs/digits\n"
-            "paretrim sensitivity --model resnet20 --weights resnet20.safetensors --data cifar10 --patterns 1x4 "
-            "--figure scan.svg",
+            "paretrim sensitivity --model resnet20 --weights resnet20.safetensors \\\n"
+            "    --data cifar10 --patterns 1x4 --figure scan.svg",
         ),
         "outliers": _Command(
             "show the ranges of weights and activations of a dense network, and how much a calibrator clips",
             _add_outliers,
             examples="paretrim outliers recipes/digits.toml --folder runs/digits\n"
-            "paretrim outliers --model resnet20 --weights resnet20.safetensors --data cifar10 --percentile 99.99 --json",
+            "paretrim outliers --model resnet20 --weights resnet20.safetensors \\\n"
+            "    --data cifar10 --percentile 99.99 --json",
         ),
-        "bench": _Command("time deployed files against each other in one interleaved session", _add_bench),
-        "eval": _Command("measure the accuracy of a deployed file on test images, or the metric of its task", _add_eval),
+        "bench": _Command(
+            "time deployed files against each other in one interleaved session",
+            _add_bench,
+            examples="paretrim bench digits.trim\n"
+            "paretrim bench dense.onnx digits.onnx --runtime onnxruntime,openvino\n"
+            "paretrim bench --layers digits.trim",
+        ),
+        "eval": _Command(
+            "measure the accuracy of a deployed file on test images, or the metric of its task",
+            _add_eval,
+            examples="paretrim eval digits.trim --data digits\nparetrim eval photos.onnx --data imagefolder:photos",
+        ),
         "export": _Command(
             "write the deployed file of a candidate, or of the last candidate of a run folder",
             _add_export,
@@ -261,9 +296,21 @@ COMMANDS: Mapping[str, _Command] = MappingProxyType(
             "paretrim export digits.trim --to native.onnx --native 2\nparetrim export int4.trim --to int4.onnx --int4 32\n"
             "paretrim export runs/digits --label dense --to dense.onnx",
         ),
-        "inspect": _Command("show the weights of a file layer by layer, or compare the predictions of two files", _add_inspect),
-        "report": _Command("show outcomes as a table and write them as an HTML or Markdown page", _add_report),
-        "study": _Command("run a study: many recipes and seeds, resumable at any time", _add_study),
+        "inspect": _Command(
+            "show the weights of a file layer by layer, or compare the predictions of two files",
+            _add_inspect,
+            examples="paretrim inspect digits.trim\nparetrim inspect --compare dense.onnx digits.trim --data digits",
+        ),
+        "report": _Command(
+            "show outcomes as a table and write them as an HTML or Markdown page",
+            _add_report,
+            examples="paretrim report runs/digits --out digits.html",
+        ),
+        "study": _Command(
+            "run a study: many recipes and seeds, resumable at any time",
+            _add_study,
+            examples="paretrim study studies/orders-digits.toml",
+        ),
         "methods": _Command("list every method with its source and a recipe for it"),
         "doctor": _Command("describe this machine: what it can run, and whether it is quiet enough to measure latency"),
     }
