@@ -14,7 +14,7 @@ from paretrim.run import start
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.progress import silent
 from paretrim.run.recipe import read_recipe
-from paretrim.run.run import open_recipe, train
+from paretrim.run.run import open_recipe, train, with_dense
 from paretrim.run.start import start_from
 from paretrim.runtime import plan
 from paretrim.stages.quantize.stage import Quantize
@@ -85,7 +85,8 @@ def test_the_recipe_of_a_method_runs(path, begun, tmp_path):
         execution=Execution(device="cpu", precision="float32"),
     )
     if recipe.teachers:
-        ready, entries = train(open_recipe(replace(recipe, dense=recipe.dense and TINY), silent()), tmp_path, silent())
+        ready = with_dense(open_recipe(replace(recipe, dense=recipe.dense and TINY), silent()), tmp_path, silent())
+        entries = train(ready, recipe.stages, tmp_path, watcher=silent())
         begin, candidates = ready.start, [entry.candidate for entry in entries]
     else:
         begin = begun(recipe)

@@ -52,4 +52,4 @@ def test_an_earlier_judgement_is_kept_and_not_made_again(tmp_path: Path) -> None
     facts = renamed(dataclasses.asdict(known), OF_JUDGEMENT) | {"sha256": digest(trim), "versions": versions()}
     (tmp_path / "judgement-onnxruntime.json").write_text(json.dumps(facts))
     files = DeployedFiles(graph=None, onnx=None, trim=trim)  # type: ignore[arg-type]
-    assert judged(None, files, None, onnx_runtime="onnxruntime") == known  # type: ignore[arg-type]
+    assert judged(None, files, None, None, onnx_runtime="onnxruntime") == known  # type: ignore[arg-type]

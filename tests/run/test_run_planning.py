@@ -1,5 +1,6 @@
 import copy
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,13 +56,23 @@ def test_a_plan_counts_in_words(start):
     assert re.search(r" parameters, 1 epoch, .* of training predicted, at most", once)
 
 
+def _warned(validation, validation_images, test, test_images):
+    dense = SimpleNamespace(trained_value=test, test_images=test_images)
+    later = SimpleNamespace(trained_value=0.1, test_images=test_images)
+    return seen_before([((), dense), ((SimpleNamespace(value_before=validation),), later)], validation_images)
+
+
 def test_validation_accuracy_far_above_test_accuracy_is_told():
-    said = seen_before(0.998, 5000, 0.9266, 10_000)
+    (said,) = _warned(0.998, 5000, 0.9266, 10_000)
     assert said.startswith("warning: the dense network is right on 99.80 % of 5,000 validation images (99.63 to 99.89) and on")
     assert "its weights were probably trained on the validation images" in said
-    assert seen_before(0.94, 500, 0.9266, 10_000) == ""  # intervals meet
-    assert seen_before(0.9366, 10**6, 0.9286, 10**6) == ""  # less than a point
-    assert seen_before(0.80, 5000, 0.92, 10_000) == ""
+    assert _warned(0.94, 500, 0.9266, 10_000) == ()  # intervals meet
+    assert _warned(0.9366, 10**6, 0.9286, 10**6) == ()  # less than a point
+    assert _warned(0.80, 5000, 0.92, 10_000) == ()
+    stage = SimpleNamespace(value_before=0.998)
+    alone = SimpleNamespace(trained_value=0.5, test_images=10_000)
+    assert seen_before([((stage,), alone)], 5000) == ()  # the dense network is not among them
+    assert seen_before([((), alone)], 5000) == ()  # nothing noted what it is worth
 
 
 def test_stages_of_a_kind_are_timed_once(start):

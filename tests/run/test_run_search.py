@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from trials import DENSE, MANY, RUNGS, trial_of
+from trials import DENSE, MANY, trial, trial_of
 
 from paretrim.errors import InvalidRecipe
 from paretrim.metric import SQUARED_ERROR
-from paretrim.run.delivery import Delivery
+from paretrim.run.delivery import Delivery, Experiment
 from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
 from paretrim.search.drop import Drop
@@ -21,7 +21,6 @@ from paretrim.search.ladder import (
     unshown,
     weighed,
 )
-from paretrim.search.trial import Trial
 from paretrim.train.task import CLASSIFICATION
 
 TRIED = (
@@ -77,7 +76,7 @@ FEW = Reference(value=26 / 36, images=36, classes=4)
 
 
 def _of_few(name, lost, won, size):
-    return Trial(RUNGS[name].name, (26 - lost + won) / 36, Drop(lost, won, 36), size, 0.0)
+    return trial(name, (26 - lost + won) / 36, Drop(lost, won, 36), size, 0.0)
 
 
 def test_too_few_images_show_nothing_and_the_choice_says_how_many_would():
@@ -212,12 +211,13 @@ def test_test_images_that_speak_against_the_choice_are_heard_and_do_not_choose(t
     right = np.arange(360) >= 60
     worse, fine = right & (np.arange(360) >= 60 + lost), right
     tried = [
-        Trial(RUNGS["INT8"].name, 1.0, Drop(0, 0, 100), 100, 0.0),
-        Trial(RUNGS["80% of prunable zero, INT8"].name, 1.0, Drop(0, 0, 100), 300, 0.0),
+        trial("INT8", 1.0, Drop(0, 0, 100), 100, 0.0),
+        trial("80% of prunable zero, INT8", 1.0, Drop(0, 0, 100), 300, 0.0),
     ]
     outcomes = tuple(SimpleNamespace(latencies=()) for _ in range(3))
-    delivered = Delivery((), tuple(map(_judgement, (right, worse, fine))), outcomes)
-    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, task=CLASSIFICATION, settings=())
+    experiment = Experiment(SimpleNamespace(task=CLASSIFICATION))
+    delivered = Delivery(experiment, (), (), tuple(map(_judgement, (right, worse, fine))), outcomes)
+    found = _found(tried, delivered, Targets(max_drop=0.05), Reference(1.0, 100, 10), tmp_path, settings=())
     assert found.best is tried[0]
     assert found.test_drop == Drop(lost, 0, 360)
     assert found.met is not contradicts

@@ -1,6 +1,9 @@
 """Trials of a search with made-up results, and what they are measured against."""
 
+from types import SimpleNamespace
+
 from paretrim.intervals import Estimate
+from paretrim.run.delivery import Entry
 from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
     KINDS,
@@ -21,4 +24,10 @@ def trial_of(name, accuracy, size, *, p50=None, entropy=0.0, images=DENSE.images
     changed = round((DENSE.value - accuracy) * images)
     drop = Drop(max(changed, 0), max(-changed, 0), images)
     latency = None if p50 is None else Estimate(p50, 0.99 * p50, 1.01 * p50)
-    return Trial(RUNGS[name].name, accuracy, drop, size, entropy, latency)
+    return trial(name, accuracy, drop, size, entropy, latency)
+
+
+def trial(name, *measured):
+    """A trial of a rung, with a candidate that was never trained."""
+    rung = RUNGS[name]
+    return Trial(rung.name, *measured, entry=Entry(rung.name, rung.stages, SimpleNamespace()))

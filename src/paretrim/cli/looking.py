@@ -16,9 +16,10 @@ from paretrim.results.run_folder import (
     graph_file_in,
     index_of,
 )
-from paretrim.run.delivery import Experiment, write_page
+from paretrim.run.delivery import Experiment
 from paretrim.run.inside import look_into_files
 from paretrim.run.recipe import Recipe
+from paretrim.run.records import write_page
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.tasks import task_named
 
@@ -40,10 +41,10 @@ def look_into(folder: Path, experiment: Experiment) -> None:
     labels = [str(entry["label"]) for entry in entries]
     last = labels.index(choice.label) if choice is not None and choice.label in labels else len(labels) - 1
     found: Comparison | None = changes.get(labels[last])
-    if found is None:
+    test = experiment.test
+    if found is None or test is None:
         return  # the first network is the only one, or the chosen one
     files = tuple(graph_file_in(folder / str(entries[at]["folder"])) for at in (0, last))
-    test = experiment.test
     inside = look_into_files((files[0], files[1]), (test.images, test.images), test.labels, first_shown=found.worse)
     page.write(folder / INSIDE, (labels[0], labels[last]), found, inside)
     write_page(delivered_by(folder), folder, reproduce=commands_of(folder), choice=choice)

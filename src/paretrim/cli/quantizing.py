@@ -16,11 +16,11 @@ from paretrim.files import write_atomically
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.results.outcome import Choice
-from paretrim.run.delivery import write_page
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.recipe import Recipe
-from paretrim.run.run import carry_out
+from paretrim.run.records import records_of, write_page
+from paretrim.run.run import after_every_stage, carry_out
 from paretrim.search.drop import drop_between, loses
 
 LABELS = {"int8": "INT8", "int8-weights": "INT8 weights", "float16": "float16", "bfloat16": "bfloat16"}
@@ -38,7 +38,8 @@ def quantize(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or folder_for(parsed, "-int8")
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
-        done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        records, candidates = records_of(folder, (command_line,)), after_every_stage(recipe.stages, recipe.label)
+        done = carry_out(experiment, folder, candidates, records=records, measuring=measuring, watcher=watcher)
         files = _written(done.deployed[-1], folder, out, parsed.format)
         dense, int8 = done.judgements
         drop = drop_between(dense.image_scores(), int8.image_scores(), experiment.start.task)

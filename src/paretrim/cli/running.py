@@ -29,7 +29,8 @@ from paretrim.run.pipeline import finished_dense, finished_stages
 from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
-from paretrim.run.run import carry_out, open_recipe
+from paretrim.run.records import records_of
+from paretrim.run.run import after_every_stage, carry_out, open_recipe
 from paretrim.search.climb import SearchResult, compress_towards
 from paretrim.search.grid import is_study, read_grid
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
@@ -50,7 +51,8 @@ def run(parsed: argparse.Namespace, command_line: str) -> int:
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
         _note_plan(experiment, {"": recipe.stages}, folder, watcher, timing=_timing(measuring, files=len(recipe.stages) + 1))
-        done = carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=(command_line,))
+        records, candidates = records_of(folder, (command_line,)), after_every_stage(recipe.stages, recipe.label)
+        done = carry_out(experiment, folder, candidates, records=records, measuring=measuring, watcher=watcher)
         if parsed.inside:
             look_into(folder, experiment)
     show(done.outcomes, folder, parsed)
@@ -233,7 +235,7 @@ def _without_weights(network: str) -> str:
 
 def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
     """The predicted time of the chains, without what an earlier run has finished in ``folder``."""
-    dense = experiment.recipe.dense
+    dense = experiment.dense
     trained = None if folder is None else finished_dense(experiment.start, dense, folder)
     if folder is None or trained is None:
         return predict(experiment.start, chains, dense=dense, teacher=experiment.teacher)

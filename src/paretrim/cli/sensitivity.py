@@ -17,8 +17,8 @@ from paretrim.errors import InvalidRecipe
 from paretrim.lock import hold
 from paretrim.report import sensitivity as pictures
 from paretrim.results.run_folder import REPORT, SENSITIVITY, STORE, choice_of, commands_of, delivered_by, keep_sensitivity
-from paretrim.run.delivery import write_page
 from paretrim.run.recipe import Recipe, read_recipe
+from paretrim.run.records import write_page
 from paretrim.run.run import with_dense
 from paretrim.run.scans import PATTERNS, scans_for
 from paretrim.run.scans import sensitivity as scanned

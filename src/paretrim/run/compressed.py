@@ -27,10 +27,12 @@ from paretrim.network.thaw import in_float32
 from paretrim.report import wording
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.run.candidate import Candidate
-from paretrim.run.judge import DeployedFiles, deploy
+from paretrim.run.delivery import Experiment
+from paretrim.run.judge import DeployedFiles
 from paretrim.run.own import LoaderOptions, start_from_loaders
-from paretrim.run.pipeline import deployment_key, finished_stages, run_stages
-from paretrim.run.progress import Watcher, silent, told, watching
+from paretrim.run.pipeline import finished_stages
+from paretrim.run.progress import Watcher, silent, watching
+from paretrim.run.run import after_all_stages, carry_out
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import usual_stages
@@ -158,14 +160,8 @@ def compress(
         earlier, _ = finished_stages(start, chosen, place)
         if earlier:
             watcher.note(f"{earlier} of {len(chosen)} stages are taken up from '{place}'")
-        candidates = run_stages(
-            start, chosen, place, report=watcher.tick, finished=lambda _, done: watcher.note(told(done.history[-1]))
-        )
-        candidate = candidates[-1]
-        deployed = deploy(candidate, start, place / "deployed" / deployment_key(start, chosen))
-        if deployed.onnx_problem:
-            watcher.note(f"the .trim file is delivered and no ONNX file: {deployed.onnx_problem}")
-        return CompressedNetwork(candidate, deployed)
+        made = carry_out(Experiment(start), place, after_all_stages(chosen), records=None, watcher=watcher)
+        return CompressedNetwork(made.entries[-1].candidate, made.deployed[-1])
 
 
 def to_int8(

@@ -1,10 +1,10 @@
-"""From candidates to what is delivered: files, judgements, latencies, outcomes and the report."""
+"""From candidates to what is delivered: files, judgements, latencies and outcomes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,24 +19,11 @@ from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.deploy.saturation import SATURATES, may_saturate
 from paretrim.errors import CorruptFile, located
 from paretrim.files import read_json, write_atomically
+from paretrim.graph.windows import Values
 from paretrim.history import under_todays_names
 from paretrim.metric import Metric
-from paretrim.report import page
-from paretrim.results import store
-from paretrim.results.outcome import Choice, Origin, Outcome
-from paretrim.results.run_folder import (
-    INSIDE,
-    ONNX_FILE,
-    REPORT,
-    STORE,
-    TIMINGS,
-    changes_in,
-    distributions,
-    keep_choice,
-    keep_commands,
-    keep_index,
-    sensitivity_in,
-)
+from paretrim.results.outcome import Outcome
+from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.changes import TestLogits
@@ -44,8 +31,11 @@ from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_o
 from paretrim.run.pipeline import deployment_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
+from paretrim.run.records import Records, keep_outcomes
 from paretrim.run.start import Start, TestSet
 from paretrim.run.teachers import Teaching
+from paretrim.stages.stage import Stage
+from paretrim.train.budget import Budget
 from paretrim.train.task import CLASSIFICATION
 
 TIMED_IMAGES = 512
@@ -62,33 +52,46 @@ class TimingPlan:
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """An opened recipe: its data in memory and its network built.
+    """What a run begins with: its data in memory and its network built.
 
-    No stage has run yet; :func:`paretrim.run.run.with_dense` trains the dense network and the teachers.
+    ``recipe`` is what it was opened from, and ``test`` holds the test images of its data. A user's own module and loaders have
+    neither: their candidates are deployed and not judged. No stage has run yet; :func:`paretrim.run.run.with_dense` trains
+    the dense network and the teachers.
     """
 
-    recipe: Recipe
     start: Start
-    test: TestSet
-    teacher: Teaching
+    teacher: Teaching = None
+    recipe: Recipe | None = None
+    test: TestSet | None = None
+
+    @property
+    def dense(self) -> Budget | None:
+        """The budget for training the network before all stages; None if it is used as it is."""
+        return None if self.recipe is None else self.recipe.dense
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One candidate to deliver. ``recipe`` is exactly what made it: for a longer recipe, only the stages so far."""
+    """One candidate to deliver, and exactly the stages that made it. ``label`` is what tables call it."""
 
     label: str
-    recipe: Recipe
+    stages: tuple[Stage, ...]
     candidate: Candidate
 
 
 @dataclass(frozen=True, eq=False)
 class Delivery:
-    """The results, in the order of the entries: the files, their judgement on test images, and one outcome each."""
+    """The results, in the order of the entries: the files, their judgement on test images, and one outcome each.
 
+    ``experiment`` is that of the run, with its dense network trained. Without test images nothing is judged, and there are no
+    outcomes.
+    """
+
+    experiment: Experiment
+    entries: tuple[Entry, ...]
     deployed: tuple[DeployedFiles, ...]
-    judgements: tuple[Judgement, ...]
-    outcomes: tuple[Outcome, ...]
+    judgements: tuple[Judgement, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
 
 
 def deliver(
@@ -96,75 +99,68 @@ def deliver(
     experiment: Experiment,
     folder: Path,
     *,
+    records: Records | None,
     measuring: TimingPlan | None,
     watcher: Watcher,
-    reproduce: Sequence[str],
 ) -> Delivery:
-    """Write every candidate's files, judge and time them together, store the outcomes and write the report.
+    """Write every candidate's files, judge and time them together, and store the outcomes.
 
-    The first entry is the baseline of all latencies. Files, judgements, timings and lines that exist already are kept.
+    The first entry is the baseline of all latencies. Files, judgements, timings and lines that exist already are kept. Without
+    test images, or without ``records``, the files are all there is.
     """
-    deployed = [ship(entry, experiment, folder) for entry in entries]
-    onnx_runtime = judging_runtime(measuring)
-    judgements = []
-    logits = TestLogits(experiment.test, deployed[0]) if experiment.start.task == CLASSIFICATION else None
-    for entry, files in zip(entries, deployed, strict=True):
-        judgements.append(judged(entry, files, experiment, onnx_runtime=onnx_runtime, logits=logits))
-        if logits is not None:
-            logits.keep_change(files)
-        watcher.note(_worth(entry.label, files, judgements[-1], experiment.start.task.metric))
-        for problem in problems_of(entry.label, files, judgements[-1]):
-            watcher.note(problem)
-    if warning := _seen_before(entries, experiment, judgements[0]):
-        watcher.note(warning)
-    files_by_label = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
+    deployed = tuple(ship(entry, experiment, folder) for entry in entries)
+    recipe, test = experiment.recipe, experiment.test
+    if recipe is None or test is None or records is None:
+        for entry, files in zip(entries, deployed, strict=True):
+            _note_all(problems_of(entry.label, files), watcher)
+        return Delivery(experiment, tuple(entries), deployed)
+    judgements = _judged_alike(entries, deployed, test, experiment.start, runtime=judging_runtime(measuring), watcher=watcher)
     latencies: Mapping[str, tuple[Latency, ...]] = {}
     if measuring:
+        named = {entry.label: files.folder / ONNX_FILE for entry, files in zip(entries, deployed, strict=True)}
         problems = {entry.label: judgement.onnx_problems or {} for entry, judgement in zip(entries, judgements, strict=True)}
-        latencies = timed(files_by_label, experiment.test, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
-    outcomes = tuple(
-        _stored(
-            outcome_of(
-                entry.candidate, files, judgement, origin=_origin(entry, folder), latencies=latencies.get(entry.label, ())
-            ),
-            folder / STORE,
+        latencies = timed(named, test.images, measuring, folder / TIMINGS, watcher=watcher, problems=problems)
+    outcomes = [
+        outcome_of(
+            entry.candidate,
+            files,
+            judgement,
+            origin=origin_of(replace(recipe, stages=entry.stages), records.study, label=entry.label),
+            latencies=latencies.get(entry.label, ()),
         )
         for entry, files, judgement in zip(entries, deployed, judgements, strict=True)
-    )
-    places = [files.folder.relative_to(folder) for files in deployed]
-    index: list[dict[str, str | int]] = [
-        {"label": outcome.label, "recipe": outcome.recipe, "seed": outcome.seed, "folder": place.as_posix()}
-        for outcome, place in zip(outcomes, places, strict=True)
     ]
-    keep_index(folder, index)
-    (folder / INSIDE).unlink(missing_ok=True)
-    keep_commands(folder, reproduce)
-    write_page(outcomes, folder, reproduce=reproduce, choice=None)
-    return Delivery(tuple(deployed), tuple(judgements), outcomes)
+    kept = keep_outcomes(outcomes, [files.folder for files in deployed], folder, records)
+    return Delivery(experiment, tuple(entries), deployed, judgements, kept)
 
 
-def _seen_before(entries: Sequence[Entry], experiment: Experiment, dense: Judgement) -> str:
-    """The warning of :func:`paretrim.run.judge.seen_before` about the dense network, whose value the first stage notes."""
-    noted = [entry.candidate.history[0].value_before for entry in entries if entry.candidate.history]
-    validation = experiment.start.validation
-    if not noted or not isinstance(validation, EvalBatches) or experiment.start.guessed_among is None:
-        return ""
-    return seen_before(noted[0], len(validation.images), dense.trained_value, dense.test_images)
+def _judged_alike(
+    entries: Sequence[Entry],
+    deployed: Sequence[DeployedFiles],
+    test: TestSet,
+    start: Start,
+    *,
+    runtime: str,
+    watcher: Watcher,
+) -> tuple[Judgement, ...]:
+    """The judgement of every candidate, and notes about what it says; classifiers are also compared with the first one."""
+    judgements = []
+    logits = TestLogits(test, deployed[0]) if start.task == CLASSIFICATION else None
+    for entry, files in zip(entries, deployed, strict=True):
+        judgements.append(judged(entry, files, test, start, onnx_runtime=runtime, logits=logits))
+        if logits is not None:
+            logits.keep_change(files)
+        watcher.note(_worth(entry.label, files, judgements[-1], start.task.metric))
+        _note_all(problems_of(entry.label, files, judgements[-1]), watcher)
+    if isinstance(start.validation, EvalBatches) and start.guessed_among is not None:
+        found = zip((entry.candidate.history for entry in entries), judgements, strict=True)
+        _note_all(seen_before(found, len(start.validation.images)), watcher)
+    return tuple(judgements)
 
 
-def write_page(outcomes: Sequence[Outcome], folder: Path, *, reproduce: Sequence[str], choice: Choice | None) -> None:
-    """Write the report into the run folder, and keep what was chosen, if anything was."""
-    keep_choice(folder, choice)
-    text = page.render(
-        outcomes,
-        distributions=distributions(folder),
-        reproduce=reproduce,
-        choice=choice,
-        scans=sensitivity_in(folder),
-        changes=changes_in(folder),
-        inside=INSIDE if (folder / INSIDE).is_file() else "",
-    )
-    page.write(text, folder / REPORT)
+def _note_all(texts: Iterable[str], watcher: Watcher) -> None:
+    for text in texts:
+        watcher.note(text)
 
 
 def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
@@ -173,14 +169,17 @@ def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
     Raises:
         ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what its graph defines.
     """
-    key = deployment_key(experiment.start, entry.recipe.stages, teacher=entry.recipe.teacher, teachers=entry.recipe.teachers)
+    recipe, key = "", deployment_key(experiment.start, entry.stages)
+    if (given := experiment.recipe) is not None:
+        recipe = replace(given, stages=entry.stages).digest
+        key = deployment_key(experiment.start, entry.stages, teacher=given.teacher, teachers=given.teachers)
     with located(f"deploying '{entry.label}'"):
-        return deploy(entry.candidate, experiment.start, folder / "deployed" / key, recipe=entry.recipe.digest)
+        return deploy(entry.candidate, experiment.start, folder / "deployed" / key, recipe=recipe)
 
 
 def timed(
     files: Mapping[str, Path],
-    test: TestSet,
+    images: Values,
     measuring: TimingPlan,
     folder: Path,
     *,
@@ -207,10 +206,9 @@ def timed(
             if arms:
                 threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
                 watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
-            images = test.images[:TIMED_IMAGES]
             fresh = time_files(
                 files,
-                images,
+                images[:TIMED_IMAGES],
                 baseline=baseline,
                 settings=[setting],
                 effort=measuring.effort,
@@ -221,15 +219,11 @@ def timed(
     return found
 
 
-def _origin(entry: Entry, folder: Path) -> Origin:
-    return origin_of(replace(entry.recipe, label=entry.label), folder.resolve().name)
-
-
-def problems_of(label: str, files: DeployedFiles, judgement: Judgement) -> tuple[str, ...]:
+def problems_of(label: str, files: DeployedFiles, judgement: Judgement | None = None) -> tuple[str, ...]:
     """In words, what is wrong with the ONNX file of a candidate, found now or by an earlier run."""
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
-    problems = (judgement.onnx_problems or {}).items()
-    failing = (f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems)
+    problems = {} if judgement is None else judgement.onnx_problems or {}
+    failing = (f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems.items())
     saturates = files.onnx is not None and may_saturate(files.graph, describe())
     return (*failing, *missing, *((f"{label}: {SATURATES}",) if saturates else ()))
 
@@ -243,9 +237,10 @@ def judging_runtime(measuring: TimingPlan | None) -> str:
 def judged(
     entry: Entry,
     files: DeployedFiles,
-    experiment: Experiment,
+    test: TestSet,
+    start: Start,
     *,
-    onnx_runtime: str = ELSEWHERE,
+    onnx_runtime: str,
     logits: TestLogits | None = None,
 ) -> Judgement:
     """The judgement kept beside the files, or a new one that is then kept.
@@ -269,7 +264,7 @@ def judged(
         pass  # none yet, or from other software: judging again only costs time
     with located(f"judging '{entry.label}'"):
         known = None if logits is None else logits.of(files)
-        judgement = judge(entry.candidate, files, experiment.test, experiment.start, onnx_runtime=onnx_runtime, logits=known)
+        judgement = judge(entry.candidate, files, test, start, onnx_runtime=onnx_runtime, logits=known)
     write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256, "versions": versions()}).encode())
     return judgement
 
@@ -284,25 +279,6 @@ def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> Session | 
     measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
     wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
     return session if session.effort == effort and measured == wanted else None
-
-
-def _stored(outcome: Outcome, path: Path) -> Outcome:
-    """The outcome as stored; appended unless the newest line of the same run already says the same."""
-    known = store.latest(store.read(path)) if path.exists() else ()
-    same = next((o for o in known if (o.study, o.recipe, o.seed) == (outcome.study, outcome.recipe, outcome.seed)), None)
-    if same is not None:
-        # If nothing is timed now, earlier times of the same file stay valid.
-        unchanged = _essence(same) == _essence(outcome) and (not outcome.latencies or same.latencies == outcome.latencies)
-        if unchanged:
-            return same
-    store.append(path, outcome)
-    return store.decode(store.encode(outcome))  # as later readers see it
-
-
-def _essence(outcome: Outcome) -> tuple[object, ...]:
-    scores = (outcome.trained_value, outcome.deployed_value, outcome.agreement, outcome.runtime, outcome.onnx_value)
-    problems = dict(outcome.onnx_problems or {})
-    return (outcome.label, outcome.file_bytes, outcome.trim_bytes, outcome.layers, problems, *scores)
 
 
 def _worth(label: str, files: DeployedFiles, judgement: Judgement, metric: Metric) -> str:

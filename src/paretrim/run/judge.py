@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from paretrim.graph.interpreter import affordable_images, affordable_share, depe
 from paretrim.graph.interpreter import run_outputs as interpret
 from paretrim.graph.types import FloatArray, Graph, InputSpec
 from paretrim.graph.windows import Values
+from paretrim.history import StageOutcome
 from paretrim.intervals import accuracy_interval
 from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
@@ -295,12 +296,12 @@ def outcome_of(
     )
 
 
-def origin_of(recipe: Recipe, study: str) -> Origin:
-    """The origin of an outcome of this recipe."""
+def origin_of(recipe: Recipe, study: str, *, label: str) -> Origin:
+    """The origin of an outcome of this recipe, which tables call ``label``."""
     return Origin(
         study=study,
         recipe=recipe.digest,
-        label=recipe.title,
+        label=label,
         order=recipe.order,
         seed=recipe.seed,
         data=recipe.data.name,
@@ -315,18 +316,25 @@ def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
     return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())
 
 
-def seen_before(validation: float, validation_images: int, test: float, test_images: int) -> str:
-    """A warning if validation accuracy is far above test accuracy, as with weights that were trained on those images; else "".
+def seen_before(found: Iterable[tuple[Sequence[StageOutcome], Verdict]], validation_images: int) -> tuple[str, ...]:
+    """A warning if the dense network does far better on validation than on test images, as if it was trained on them; else none.
 
-    Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
+    ``found`` are the history and the verdict of every candidate of one run: first stages note what the dense network was worth
+    on validation images. Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
     """
+    pairs = tuple(found)
+    dense = next((verdict for history, verdict in pairs if not history), None)
+    validation = next((history[0].value_before for history, _ in pairs if history), None)
+    if dense is None or validation is None:
+        return ()
+    test, test_images = dense.trained_value, dense.test_images
     high = accuracy_interval(round(validation * validation_images), validation_images)
     low = accuracy_interval(round(test * test_images), test_images)
     if high.low <= low.high or validation - test <= FAR:
-        return ""
+        return ()
     return (
         f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
         f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
         f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
-        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see"
+        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see",
     )

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
@@ -134,12 +134,17 @@ class Recipe:
     @property
     def title(self) -> str:
         """The label, or the order in words."""
-        return self.label or " → ".join(self.order) or DENSE
+        return title_of(self.stages, self.label)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, hexadecimal, 16 digits: the same for the same recipe everywhere."""
         return digest_of(canonical(self))
+
+
+def title_of(stages: Sequence[Stage], label: str = "") -> str:
+    """What tables call the result of these stages: the label, or else their order in words."""
+    return label or " → ".join(map(stage_label, stages)) or DENSE
 
 
 def stage_settings(stage: Stage) -> dict[str, Any]:

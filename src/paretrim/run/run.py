@@ -1,8 +1,8 @@
-"""A whole run: train, deploy, judge, time, store and report, in a folder from which the same command resumes."""
+"""The one path of a run: train, deploy, judge, time and store, in a folder from which the same command resumes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,15 @@ from paretrim.results.outcome import Outcome
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, deliver
 from paretrim.run.pipeline import run_stages, train_dense, trained_tutors
 from paretrim.run.progress import Watcher, silent, told
-from paretrim.run.recipe import DENSE, Recipe
+from paretrim.run.recipe import DENSE, Recipe, title_of
+from paretrim.run.records import Records, records_of
 from paretrim.run.start import captured, start_from
 from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of
+from paretrim.stages.stage import Stage
 from paretrim.visible import visible
+
+Candidates = Callable[[Experiment, Path, Watcher], Sequence[Entry]]
+"""Trains what a run delivers, given the experiment with its dense network trained, the folder, and who watches."""
 
 
 def run_recipe(
@@ -35,7 +40,9 @@ def run_recipe(
     watcher = watcher or silent()
     with hold(folder):
         experiment = open_recipe(recipe, watcher)
-        return carry_out(experiment, folder, measuring=measuring, watcher=watcher, reproduce=()).outcomes
+        candidates = after_every_stage(recipe.stages, recipe.label)
+        records = records_of(folder)
+        return carry_out(experiment, folder, candidates, records=records, measuring=measuring, watcher=watcher).outcomes
 
 
 def open_recipe(recipe: Recipe, watcher: Watcher) -> Experiment:
@@ -72,41 +79,67 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
     if recipe.teacher is not None:
         teacher = captured(recipe.teacher, dataset, seed=recipe.seed, task=start.task)
     check_losses(start, recipe.stages, resources_for(start, teacher, None))
-    return Experiment(recipe, start, test, teacher or None)
+    return Experiment(start, teacher or None, recipe, test)
 
 
 def carry_out(
-    experiment: Experiment, folder: Path, *, measuring: TimingPlan | None, watcher: Watcher, reproduce: Sequence[str]
+    experiment: Experiment,
+    folder: Path,
+    candidates: Candidates,
+    *,
+    records: Records | None,
+    watcher: Watcher,
+    measuring: TimingPlan | None = None,
 ) -> Delivery:
-    """Train what is not trained yet and deliver the candidate after every stage; the caller holds the folder."""
-    ready, entries = train(experiment, folder, watcher)
-    return deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
+    """Train what ``folder`` does not hold yet, and deliver the candidates: files, judgements, latencies and outcomes.
 
+    Every command and the Python API run a recipe by this function; the caller holds the folder.
 
-def train(experiment: Experiment, folder: Path, watcher: Watcher) -> tuple[Experiment, tuple[Entry, ...]]:
-    """Train what ``folder`` does not hold yet: the recipe with its dense network trained, and the candidate after every stage."""
+    Args:
+        experiment: the data, the network and its teachers, nothing trained yet.
+        folder: where candidates, checkpoints, files and timings are kept.
+        candidates: trains what is delivered: :func:`after_every_stage`, :func:`after_all_stages`, or a search. The first is the
+            baseline of all latencies.
+        records: where outcomes are stored; None where there are none, without test images.
+        watcher: shows progress and notes.
+        measuring: how latency is measured; None leaves that to later.
+
+    Raises:
+        ParetrimError: training, export, judging or measuring failed; finished work stays in the folder.
+    """
     ready = with_dense(experiment, folder, watcher)
-    stages = experiment.recipe.stages
+    entries = candidates(ready, folder, watcher)
+    return deliver(entries, ready, folder, records=records, measuring=measuring, watcher=watcher)
+
+
+def after_every_stage(stages: Sequence[Stage], label: str = "") -> Candidates:
+    """The dense network and the candidate after every stage; ``label`` is what tables call the last one."""
+    return lambda ready, folder, watcher: train(ready, stages, folder, watcher=watcher, label=label)
+
+
+def after_all_stages(stages: Sequence[Stage], label: str = "") -> Candidates:
+    """The candidate after the last stage alone."""
+    return lambda ready, folder, watcher: train(ready, stages, folder, watcher=watcher, label=label)[-1:]
+
+
+def train(ready: Experiment, stages: Sequence[Stage], folder: Path, *, watcher: Watcher, label: str = "") -> tuple[Entry, ...]:
+    """The candidates after 0, 1, 2, ... stages; those that ``folder`` holds are read. ``label`` is the name of the last one."""
+    chain = tuple(stages)
     candidates = run_stages(
         ready.start,
-        stages,
+        chain,
         folder,
         teacher=ready.teacher,
         report=watcher.tick,
         finished=lambda _, done: watcher.note(told(done.history[-1])),
     )
-    entries = (
-        Entry(_label(experiment.recipe, count), replace(experiment.recipe, stages=stages[:count]), candidate)
-        for count, candidate in enumerate(candidates)
-    )
-    return ready, tuple(entries)
+    labels = [*(title_of(chain[:count]) for count in range(len(chain))), title_of(chain, label)]
+    return tuple(Entry(labels[count], chain[:count], candidate) for count, candidate in enumerate(candidates))
 
 
 def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
     """The same with the dense network and the teachers trained, if the recipe has a budget for them."""
-    start = train_dense(
-        experiment.start, experiment.recipe.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE))
-    )
+    start = train_dense(experiment.start, experiment.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
     teacher = experiment.teacher
     if teacher is not None and not isinstance(teacher, Network):
         teacher = trained_tutors(start, teacher, folder, report=lambda tick: watcher.tick(replace(tick, stage="teacher")))
@@ -119,8 +152,3 @@ def _described(dataset: Dataset) -> str:
     counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     size = "×".join(map(str, dataset.train.sample_shape))
     return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({names})"
-
-
-def _label(recipe: Recipe, count: int) -> str:
-    """What the table calls the candidate after ``count`` stages: its order; for the whole recipe, the recipe's label."""
-    return recipe.title if count == len(recipe.stages) else replace(recipe, stages=recipe.stages[:count], label="").title

@@ -11,22 +11,16 @@ from paretrim.files import write_atomically
 from paretrim.report.noise import doubts
 from paretrim.results.outcome import Choice, Outcome
 from paretrim.results.timing import RuntimeSetting
-from paretrim.run.delivery import (
-    Delivery,
-    Experiment,
-    TimingPlan,
-    deliver,
-    ship,
-    write_page,
-)
+from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, ship
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.progress import Watcher
-from paretrim.run.run import with_dense
+from paretrim.run.records import records_of, write_page
+from paretrim.run.run import carry_out
+from paretrim.run.start import Start
 from paretrim.search.drop import Drop, drop_between, loses
 from paretrim.search.ladder import Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
 from paretrim.search.trial import Evaluator, Trial
-from paretrim.train.task import Task
 
 BEST, BEST_ONNX = "best.trim", "best.onnx"
 
@@ -88,35 +82,47 @@ def compress_towards(
     Raises:
         ParetrimError: training, export or measuring failed; finished work stays in the folder.
     """
-    evaluator = Evaluator(with_dense(experiment, folder, watcher), folder, measuring, watcher)
-    ready, scores = evaluator.experiment, evaluator.dense_scores
-    task = ready.start.task
-    reference = Reference(task.value(scores), len(scores), ready.start.guessed_among)
-    for warning in (doubt(reference.value, reference.images, reference.classes), too_few_images(targets, reference)):
-        if warning:
-            watcher.note(warning)
-    entries = [evaluator.dense]
     tried: list[Trial] = []
 
-    def attempt(rung: Rung) -> Trial:
-        watcher.note(f"candidate: {rung.name}")
-        entries.append(evaluator.train(rung.stages, name=rung.name))
-        found = evaluator.measure(entries[-1], latency=targets.max_latency_ms is not None)
-        found = replace(found, doubts=())  # the session of all files at the end decides whether a latency is shown
-        tried.append(found)
-        best, _ = choose(tried, targets, reference)
-        _keep(ship(entries[1 + tried.index(best)], ready, folder), folder)
-        watcher.note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.name}")
-        return found
+    def candidates(ready: Experiment, place: Path, told: Watcher) -> tuple[Entry, ...]:
+        evaluator = Evaluator(ready, place, measuring, told)
+        _try_rungs(targets, rungs, evaluator, tried)
+        return (evaluator.dense, *(one.entry for one in tried))
 
-    climb(rungs, targets, reference, attempt=attempt, note=watcher.note)
-    delivered = deliver(entries, ready, folder, measuring=measuring, watcher=watcher, reproduce=reproduce)
+    records = records_of(folder, reproduce)
+    delivered = carry_out(experiment, folder, candidates, records=records, measuring=measuring, watcher=watcher)
+    reference = _reference(delivered.experiment.start)
     settings = measuring.settings if measuring else ()
-    found = _found(tried, delivered, targets, reference, folder, task=task, settings=settings)
+    found = _found(tried, delivered, targets, reference, folder, settings=settings)
     found = replace(found, onnx=_keep(delivered.deployed[1 + found.tried.index(found.best)], folder))
     choice = Choice(found.best.name, BEST, targets.in_words(), found.reason, found.facts(), found.problems())
     write_page(delivered.outcomes, folder, reproduce=reproduce, choice=choice)
     return found
+
+
+def _try_rungs(targets: Targets, rungs: Sequence[Rung], evaluator: Evaluator, tried: list[Trial]) -> None:
+    """Climb the ladder, and add the trial of every rung to ``tried``."""
+    ready, note = evaluator.experiment, evaluator.watcher.note
+    reference = _reference(ready.start)
+    for warning in (doubt(reference.value, reference.images, reference.classes), too_few_images(targets, reference)):
+        if warning:
+            note(warning)
+
+    def attempt(rung: Rung) -> Trial:
+        note(f"candidate: {rung.name}")
+        found = evaluator.evaluate(rung.stages, name=rung.name, latency=targets.max_latency_ms is not None)
+        found = replace(found, doubts=())  # the session of all files at the end decides whether a latency is shown
+        tried.append(found)
+        best, _ = choose(tried, targets, reference)
+        _keep(ship(best.entry, ready, evaluator.folder), evaluator.folder)
+        note(f"{rung.name}: {weighed(found, reference)}; best so far: {best.name}")
+        return found
+
+    climb(rungs, targets, reference, attempt=attempt, note=note)
+
+
+def _reference(start: Start) -> Reference:
+    return Reference(start.value, len(start.validated[1]), start.guessed_among)
 
 
 def _found(
@@ -126,14 +132,13 @@ def _found(
     reference: Reference,
     folder: Path,
     *,
-    task: Task,
     settings: Sequence[RuntimeSetting],
 ) -> SearchResult:
     """The choice among everything tried, with the latencies of the one session in which all files were timed together."""
     final = _with_final_latencies(tried, delivered, settings)
     best, reason = choose(final, targets, reference)
     dense, *others = delivered.judgements
-    test_drop = drop_between(dense.image_scores(), others[final.index(best)].image_scores(), task)
+    test_drop = drop_between(dense.image_scores(), others[final.index(best)].image_scores(), delivered.experiment.start.task)
     contradicted = []
     if targets.max_drop is not None and test_drop.beyond(targets.max_drop):
         contradicted.append(f"{loses(test_drop)}, more than --max-drop {test_drop.metric.limit(targets.max_drop)}")

@@ -8,17 +8,17 @@ from pathlib import Path
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.split import validation_indices
-from paretrim.data.types import Dataset
 from paretrim.deploy.runnable import NATIVE, OF_ONNX_FILES
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import INDEX, ONNX_FILE, index_of, keep_index
+from paretrim.results.run_folder import ONNX_FILE
 from paretrim.results.store import append, latest, read
-from paretrim.results.timing import RuntimeSetting, left_out, time_files
-from paretrim.run.delivery import judged, problems_of, ship
-from paretrim.run.judge import origin_of, outcome_of, seen_before, with_latencies
+from paretrim.results.timing import RuntimeSetting
+from paretrim.run.delivery import TimingPlan, timed
+from paretrim.run.judge import seen_before, with_latencies
 from paretrim.run.progress import Watcher, silent
-from paretrim.run.recipe import DENSE, Recipe
-from paretrim.run.run import open_with, read_data, train
+from paretrim.run.recipe import Recipe
+from paretrim.run.records import Records, indexed
+from paretrim.run.run import after_all_stages, carry_out, open_with, read_data
 from paretrim.search.grid import Grid
 from paretrim.train.task import CLASSIFICATION
 
@@ -45,11 +45,17 @@ def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | Non
             recipe = grid.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
                 watcher.note(f"{grid.name}: seed {seed}, {label}")
-                append(store, _run(grid, recipe, dataset, folder, watcher))
+                carry_out(
+                    open_with(recipe, dataset),
+                    folder,
+                    after_all_stages(stages, label),
+                    records=Records(store, grid.name, shared=True),
+                    watcher=watcher,
+                )
     outcomes = _stored(store)
     validation_images = len(validation_indices(dataset, grid.base.data))
     if grid.base.task == CLASSIFICATION.name:
-        for warning in dict.fromkeys(_seen_before(grid, outcomes, validation_images)):
+        for warning in dict.fromkeys(_warnings(grid, outcomes, validation_images)):
             watcher.note(warning)
     return outcomes
 
@@ -77,70 +83,29 @@ def time_study(
         if set(outcomes) != labels or all(_wanted(o, settings) <= _timed(o) for o in outcomes.values()):
             continue
         watcher.note(f"{grid.name}: timing seed {seed}")
-        files = {label: _files_of(outcome, folder) / ONNX_FILE for label, outcome in outcomes.items()}
+        # In the order of the arms: the dense one, the baseline, is the first.
+        files = {label: _files_of(outcomes[label], folder) / ONNX_FILE for label, _ in grid.arms}
         problems = {label: outcome.onnx_problems or {} for label, outcome in outcomes.items()}
-        for setting in settings:
-            for note in left_out(files, setting, problems):
-                watcher.note(note)
-        found = time_files(
-            files,
-            images,
-            baseline=DENSE,
-            settings=settings,
-            effort=effort,
-            folder=folder / "timings" / str(seed),
-            problems=problems,
-        )
+        place = folder / "timings" / str(seed)
+        found = timed(files, images, TimingPlan(tuple(settings), effort), place, watcher=watcher, problems=problems)
         for label, outcome in outcomes.items():
             append(store, with_latencies(outcome, found[label]))
     return _stored(store)
 
 
-def _run(grid: Grid, recipe: Recipe, dataset: Dataset, folder: Path, watcher: Watcher) -> Outcome:
-    experiment, entries = train(open_with(recipe, dataset), folder, watcher)
-    made = entries[-1]
-    deployed = ship(made, experiment, folder)
-    judgement = judged(made, deployed, experiment)
-    for problem in problems_of(recipe.title, deployed, judgement):
-        watcher.note(problem)
-    _remember(recipe, deployed.folder, folder)
-    return outcome_of(made.candidate, deployed, judgement, origin=origin_of(recipe, grid.name))
-
-
-def _remember(recipe: Recipe, files: Path, folder: Path) -> None:
-    """Record in the folder's index where the files of an arm with a seed are."""
-    entry: dict[str, str | int] = {
-        "label": recipe.title,
-        "recipe": recipe.digest,
-        "seed": recipe.seed,
-        "folder": files.relative_to(folder).as_posix(),
-    }
-    others = [known for known in _index(folder) if (known["recipe"], known["seed"]) != (recipe.digest, recipe.seed)]
-    keep_index(folder, [*others, entry])
-
-
 def _files_of(outcome: Outcome, folder: Path) -> Path:
     """Where the deployed files of an outcome are."""
-    for entry in _index(folder):
+    for entry in indexed(folder):
         if (entry["recipe"], entry["seed"]) == (outcome.recipe, outcome.seed):
             return folder / str(entry["folder"])
     return folder / "deployed" / f"{outcome.recipe}-{outcome.seed}"  # as earlier versions named it
 
 
-def _index(folder: Path) -> list[dict[str, str | int]]:
-    return index_of(folder) if (folder / INDEX).exists() else []
-
-
-def _seen_before(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
-    """The warnings of :func:`paretrim.run.judge.seen_before` about the dense networks, whose value first stages note."""
+def _warnings(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
+    """The warnings of :func:`paretrim.run.judge.seen_before` about the dense network of every seed."""
     for seed in grid.seeds:
-        here = [_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms]
-        dense = next((one for one in here if one and not one.history), None)
-        first = next((one.history[0] for one in here if one and one.history), None)
-        if dense and first:
-            warning = seen_before(first.value_before, validation_images, dense.trained_value, dense.test_images)
-            if warning:
-                yield warning
+        here = (_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms)
+        yield from seen_before(((one.history, one) for one in here if one), validation_images)
 
 
 def _stored(store: Path) -> tuple[Outcome, ...]:

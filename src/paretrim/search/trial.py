@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,18 +19,15 @@ from paretrim.metric import ACCURACY, Metric
 from paretrim.report.noise import doubts
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import arms_of
-from paretrim.run.candidate import Candidate
 from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging_runtime, ship, timed
 from paretrim.run.judge import DeployedFiles, as_the_file_takes
-from paretrim.run.pipeline import run_stages
 from paretrim.run.progress import Watcher, silent
-from paretrim.run.recipe import DENSE, Recipe
-from paretrim.run.run import open_recipe, with_dense
+from paretrim.run.recipe import Recipe
+from paretrim.run.run import open_recipe, train, with_dense
 from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, drop_between
 from paretrim.stages.stage import Stage
-from paretrim.stages.together import stage_label
 from paretrim.stages.usual import split_epochs
 from paretrim.train.task import Array
 
@@ -42,7 +39,7 @@ class Trial:
     ``value`` is the ``metric`` of the deployed file on the validation images; ``drop`` is what it
     loses there against the dense network, ``trim_bytes`` the size of the ``.trim`` file and ``entropy_bytes`` that of its weights
     at their own entropy. ``p50_ms`` is None if nothing was timed; ``doubts`` are the problems that its session's own
-    checks found.
+    checks found. ``entry`` holds the candidate itself.
     """
 
     name: str
@@ -53,6 +50,7 @@ class Trial:
     p50_ms: Estimate | None = None
     doubts: tuple[str, ...] = ()
     metric: Metric = ACCURACY
+    entry: Entry = field(kw_only=True, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,30 +66,21 @@ class Evaluator:
     measuring: TimingPlan | None
     watcher: Watcher
 
-    def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "") -> Trial:
+    def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "", latency: bool = True) -> Trial:
         """Train, deploy and measure; ``budget`` is the number of epochs over all stages, divided in proportion to their own.
 
         Without a budget each stage trains for its own epochs. A larger budget does not continue a smaller one, since learning
-        rates and ramps differ.
+        rates and ramps differ. Without ``latency`` the file is not timed now.
 
         Raises:
             ParetrimError: training or export failed, or measuring did; finished work stays in the folder.
         """
-        return self.measure(self.train(stages if budget is None else with_epochs(stages, budget), name=name))
-
-    def train(self, stages: Sequence[Stage], *, name: str = "") -> Entry:
-        """The candidate after these stages."""
-        ready = self.experiment
-        label = name or " → ".join(stage_label(stage) for stage in stages) or DENSE
-        candidate = run_stages(ready.start, stages, self.folder, teacher=ready.teacher, report=self.watcher.tick)[-1]
-        return Entry(label, replace(ready.recipe, stages=tuple(stages), label=label), candidate)
-
-    def measure(self, entry: Entry, *, latency: bool = True) -> Trial:
-        """The trial of a candidate: the size of its file, and its value on the validation images."""
+        chain = tuple(stages) if budget is None else with_epochs(stages, budget)
+        entry = train(self.experiment, chain, self.folder, watcher=self.watcher, label=name)[-1]
         files = ship(entry, self.experiment, self.folder)
         task = self.experiment.start.task
         scores = file_scores(files, self.experiment.start)
-        found = self._latency(entry) if latency and self.measuring else None
+        found = self._latency(entry) if latency else None
         return Trial(
             name=entry.label,
             value=task.value(scores),
@@ -101,6 +90,7 @@ class Evaluator:
             p50_ms=None if found is None else found.p50_ms,
             doubts=() if found is None else doubts(found.noise, found.floor),
             metric=task.metric,
+            entry=entry,
         )
 
     @cached_property
@@ -109,24 +99,26 @@ class Evaluator:
         found, labels = self.experiment.start.validated
         return self.experiment.start.task.score(found.numpy(), labels.numpy())
 
-    @property
+    @cached_property
     def dense(self) -> Entry:
         """The dense network, as the baseline of latencies."""
-        return Entry(DENSE, replace(self.experiment.recipe, stages=()), Candidate(self.experiment.start.network))
+        return train(self.experiment, (), self.folder, watcher=self.watcher)[0]
 
     def _latency(self, entry: Entry) -> Latency | None:
         """Latency of an entry beside the dense network, in the first setting that runs it; None if none does."""
-        assert self.measuring is not None
+        measuring, start, test = self.measuring, self.experiment.start, self.experiment.test
+        if measuring is None or test is None:
+            return None
         pair = {one.label: (one, ship(one, self.experiment, self.folder)) for one in (self.dense, entry)}
-        runtime = judging_runtime(self.measuring)
-        found = {label: judged(*made, self.experiment, onnx_runtime=runtime) for label, made in pair.items()}
+        runtime = judging_runtime(measuring)
+        found = {label: judged(*made, test, start, onnx_runtime=runtime) for label, made in pair.items()}
         problems = {label: judgement.onnx_problems or {} for label, judgement in found.items()}
         files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
         place = self.folder / TIMINGS / "candidates" / files[entry.label].parent.name
-        for setting in self.measuring.settings:
+        for setting in measuring.settings:
             if (entry.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
-                alone = replace(self.measuring, settings=(setting,))
-                latencies = timed(files, self.experiment.test, alone, place, watcher=self.watcher, problems=problems)
+                alone = replace(measuring, settings=(setting,))
+                latencies = timed(files, test.images, alone, place, watcher=self.watcher, problems=problems)
                 return latencies[entry.label][0]
             why = problems[entry.label].get(setting.runtime) or "it has no file that runs there"
             self.watcher.note(f"{entry.label}: not timed in {setting.runtime}: {why}")
