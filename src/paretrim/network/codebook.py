@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight
+from paretrim.network.tensors import AutogradContext
 
 TOP = 127
 """The integer of the centroid farthest from 0."""
@@ -128,30 +129,23 @@ def k_means(values: Tensor, count: int, *, usual: float) -> Tensor:
     return centroids.float()
 
 
-class _Context(Protocol):
-    """What the forward pass saves for the backward pass."""
+class _LookupContext(AutogradContext, Protocol):
+    """How many values the table has, beside what torch keeps."""
 
     size: int
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor, ...]:
-        """What was saved."""
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Save tensors."""
 
 
 class _TableLookup(torch.autograd.Function):
     """Values [k] at an index, 0 where not alive. The gradient of a value: the sum over its members / sqrt(their number)."""
 
     @staticmethod
-    def forward(ctx: _Context, values: Tensor, index: Tensor, alive: Tensor) -> Tensor:
+    def forward(ctx: _LookupContext, values: Tensor, index: Tensor, alive: Tensor) -> Tensor:
         ctx.size = len(values)
         ctx.save_for_backward(index, alive)
         return values[index] * alive
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _LookupContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         index, alive = ctx.saved_tensors
         places = index[alive]
         sums = torch.bincount(places, gradient[alive].double(), minlength=ctx.size)

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from paretrim.network.tensors import in_memory_order
+from paretrim.network.tensors import AutogradContext, in_memory_order
 from paretrim.runtime.machine import native
 
 _TYPES = (torch.float32, torch.bfloat16)
@@ -56,31 +56,23 @@ def in_memory(x: Tensor) -> bool:
     )
 
 
-class _Context(Protocol):
-    """What the forward pass saves for the backward pass."""
+class _RuleContext(AutogradContext, Protocol):
+    """The rule, beside what torch keeps."""
 
     rule: Rule
-    needs_input_grad: tuple[bool, ...]
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor, ...]:
-        """What was saved."""
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Save tensors."""
 
 
 class _OnePass(torch.autograd.Function):
     """A rule in its native form. For gradients of gradients, the backward pass is torch's."""
 
     @staticmethod
-    def forward(ctx: _Context, rule: Rule, x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: _RuleContext, rule: Rule, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.rule = rule
         ctx.save_for_backward(x, *parameters)
         return rule.forward(x.detach(), *(parameter.detach() for parameter in parameters))
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> Gradients:
+    def backward(ctx: _RuleContext, gradient: Tensor) -> Gradients:
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_differentiated(ctx.rule, gradient, ctx.saved_tensors, needed)

@@ -13,22 +13,15 @@ import torch
 from torch import Tensor
 
 from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
+from paretrim.network.tensors import AutogradContext
 
 
-class _Context(Protocol):
-    """What a forward pass saves for its backward pass."""
+class _GridContext(AutogradContext, Protocol):
+    """The levels of a grid and the factor of its scale's gradient, beside what torch keeps."""
 
     low: int
     high: int
     gradient_scale: float
-    needs_input_grad: tuple[bool, ...]
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor, ...]:
-        """What was saved."""
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Save tensors."""
 
 
 class _RoundTensor(torch.autograd.Function):
@@ -40,7 +33,7 @@ class _RoundTensor(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
+    def forward(ctx: _GridContext, x: Tensor, scale: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
         if _eager_on_cpu(x):
             step = float(scale)
@@ -53,7 +46,7 @@ class _RoundTensor(torch.autograd.Function):
         return rounded
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _GridContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, rounded, scale = ctx.saved_tensors
         edges = (ctx.low - 0.5) * scale, (ctx.high + 0.5) * scale
         gradient_x = _inside(gradient, x, *edges)
@@ -80,14 +73,14 @@ class _RoundRows(torch.autograd.Function):
     """The same with one scale per index of the first axis, for weights."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
+    def forward(ctx: _GridContext, x: Tensor, scale: Tensor, zeros: Tensor, top: int, gradient_scale: float) -> Tensor:
         rounded, inside = torch.ops.aten.fake_quantize_per_channel_affine_cachemask(x, scale, zeros, 0, -top, top)
         ctx.gradient_scale = gradient_scale
         ctx.save_for_backward(inside, x, rounded, scale)
         return cast(Tensor, rounded)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _GridContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return *_through_rows(ctx, gradient), None, None, None
 
 
@@ -95,7 +88,7 @@ class _ChosenRows(torch.autograd.Function):
     """The same with integers that were chosen elsewhere."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
+    def forward(ctx: _GridContext, x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_scale: float) -> Tensor:
         columns = scale.reshape(-1, *[1] * (x.dim() - 1))
         chosen = levels * columns
         ctx.gradient_scale = gradient_scale
@@ -103,11 +96,11 @@ class _ChosenRows(torch.autograd.Function):
         return chosen
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _GridContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return *_through_rows(ctx, gradient), None, None, None
 
 
-def _through_rows(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+def _through_rows(ctx: _GridContext, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of a weight and of its scales."""
     inside, x, rounded, scale = ctx.saved_tensors
     gradient_x = gradient * inside
@@ -121,11 +114,11 @@ class _Replacement(torch.autograd.Function):
     """Replace a value by another, and pass the gradient on to the first unchanged."""
 
     @staticmethod
-    def forward(_ctx: _Context, _x: Tensor, chosen: Tensor) -> Tensor:
+    def forward(_ctx: _GridContext, _x: Tensor, chosen: Tensor) -> Tensor:
         return chosen.clone()
 
     @staticmethod
-    def backward(_ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(_ctx: _GridContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient, None
 
 

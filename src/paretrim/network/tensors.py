@@ -1,11 +1,25 @@
-"""Tensors in the order of memory, and tensors from a file, which are checked before they are used."""
+"""Tensors in the order of memory, from a file (checked before they are used), and between forward and backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class AutogradContext(Protocol):
+    """What the forward pass of a ``torch.autograd.Function`` saves for its backward pass."""
+
+    needs_input_grad: tuple[bool, ...]
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor, ...]:
+        """What was saved."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Save tensors."""
 
 
 def in_memory_order(x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ instead of by layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, Self, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
+from paretrim.network.tensors import AutogradContext
 
 THRESHOLD = 0.05
 """Weights up to this share of the largest of their channel become 0."""
@@ -116,27 +117,18 @@ def _mean_size(weight: Tensor, where: Tensor, otherwise: Tensor) -> Tensor:
     return torch.where(count > 0, (shares.sum(1) / count.clamp_min(1)).float(), otherwise)
 
 
-class _Context(Protocol):
-    """What the forward pass saves for the backward pass."""
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor, ...]:
-        """What was saved."""
-
-    def save_for_backward(self, *tensors: Tensor) -> None:
-        """Save tensors."""
-
-
 class _TwoValues(torch.autograd.Function):
     """What was chosen, with the gradients of the paper to the weight and to both values."""
 
     @staticmethod
-    def forward(ctx: _Context, weight: Tensor, positive: Tensor, negative: Tensor, signs: Tensor, chosen: Tensor) -> Tensor:
+    def forward(
+        ctx: AutogradContext, weight: Tensor, positive: Tensor, negative: Tensor, signs: Tensor, chosen: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(weight, positive, negative, signs)
         return chosen.clone()
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: AutogradContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, positive, negative, signs = ctx.saved_tensors
         peaks = _peaks(weight)
         peaks = torch.where(peaks > 0, peaks, 1.0)
