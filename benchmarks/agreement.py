@@ -55,7 +55,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedNetwork:
     """A network with the images it was trained on and is tried with."""
 
     name: str
@@ -69,12 +69,12 @@ def normalised(images: torch.Tensor, data: Dataset) -> torch.Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def on_digits() -> Iterator[Trained]:
+def on_digits() -> Iterator[TrainedNetwork]:
     """The small networks, trained one after the other."""
     data = load_digits()
     for name, factory in NETWORKS.items():
         torch.manual_seed(0)
-        yield Trained(name, fitted(factory(), data), data)
+        yield TrainedNetwork(name, fitted(factory(), data), data)
 
 
 def fitted(module: nn.Module, data: Dataset) -> nn.Module:
@@ -92,12 +92,12 @@ def fitted(module: nn.Module, data: Dataset) -> nn.Module:
     return module.eval()
 
 
-def pretrained(folder: Path, data_folder: str) -> Iterator[Trained]:
+def pretrained(folder: Path, data_folder: str) -> Iterator[TrainedNetwork]:
     """Residual networks for CIFAR-10."""
     data = load(DataSpec("cifar10", folder=data_folder, mean=IMAGENET[0], std=IMAGENET[1]))
     for name in ("resnet20", "resnet56"):
         spec = ModelSpec(name, weights=str(folder / f"cifar10_{name}.safetensors"))
-        yield Trained(name, build(spec, classes=10, channels=3).eval(), data)
+        yield TrainedNetwork(name, build(spec, classes=10, channels=3).eval(), data)
 
 
 def quantized(network: Network, data: Dataset) -> Graph:
@@ -108,7 +108,7 @@ def quantized(network: Network, data: Dataset) -> Graph:
     return freeze(fake.eval(), InputSpec(tuple(data.test.images.shape[1:]), data.mean, data.std))
 
 
-def line(trained: Trained, count: int) -> Mapping[str, object]:
+def line(trained: TrainedNetwork, count: int) -> Mapping[str, object]:
     """What one network comes to on the first ``count`` test images."""
     tried: ImageSet = trained.data.test.select(torch.arange(count))
     pixels, labels = tried.images.numpy(), tried.labels.numpy()

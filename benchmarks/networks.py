@@ -34,7 +34,7 @@ TIMED_IMAGES = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedNetwork:
     """A captured network with what the stages ask for; ``graph`` gives its deployed forms."""
 
     network: Network
@@ -57,7 +57,7 @@ class Prepared:
         return network
 
 
-def prepare(model: ModelSpec, *, size: int, classes: int) -> Prepared:
+def prepare(model: ModelSpec, *, size: int, classes: int) -> PreparedNetwork:
     """The network in evaluation, its weights random (seed 0) unless the model names a file."""
     torch.manual_seed(0)
     shape = (CHANNELS, size, size)
@@ -68,7 +68,7 @@ def prepare(model: ModelSpec, *, size: int, classes: int) -> Prepared:
     batches = EvalBatches(images=images, batch_size=CALIBRATION_IMAGES, mean=MEAN, std=STD)
     calibration = next(batches.epoch(0)).inputs
     resources = Resources(lambda _: batches, batches, calibration, Execution(device="cpu"), 0)
-    return Prepared(network, resources, InputSpec(shape, MEAN, STD))
+    return PreparedNetwork(network, resources, InputSpec(shape, MEAN, STD))
 
 
 def random_pixels(size: int, count: int = TIMED_IMAGES) -> npt.NDArray[np.uint8]:

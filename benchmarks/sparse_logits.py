@@ -40,7 +40,7 @@ from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 from paretrim.train.fit import Plan, fit
 from paretrim.train.resources import Resources
-from paretrim.train.sparse_teacher import Origin, SparseTeacher
+from paretrim.train.sparse_teacher import SparseTeacher, StoreOrigin
 from paretrim.train.teacher import StoredTeacher
 
 EPOCHS = 2
@@ -80,7 +80,7 @@ def line_of(given: argparse.Namespace, folder: Path) -> dict[str, object]:
     network = Network(capture(build(ModelSpec(given.network), classes=CLASSES, channels=3), source.sample_shape))
     execution = Execution(device="cpu", precision=given.precision)
     stored = StoredTeacher(network, execution, images=given.images, classes=CLASSES, folder=None)
-    teacher = SparseTeacher(stored, Origin("untrained", "cifar100", 0, given.top), images=given.images, folder=folder)
+    teacher = SparseTeacher(stored, StoreOrigin("untrained", "cifar100", 0, given.top), images=given.images, folder=folder)
     calibration = next(source.epoch(0)).inputs[:64]
     resources = Resources(lambda _: source, source, calibration, execution, 0, teacher=teacher)
     budget = Budget(epochs=EPOCHS, batch_size=given.batch, learning_rate=LEARNING_RATE)

@@ -14,7 +14,7 @@ from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.results import store
 from paretrim.results.outcome import Outcome
-from paretrim.search.grid import read_grid
+from paretrim.search.study_spec import read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE = "outcomes.jsonl"
@@ -29,8 +29,8 @@ def study_files() -> list[Path]:
 @pytest.mark.parametrize("path", study_files(), ids=lambda path: path.stem)
 def test_a_study_still_is_the_one_its_lines_come_from(path):
     """A default that moves must not make a study go on with other settings: new lines would stand beside old ones."""
-    grid = read_grid(path)
-    made = {(grid.recipe(stages, label, seed).digest, seed) for seed in grid.seeds for label, stages in grid.arms}
+    spec = read_study(path)
+    made = {(spec.recipe(stages, label, seed).digest, seed) for seed in spec.seeds for label, stages in spec.arms}
     lines = store.latest(store.read(ROOT / "results" / path.stem / STORE))
     assert {(line.recipe, line.seed) for line in lines} <= made
 

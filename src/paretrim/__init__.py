@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paretrim.bench.types import Arm
     from paretrim.data.batches import Batch
     from paretrim.data.spec import DataSpec
-    from paretrim.data.user_loader import Indexed
+    from paretrim.data.user_loader import IndexedDataset
     from paretrim.deploy.onnx_file import export_onnx
     from paretrim.deploy.runnable import open_runnable
     from paretrim.errors import DataUnavailable, InvalidRecipe, ParetrimError
@@ -74,7 +74,7 @@ __all__ = [
     "Format",
     "Grid",
     "GrowingStage",
-    "Indexed",
+    "IndexedDataset",
     "InvalidRecipe",
     "LossTerm",
     "Metric",
@@ -145,7 +145,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Format": "stages.quantize.formats",
         "Grid": "network.grids",
         "GrowingStage": "stages.stage",
-        "Indexed": "data.user_loader",
+        "IndexedDataset": "data.user_loader",
         "InvalidRecipe": "errors",
         "LossTerm": "train.losses",
         "Metric": "metric",

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from paretrim.data.user_loader import Indexed, loader_batches
+from paretrim.data.user_loader import IndexedDataset, loader_batches
 from paretrim.errors import DataUnavailable
 
 DATA = TensorDataset(torch.rand(10, 3, 4, 5), torch.arange(10))
@@ -43,10 +43,10 @@ def test_half_precision_inputs_and_small_labels_are_widened():
 
 
 def test_an_indexed_data_set_says_which_image_is_which():
-    loader = DataLoader(Indexed(DATA), batch_size=4, shuffle=True, generator=torch.Generator())
+    loader = DataLoader(IndexedDataset(DATA), batch_size=4, shuffle=True, generator=torch.Generator())
     source = loader_batches(loader)
     parts = list(source.epoch(0))
-    assert source.images == len(Indexed(DATA)) == 10
+    assert source.images == len(IndexedDataset(DATA)) == 10
     for part in parts:
         assert part.indices.dtype == torch.int64
         assert torch.equal(part.indices, part.labels), "label and position are the same here"
@@ -73,14 +73,16 @@ class Endless(IterableDataset):
     [((1, 2, 3), "of type tuple of 3 parts"), ({"image": 1, "label": 2}, "of type dict; it must be a pair"), (7, "of type int;")],
 )
 def test_a_sample_that_is_no_pair_is_refused_by_name(sample, said):
-    with pytest.raises(DataUnavailable, match=f"sample 1 of the data set in Indexed is {said}"):
-        Indexed(Triples([(0, 0), sample]))[1]
+    with pytest.raises(DataUnavailable, match=f"sample 1 of the data set in IndexedDataset is {said}"):
+        IndexedDataset(Triples([(0, 0), sample]))[1]
 
 
-@pytest.mark.parametrize("dataset", [Endless(), Indexed(DATA), iter([1])])
+@pytest.mark.parametrize("dataset", [Endless(), IndexedDataset(DATA), iter([1])])
 def test_what_is_not_read_by_position_is_refused(dataset):
-    with pytest.raises(DataUnavailable, match=r"Indexed was given an object of type \w+; it needs a data set of a length whose"):
-        Indexed(dataset)
+    with pytest.raises(
+        DataUnavailable, match=r"IndexedDataset was given an object of type \w+; it needs a data set of a length whose"
+    ):
+        IndexedDataset(dataset)
 
 
 def test_positions_are_those_of_a_data_set_and_in_every_batch():

@@ -12,7 +12,7 @@ from nested_places import places, with_value
 from paretrim.errors import InvalidRecipe
 from paretrim.files import read_regular, require_name
 from paretrim.run.recipe import DEEPEST, LARGEST_TOML, parse_recipe, read_recipe, read_toml
-from paretrim.search.grid import Grid, parse_grid, read_grid
+from paretrim.search.study_spec import StudySpec, parse_study, read_study
 
 RECIPE = {
     "label": "a",
@@ -72,7 +72,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize(("table", "parse"), [(RECIPE, parse_recipe), (STUDY, parse_grid)], ids=["recipe", "study"])
+@pytest.mark.parametrize(("table", "parse"), [(RECIPE, parse_recipe), (STUDY, parse_study)], ids=["recipe", "study"])
 def test_any_value_anywhere_is_taken_or_refused_in_one_short_message(table, parse):
     parse(table)
     messages = {}
@@ -117,7 +117,7 @@ def test_texts_that_would_take_long_or_deep(tmp_path, text, said):
     file = tmp_path / "r.toml"
     file.write_bytes(text.encode(errors="surrogateescape"))
     began = time.process_time()
-    for read in (read_recipe, read_grid):
+    for read in (read_recipe, read_study):
         with pytest.raises(InvalidRecipe) as failed:
             read(file)
         assert said in str(failed.value)
@@ -166,9 +166,9 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path):
 )
 def test_names_that_would_leave_their_folder_are_refused(name):
     with pytest.raises(InvalidRecipe, match=r"study\.name is .*; it names a folder, so write 1 to 100 printable characters"):
-        parse_grid(STUDY | {"name": name})
+        parse_study(STUDY | {"name": name})
     with pytest.raises(InvalidRecipe, match=r"the study's name is .*; it names a folder"):
-        Grid(name, (0,), 1, (), parse_recipe(STUDY["base"]))
+        StudySpec(name, (0,), 1, (), parse_recipe(STUDY["base"]))
 
 
 @pytest.mark.parametrize("name", ["orders-cifar10", "My study 2", "größe_1.5", "console"])
@@ -190,7 +190,7 @@ def test_ordinary_names_are_kept(name):
 )
 def test_what_a_study_gets_wrong_is_named(changes, said):
     with pytest.raises(InvalidRecipe, match=said):
-        parse_grid(STUDY | changes)
+        parse_study(STUDY | changes)
 
 
 def test_a_label_is_one_printable_line():

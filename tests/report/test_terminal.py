@@ -9,9 +9,9 @@ import fakes
 import pytest
 from rich.console import Console
 
+from paretrim.bench.load import shortened
 from paretrim.intervals import Estimate
 from paretrim.report import terminal, wording
-from paretrim.report.noise import shortened
 from paretrim.report.points import aggregate, settings_of
 
 

@@ -11,9 +11,9 @@ from paretrim.run.progress import silent
 from paretrim.run.records import records_of
 from paretrim.run.run import after_all_stages, carry_out, open_recipe, run_recipe
 from paretrim.search.climb import compress_towards
-from paretrim.search.grid import Grid
 from paretrim.search.ladder import INT8, Rung, Targets
 from paretrim.search.study import run_study
+from paretrim.search.study_spec import StudySpec
 from paretrim.search.trial import evaluator
 
 CALLERS = {
@@ -56,8 +56,8 @@ def test_every_caller_gives_the_same_files_and_outcomes(recipe, tmp_path):
     files = _files(ran)
     assert len(files) == 3
 
-    grid = Grid("tiny", (0,), 0, (("dense", ()), ("both", recipe.stages)), replace(recipe, stages=()))
-    outcomes = run_study(grid, studied, tmp_path / "results")
+    spec = StudySpec("tiny", (0,), 0, (("dense", ()), ("both", recipe.stages)), replace(recipe, stages=()))
+    outcomes = run_study(spec, studied, tmp_path / "results")
     assert [*map(_measured, outcomes)] == [_measured(dense), _measured(last)]
     assert _files(studied).items() < files.items()
 

@@ -26,9 +26,9 @@ from paretrim.run.progress import silent
 from paretrim.run.run import open_recipe, run_recipe
 from paretrim.run.start import start_from
 from paretrim.search.climb import _first, compress_towards
-from paretrim.search.grid import Grid
 from paretrim.search.ladder import Targets, ladder
 from paretrim.search.study import run_study, time_study
+from paretrim.search.study_spec import StudySpec
 from paretrim.stages.quantize.stage import Quantize
 
 BOTH = (RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 1))
@@ -141,17 +141,17 @@ def test_without_the_onnx_file_of_the_baseline_the_next_network_is_the_baseline(
 
 
 def test_a_study_goes_on_and_is_timed_once(recipe, tmp_path, wrong_export):
-    grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
+    spec = StudySpec("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
     said = []
-    first = run_study(grid, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
+    first = run_study(spec, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
     assert [outcome.file for outcome in first] == ["model.onnx", None]
     assert any("its .trim file is delivered and no ONNX file: " in text for text in said)
-    timed = time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH)
+    timed = time_study(spec, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH)
     assert [len(outcome.latencies) for outcome in timed] == [2, 1]
     said.clear()
     assert (
         time_study(
-            grid, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, watcher=replace(silent(), note=said.append)
+            spec, tmp_path / "run", tmp_path / "results", effort=LEAST, settings=BOTH, watcher=replace(silent(), note=said.append)
         )
         == timed
     )
@@ -224,13 +224,13 @@ def test_a_latency_that_another_runtime_gave_in_its_place_is_not_the_first():
 
 
 def test_a_study_leaves_out_what_does_not_run_and_is_timed_once(recipe, tmp_path, openvino_without_integers):
-    grid = Grid("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
+    spec = StudySpec("tiny", (0,), 0, (("dense", ()), ("int8", (recipe.stages[1],))), replace(recipe, stages=()))
     said = []
-    run_study(grid, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
+    run_study(spec, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
     assert "int8: the ONNX file does not run in openvino: no kernel" in said
     for again in (False, True):
         timed = time_study(
-            grid,
+            spec,
             tmp_path / "run",
             tmp_path / "results",
             effort=LEAST,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from paretrim import Indexed
+from paretrim import IndexedDataset
 from paretrim.errors import InvalidRecipe
 from paretrim.run.own import start_from_loaders
 from paretrim.run.pipeline import run_stage, run_stages
@@ -141,7 +141,8 @@ def test_crd_learns_to_tell_images_apart():
 def test_crd_needs_positions_classes_and_more_than_one_of_them():
     given_resources = resources("residual")
     with pytest.raises(
-        InvalidRecipe, match=r"a loss remembers every training image, and the loader does not say which .* paretrim\.Indexed"
+        InvalidRecipe,
+        match=r"a loss remembers every training image, and the loader does not say which .* paretrim\.IndexedDataset",
     ):
         Contrast().begin(network("residual"), replace(given_resources, images=None))
     with pytest.raises(InvalidRecipe, match='crd with draw = "image" needs classes, but the task is other'):
@@ -156,7 +157,7 @@ def own_loaders(*, indexed):
     images = image_set()
     data = TensorDataset(images.images.float() / 255, images.labels)
     shuffled = {"shuffle": True, "generator": torch.Generator(), "drop_last": True}
-    return DataLoader(Indexed(data) if indexed else data, 50, **shuffled), DataLoader(data, 60)
+    return DataLoader(IndexedDataset(data) if indexed else data, 50, **shuffled), DataLoader(data, 60)
 
 
 def test_crd_learns_from_a_loader_that_says_which_image_is_which(tmp_path):

@@ -12,14 +12,14 @@ from paretrim.data.split import split
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.progress import silent
-from paretrim.search.grid import Grid, parse_grid
 from paretrim.search.study import OUTCOMES, run_study, time_study
+from paretrim.search.study_spec import StudySpec, parse_study
 
 
 @pytest.fixture(scope="module")
-def grid() -> Grid:
+def spec() -> StudySpec:
     budget = {"batch_size": 64, "learning_rate": 0.01}
-    return parse_grid(
+    return parse_study(
         {
             "name": "tiny",
             "seeds": [3, 4],
@@ -36,23 +36,23 @@ def grid() -> Grid:
     )
 
 
-def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(grid: Grid, tmp_path: Path) -> None:
+def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(spec: StudySpec, tmp_path: Path) -> None:
     def store_all(folder: Path, validation: float) -> None:
-        for seed in grid.seeds:
-            for label, stages in grid.arms:
-                made = one(recipe=grid.recipe(stages, label, seed).digest, seed=seed, label=label, test_images=360)
+        for seed in spec.seeds:
+            for label, stages in spec.arms:
+                made = one(recipe=spec.recipe(stages, label, seed).digest, seed=seed, label=label, test_images=360)
                 history = tuple(replace(stage, value_before=validation) for stage in made.history) if stages else ()
                 append(folder / OUTCOMES, replace(made, history=history, trained_value=0.9))
 
     for name, validation in (("seen", 1.0), ("unseen", 0.91)):
         store_all(tmp_path / name, validation)
     said: list[str] = []
-    run_study(grid, tmp_path / "run", tmp_path / "seen", watcher=replace(silent(), note=said.append))
+    run_study(spec, tmp_path / "run", tmp_path / "seen", watcher=replace(silent(), note=said.append))
     (warning,) = [text for text in said if text.startswith("warning: ")]
-    images = len(split(load(grid.base.data), grid.base.data).validation)
+    images = len(split(load(spec.base.data), spec.base.data).validation)
     assert f"the dense network is right on 100.00 % of {images} validation images" in warning
     assert "and on 90.00 % of 360 test images" in warning
-    run_study(grid, tmp_path / "run", tmp_path / "unseen", watcher=replace(silent(), note=said.append))
+    run_study(spec, tmp_path / "run", tmp_path / "unseen", watcher=replace(silent(), note=said.append))
     assert [text for text in said if text.startswith("warning: ")] == [warning]
 
 
@@ -61,7 +61,7 @@ class Stop(Exception):
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp_path: Path) -> None:
+def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(spec: StudySpec, tmp_path: Path) -> None:
     folder, results = tmp_path / "run", tmp_path / "results"
     said: list[str] = []
 
@@ -71,31 +71,31 @@ def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(grid: Grid, tmp
             raise Stop
 
     with pytest.raises(Stop):
-        run_study(grid, folder, results, watcher=replace(silent(), note=stop_at_fourth))
+        run_study(spec, folder, results, watcher=replace(silent(), note=stop_at_fourth))
     before = read(results / OUTCOMES)
     assert [(o.seed, o.label) for o in before] == [(3, "dense"), (3, "prune quantize"), (3, "quantize prune")]
 
-    outcomes = run_study(grid, folder, results)
+    outcomes = run_study(spec, folder, results)
     assert outcomes[:3] == before
     assert [(o.seed, o.label) for o in outcomes[3:]] == [(4, "dense"), (4, "prune quantize"), (4, "quantize prune")]
-    assert run_study(grid, folder, results) == outcomes
+    assert run_study(spec, folder, results) == outcomes
     for outcome in outcomes[1:3]:
         assert outcome.sparsity > 0.45
         assert outcome.history[-1].bits == 8
         assert (outcome.runtime, outcome.agreement) == ("paretrim", 1.0)
-        assert sum(stage.epochs for stage in outcome.history) == grid.epochs
+        assert sum(stage.epochs for stage in outcome.history) == spec.epochs
 
     settings = [RuntimeSetting("paretrim", 1)]
-    timed = time_study(grid, folder, results, effort=LEAST, settings=settings)
+    timed = time_study(spec, folder, results, effort=LEAST, settings=settings)
     assert {(o.label, latency.runtime, latency.in_place_of, latency.baseline) for o in timed for latency in o.latencies} == {
         ("dense", "paretrim", None, "dense"),
         ("prune quantize", "paretrim", None, "dense"),
         ("quantize prune", "paretrim", None, "dense"),
     }
     lines = len(read(results / OUTCOMES))
-    assert time_study(grid, folder, results, effort=LEAST, settings=settings) == timed
+    assert time_study(spec, folder, results, effort=LEAST, settings=settings) == timed
     assert len(read(results / OUTCOMES)) == lines == 2 * len(latest(timed))
 
 
-def test_a_seed_with_a_missing_arm_is_not_timed(grid: Grid, tmp_path: Path) -> None:
-    assert time_study(grid, tmp_path / "run", tmp_path / "results", effort=LEAST) == ()
+def test_a_seed_with_a_missing_arm_is_not_timed(spec: StudySpec, tmp_path: Path) -> None:
+    assert time_study(spec, tmp_path / "run", tmp_path / "results", effort=LEAST) == ()

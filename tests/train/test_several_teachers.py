@@ -16,7 +16,7 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.together import Together
 from paretrim.train.committee import Committee
 from paretrim.train.losses import Outputs
-from paretrim.train.sparse_teacher import Origin, SparseTeacher
+from paretrim.train.sparse_teacher import SparseTeacher, StoreOrigin
 from paretrim.train.task import CLASSIFICATION, softened_kl
 from paretrim.train.teacher import StoredTeacher
 
@@ -100,7 +100,7 @@ def test_the_loop_gives_each_loss_its_teacher():
     assert not torch.equal(made(both), alone["one"])
 
 
-ORIGIN = Origin("t", "d", 0, 2)
+ORIGIN = StoreOrigin("t", "d", 0, 2)
 
 
 def sparse(folder, *, origin=ORIGIN, images=120):

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from paretrim.bench.load import PROC, read_load, unquiet
+from paretrim.bench.load import PROC, STOPPED, read_load, unquiet
 from paretrim.bench.pinning import CPUS, can_pin, usable_cores
 from paretrim.bench.types import Machine
 
@@ -106,7 +106,7 @@ def standing(*, cpus: Path = CPUS, quota: Path = QUOTA) -> list[str]:
     limit = re.match(r"(\d+) (\d+)", _text(quota))
     if limit and int(limit[1]) < int(limit[2]) * len(usable_cores()):
         share = int(limit[1]) / int(limit[2])
-        said.append(f"this container is stopped whenever it has used {share:g} CPUs' worth of time; measure without that quota")
+        said.append(f"{STOPPED} whenever it has used {share:g} CPUs' worth of time; measure without that quota")
     return said
 
 

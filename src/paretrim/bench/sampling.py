@@ -23,7 +23,7 @@ from paretrim.bench.pinning import pin_caller
 from paretrim.errors import ExportMismatch
 
 Images = npt.NDArray[np.generic]
-Runnable = Callable[[Images], npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]]
+Inference = Callable[[Images], npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]]
 Clock = Callable[[], int]
 
 BLOCK = 25
@@ -72,7 +72,7 @@ def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: in
     return Schedule(order, stream.integers(images, size=(rounds, batch)))
 
 
-def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock: Clock = time.perf_counter_ns) -> bool:
+def warm_up(call: Inference, batches: Sequence[Images], effort: Effort, *, clock: Clock = time.perf_counter_ns) -> bool:
     """Call until warm (see :class:`Effort`); return whether the times settled before the limit."""
     block: list[int] = []
     medians: list[float] = []
@@ -95,7 +95,7 @@ def warm_up(call: Runnable, batches: Sequence[Images], effort: Effort, *, clock:
             return False
 
 
-def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: int = 3) -> float:
+def busy_after(call: Inference, batch: Images, *, seconds: float = 0.02, calls: int = 3) -> float:
     """CPU seconds the process uses in the ``seconds`` after a call while its caller sleeps, because helper threads spin.
 
     The median over ``calls``: threads that spin do so after every call, while a virtual machine that stops for a moment
@@ -110,7 +110,7 @@ def busy_after(call: Runnable, batch: Images, *, seconds: float = 0.02, calls: i
     return sorted(burnt)[calls // 2]
 
 
-def outputs_of(call: Runnable, images: Images, *, batch: int, count: int) -> list[list[float]]:
+def outputs_of(call: Inference, images: Images, *, batch: int, count: int) -> list[list[float]]:
     """What an arm returns for the first ``count`` images, called with ``batch`` at once: up to :data:`NUMBERS` for each.
 
     Raises:
@@ -198,7 +198,7 @@ class Reference:
 
 
 def time_rounds(
-    calls: Sequence[Runnable],
+    calls: Sequence[Inference],
     images: Images,
     schedule: Schedule,
     effort: Effort,

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.load import OWN_WAIT_LIMIT, waited_ns
+from paretrim.bench.load import KEPT_WAITING, OWN_WAIT_LIMIT, waited_ns
 from paretrim.bench.pinning import open_pinned, pinned_to
 from paretrim.bench.sampling import (
     ENOUGH,
     Images,
+    Inference,
     Reference,
-    Runnable,
     busy_after,
     differing,
     make_schedule,
@@ -39,7 +39,7 @@ from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError
 
 PHASES = ("starting", "opening", "warming up", "checking", "timing", "checking again")
 Where = npt.NDArray[np.int32]
-Opener = Callable[..., Runnable]
+Opener = Callable[..., Inference]
 
 SPIN_SECONDS = 0.002
 """CPU time in the 20 ms after a call above which an arm is said to spin."""
@@ -132,7 +132,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
         )
     share = sum(timed.waited) / len(timed.waited)
     if share > OWN_WAIT_LIMIT:
-        noise.append(f"its own threads waited for a core {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
+        noise.append(f"{KEPT_WAITING} {share:.0%} of the time (limit {OWN_WAIT_LIMIT:.0%})")
     after = _outputs(job, opened, images, where, "checking again")
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         where[1] = index
@@ -145,14 +145,14 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     return Samples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
 
 
-def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Runnable], list[str]]:
+def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Inference], list[str]]:
     """Every arm opened and warm, in the job's order; and what was noticed meanwhile. Most threads are opened first."""
-    calls: dict[int, Runnable] = {}
+    calls: dict[int, Inference] = {}
     noise: list[str] = []
     for index in sorted(range(len(job.arms)), key=lambda index: -job.arms[index].threads):
         arm = job.arms[index]
 
-        def open_and_call(arm: Arm = arm) -> Runnable:
+        def open_and_call(arm: Arm = arm) -> Inference:
             call = opener(Path(arm.path), runtime=arm.runtime, threads=arm.threads)
             call(first)
             return call
@@ -186,7 +186,7 @@ def main(arguments: list[str]) -> int:
     return int("kind" in result)
 
 
-def _outputs(job: Job, calls: list[Runnable], images: Images, where: Where, phase: str) -> list[list[list[float]]]:
+def _outputs(job: Job, calls: list[Inference], images: Images, where: Where, phase: str) -> list[list[list[float]]]:
     found = []
     for index, call in enumerate(calls):
         where[:] = PHASES.index(phase), index

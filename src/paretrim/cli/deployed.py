@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.bench.effort import EFFORTS
+from paretrim.bench.load import shortened
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import ENOUGH, Images
@@ -31,7 +32,6 @@ from paretrim.graph.types import Graph, InputSpec
 from paretrim.history import StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.report import wording
-from paretrim.report.noise import shortened
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.run_folder import graph_file_in, index_of, onnx_problem_in
 from paretrim.trimfile.provenance import MEAN, OF_TASK, RESIZE, STD, image_facts

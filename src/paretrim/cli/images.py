@@ -17,7 +17,7 @@ from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.visible import visible
 
 Pixels = npt.NDArray[np.uint8]
-Normalised = npt.NDArray[np.float32]
+NormalisedImages = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 FILE, KEPT, GIVEN, DEFAULT = "the file itself", "kept in the file", "from the command line", "the default of the data"
@@ -56,7 +56,7 @@ class TestImages:
 
     __test__ = False  # the name would make pytest collect it as a test class
 
-    images: Pixels | Normalised
+    images: Pixels | NormalisedImages
     labels: Labels
     preparation: Preparation
 
@@ -99,7 +99,7 @@ def images_for(parsed: argparse.Namespace, file: Path, known: FileDescription, *
     )
 
 
-def _normalised(pixels: Pixels, means: Sequence[float], deviations: Sequence[float]) -> Normalised:
+def _normalised(pixels: Pixels, means: Sequence[float], deviations: Sequence[float]) -> NormalisedImages:
     mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (means, deviations))
     return ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
 

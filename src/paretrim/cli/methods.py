@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from paretrim.cli.exits import DONE
-from paretrim.cli.output import emit, say, show_words
+from paretrim.cli.output import emit, say, show_rows
 from paretrim.method import Method
 from paretrim.network import (
     clip_q,
@@ -160,9 +160,10 @@ def methods(parsed: argparse.Namespace) -> int:
     if parsed.json:
         emit([dataclasses.asdict(method) | {"recipe": recipe_path(method)} for method in METHODS])
         return DONE
-    show_words(
+    show_rows(
         ("kind", "name", "what it does", "source", "recipe"),
         [(method.kind, method.name, method.what, method.source, method.recipe) for method in METHODS],
+        words=True,
     )
     say("\nrecipes are in recipes/methods; formulas and settings in docs/methods")
     return DONE

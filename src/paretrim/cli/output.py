@@ -40,22 +40,15 @@ def emit(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def show_words(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table of text; cells that are too wide wrap."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    result_console().print(table)
+def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+    """Write a plain table: the first column to the left, numbers to the right. Cells of ``words`` wrap, and all are to the left.
 
-
-def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a plain table: the first column to the left, numbers to the right."""
+    A truncated number would be a wrong one, so a narrow terminal wraps the names instead.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for position, heading in enumerate(headings):
-        # A truncated cell would be a wrong number, so a narrow terminal wraps the names instead.
-        table.add_column(heading, justify="right" if position else "left", no_wrap=bool(position), overflow="fold")
+        number = position > 0 and not words
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         # Names are data, not markup.
         table.add_row(*(Text(visible(cell)) for cell in row))

@@ -32,9 +32,9 @@ from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
 from paretrim.run.records import records_of
 from paretrim.run.run import after_every_stage, carry_out, open_recipe
 from paretrim.search.climb import SearchResult, compress_towards
-from paretrim.search.grid import is_study, read_grid
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
+from paretrim.search.study_spec import is_study, read_study
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.tasks import task_named
@@ -101,10 +101,10 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
     if parsed.recipe and is_study(parsed.recipe):
         if parsed.folder is not None:
             raise InvalidRecipe("plan takes --folder for a recipe or for compress, not for a study; leave out --folder")
-        grid = read_grid(parsed.recipe)
-        recipe = overridden(replace(grid.base, seed=grid.seeds[0]), parsed)
-        seeds = len(grid.seeds) if parsed.seed is None else 1
-        chains = {label: stages for label, stages in grid.arms if stages}
+        spec = read_study(parsed.recipe)
+        recipe = overridden(replace(spec.base, seed=spec.seeds[0]), parsed)
+        seeds = len(spec.seeds) if parsed.seed is None else 1
+        chains = {label: stages for label, stages in spec.arms if stages}
     elif parsed.recipe:
         recipe = _read(parsed)
         chains = {"": recipe.stages}
@@ -128,16 +128,16 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
 
 def study(parsed: argparse.Namespace, command_line: str) -> int:
     """Run a study."""
-    grid = read_grid(parsed.study)
+    spec = read_study(parsed.study)
     measuring = measuring_of(parsed)
-    folder: Path = parsed.folder or Path("runs") / grid.name
-    results: Path = parsed.results or Path("results") / grid.name
+    folder: Path = parsed.folder or Path("runs") / spec.name
+    results: Path = parsed.results or Path("results") / spec.name
     with hold(folder), at_work() as watcher:
-        outcomes = run_study(grid, folder, results, watcher=watcher)
+        outcomes = run_study(spec, folder, results, watcher=watcher)
         if measuring:
-            outcomes = time_study(grid, folder, results, effort=measuring.effort, settings=measuring.settings, watcher=watcher)
+            outcomes = time_study(spec, folder, results, effort=measuring.effort, settings=measuring.settings, watcher=watcher)
         keep_commands(results, (command_line,))
-        page.write(page.render(outcomes, title=grid.name, reproduce=(command_line,)), results / REPORT)
+        page.write(page.render(outcomes, title=spec.name, reproduce=(command_line,)), results / REPORT)
     show(outcomes, results, parsed)
     return DONE
 

@@ -29,7 +29,7 @@ class Loader(Protocol):
     """A ``torch.utils.data.DataLoader``, or anything with a length that can be iterated again and again.
 
     It yields pairs (inputs, labels) of tensors on any device, or triples (inputs, labels, positions), as that of an
-    :class:`Indexed` data set does.
+    :class:`IndexedDataset` data set does.
     """
 
     def __len__(self) -> int:
@@ -50,27 +50,27 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Indexed:
+class IndexedDataset:
     """A data set whose samples also say which one they are: (input, label, position).
 
     Losses that remember something about every training image, such as the memory bank of CRD, need it. Give it to a DataLoader
-    in place of the data set: ``DataLoader(Indexed(dataset), ...)``; shuffling and samplers work as before. It must be outermost,
-    as in ``Indexed(ConcatDataset([a, b]))``: around each part it would count every part from 0.
+    in place of the data set: ``DataLoader(IndexedDataset(dataset), ...)``; shuffling and samplers work as before. It must be
+    outermost, as in ``IndexedDataset(ConcatDataset([a, b]))``: around each part it would count every part from 0.
 
     Raises:
         DataUnavailable: the data set cannot be read by position, or a sample is not a pair.
 
-    >>> Indexed([("input", 3), ("other input", 5)])[1]
+    >>> IndexedDataset([("input", 3), ("other input", 5)])[1]
     ('other input', 5, 1)
     """
 
     dataset: Samples
 
     def __post_init__(self) -> None:
-        if isinstance(self.dataset, (IterableDataset, Indexed)) or not isinstance(self.dataset, Sized):
+        if isinstance(self.dataset, (IterableDataset, IndexedDataset)) or not isinstance(self.dataset, Sized):
             raise DataUnavailable(
-                f"Indexed was given an object of type {type(self.dataset).__name__}; it needs a data set of a length whose "
-                "samples, pairs (input, label), are read by position"
+                f"IndexedDataset was given an object of type {type(self.dataset).__name__}; it needs a data set of a length "
+                "whose samples, pairs (input, label), are read by position"
             )
 
     def __len__(self) -> int:
@@ -81,8 +81,8 @@ class Indexed:
         if not isinstance(sample, (tuple, list)) or len(sample) != 2:
             held = f" of {len(sample)} parts" if isinstance(sample, (tuple, list)) else ""
             raise DataUnavailable(
-                f"sample {position} of the data set in Indexed is of type {type(sample).__name__}{held}; it must be a pair "
-                "(input, label)"
+                f"sample {position} of the data set in IndexedDataset is of type {type(sample).__name__}{held}; it must be a "
+                "pair (input, label)"
             )
         return sample[0], sample[1], position
 
@@ -192,7 +192,7 @@ def _length_of_data(loader: Loader) -> int:
     if not isinstance(dataset, Sized):
         raise DataUnavailable(
             "the loader gives positions of its images and has no data set of a length, as loader.dataset; give a DataLoader of a "
-            "data set with __len__ (paretrim.Indexed makes one), or leave the positions out"
+            "data set with __len__ (paretrim.IndexedDataset makes one), or leave the positions out"
         )
     return len(dataset)
 

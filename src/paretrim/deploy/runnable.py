@@ -15,14 +15,10 @@ from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
 from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
 from paretrim.files import is_trim_file, path_of
-from paretrim.graph.interpreter import OneOutput, run_outputs
+from paretrim.graph.interpreter import OneOutput, checked_threads, run_outputs
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
-from paretrim.visible import brief
-
-MOST_THREADS = 1024
-"""Most threads asked of any runtime, which starts them all."""
 
 NATIVE, ELSEWHERE, REFERENCE = "paretrim", "onnxruntime", "reference"
 """The native runtime, the default runtime for ONNX files, and the reference interpreter."""
@@ -122,9 +118,7 @@ def open_runnable(path: Path | str, *, runtime: str, threads: int = 1) -> Runnab
     path = path_of(path)
     if runtime not in RUNTIMES:
         raise UnsupportedOperation(f"runtime '{runtime}' is unknown; choose one of {', '.join(RUNTIMES)}")
-    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be a whole number from 1 to {MOST_THREADS}")
-    threads = int(threads)
+    threads = checked_threads(threads)
     if runtime == REFERENCE:
         return ReferenceRunnable(read_graph(path), threads)
     if runtime == NATIVE:

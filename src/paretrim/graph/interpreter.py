@@ -15,6 +15,7 @@ from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import CACHED_BYTES, Values
+from paretrim.visible import brief
 
 CHECKED_WORK = 8 * 10**9
 """Multiply-adds that one check may take here, so that it takes seconds: with a large network it sees fewer images."""
@@ -24,6 +25,25 @@ FLOAT_WORK = 32
 
 FEWEST_AT_ONCE, MOST_AT_ONCE = 4, 64
 """Images computed at once: weights are prepared for all of them."""
+
+MOST_THREADS = 1024
+"""Most threads asked of any runtime, which starts them all."""
+
+
+def is_whole(number: object) -> bool:
+    """Whether a setting is an integer, including NumPy's."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def checked_threads(threads: object) -> int:
+    """A number of threads per call, of any runtime, as a Python int.
+
+    Raises:
+        UnsupportedOperation: it is not a whole number from 1 to :data:`MOST_THREADS`.
+    """
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be a whole number from 1 to {MOST_THREADS}")
+    return int(threads)
 
 
 def affordable_images(graph: Graph, most: int) -> int:

@@ -76,7 +76,7 @@ class BatchNorm(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class _GraphStep:
     """One node as it is computed: its checked attributes, and the values that no later step reads.
 
     ``key`` is that of its layer and of its grid. ``disposable``: its input is one of those values and has memory of its own,
@@ -89,7 +89,7 @@ class _Step:
     finished: tuple[str, ...]
     disposable: bool
 
-    def __deepcopy__(self, memo: object) -> _Step:
+    def __deepcopy__(self, memo: object) -> _GraphStep:
         return self  # nothing in it changes
 
 
@@ -144,7 +144,7 @@ class Network(nn.Module):
             for finished in step.finished:
                 del values[finished]
 
-    def _computed(self, step: _Step, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
+    def _computed(self, step: _GraphStep, values: Mapping[str, Tensor], kept: set[str]) -> Tensor:
         """The result of a step on its grid; it may reuse the memory of an input that no later step needs."""
         node, inputs = step.node, [values[name] for name in step.node.inputs]
         layers = self.layers
@@ -153,7 +153,7 @@ class Network(nn.Module):
         form = IN_PLACE[node.op] if overwrite else real_form(node)
         return self._on_grid(step.key, form(step.settings, layer, inputs))
 
-    def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_Step, ...]:
+    def _steps_for(self, x: Tensor, kept: set[str]) -> tuple[_GraphStep, ...]:
         """The steps to run: on a CPU without gradients, convolutions pad their input, faster and with the same result."""
         fast = x.device.type == "cpu" and not torch.is_grad_enabled() and self._merged_pads.isdisjoint(kept)
         return self._fast_steps if fast and not any(key_of(name) in self.grids for name in self._merged_pads) else self._steps
@@ -266,11 +266,11 @@ def _layer(node: Node) -> nn.Module | None:
     return None
 
 
-def _steps(graph: Graph) -> tuple[_Step, ...]:
+def _steps(graph: Graph) -> tuple[_GraphStep, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     own = {node.name for node in graph.nodes if node.op in _OWN_MEMORY}
     return tuple(
-        _Step(
+        _GraphStep(
             node,
             key_of(node.name),
             settings_of(node),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from paretrim.bench.load import shortened
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY
 from paretrim.report import wording
-from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, Speed
 from paretrim.report.view import View, points_with_layers
 from paretrim.results.outcome import Outcome, StageOutcome

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from types import MappingProxyType
 
+from paretrim.bench.load import doubts
 from paretrim.bench.types import Latency
 from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate, mean_interval, wilson_interval
 from paretrim.metric import ACCURACY, Metric
-from paretrim.report.noise import doubts
 from paretrim.report.zeros import prunable_sparsity
 from paretrim.results.outcome import Outcome
 

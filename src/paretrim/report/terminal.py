@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from paretrim.bench.load import shortened
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
-from paretrim.report.noise import shortened
 from paretrim.report.points import Point, Setting, aggregate, setting_name, settings_of
 from paretrim.results.outcome import Outcome
 from paretrim.visible import visible, visible_lines

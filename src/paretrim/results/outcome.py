@@ -40,7 +40,7 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Evaluation:
     """Values of the metric on the test set, and how often decisions agree.
 
     ``trained_value`` is what the training framework computes, ``deployed_value`` what the file computes in ``runtime``: the
@@ -64,7 +64,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome(Verdict, Origin):
+class Outcome(Evaluation, Origin):
     """A recipe, run once with one seed, deployed and measured.
 
     ``file`` is the ONNX file, ``file_bytes`` its size and ``entropy_bytes`` its size with its weights at their own entropy. They

@@ -30,7 +30,7 @@ from paretrim.history import StageOutcome
 from paretrim.intervals import accuracy_interval
 from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
-from paretrim.results.outcome import Origin, Outcome, Verdict
+from paretrim.results.outcome import Evaluation, Origin, Outcome
 from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.run.candidate import Candidate
 from paretrim.run.recipe import Recipe, canonical
@@ -85,7 +85,7 @@ class DeployedFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement(Verdict):
+class Judgement(Evaluation):
     """The metric of a candidate and its files on the test set, with the score of every image.
 
     For a quantized network the training framework computes the integers (:mod:`paretrim.network.integer_network`), as the native
@@ -277,7 +277,7 @@ def outcome_of(
     above_entropy = sum(layer.bytes - layer.entropy_bytes for layer in layers)
     return Outcome(
         **vars(origin),
-        **{one.name: getattr(judgement, one.name) for one in fields(Verdict)},
+        **{one.name: getattr(judgement, one.name) for one in fields(Evaluation)},
         file=None if deployed.onnx is None else deployed.onnx.name,
         file_bytes=file_bytes,
         entropy_bytes=None if file_bytes is None else file_bytes - above_entropy,
@@ -316,7 +316,7 @@ def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
     return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())
 
 
-def seen_before(found: Iterable[tuple[Sequence[StageOutcome], Verdict]], validation_images: int) -> tuple[str, ...]:
+def seen_before(found: Iterable[tuple[Sequence[StageOutcome], Evaluation]], validation_images: int) -> tuple[str, ...]:
     """A warning if the dense network does far better on validation than on test images, as if it was trained on them; else none.
 
     ``found`` are the history and the verdict of every candidate of one run: first stages note what the dense network was worth

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import TypedDict
 
 import torch
@@ -16,6 +15,7 @@ from paretrim.data.spec import MOST, check_normalisation
 from paretrim.data.user_loader import Loader, loader_batches
 from paretrim.digest import digest_of
 from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.graph.interpreter import is_whole
 from paretrim.graph.types import InputSpec
 from paretrim.run.start import Start
 from paretrim.train.execution import Execution
@@ -55,7 +55,7 @@ def start_from_loaders(
     """What stages need, from a module and two loaders of (inputs float [N, C, H, W], labels [N, ...]); none of them changes.
 
     A training loader may also give the positions int64 [N] of its images, which losses with a memory bank need
-    (:class:`paretrim.Indexed`). The batch size is the loader's own: the ``batch_size`` of a budget is ignored. Inputs come
+    (:class:`paretrim.IndexedDataset`). The batch size is the loader's own: the ``batch_size`` of a budget is ignored. Inputs come
     normalised, so the deployed file takes the same float32 tensors that the module takes. Shuffling and the augmentation that
     draws from torch's random numbers repeat with the seed; draws from other generators in the main process do not.
 
@@ -121,9 +121,9 @@ def start_from_loaders(
 
 def _require_options(seed: int, calibration_images: int, execution: Execution | None, task: Task) -> None:
     """Python checks no types, and names, which recipes and the command line take, are no objects."""
-    if not _whole(calibration_images) or calibration_images < 1:
+    if not is_whole(calibration_images) or calibration_images < 1:
         raise InvalidRecipe(f"calibration_images is {brief(calibration_images)}; quantizers need at least 1, a whole number")
-    if not _whole(seed) or not 0 <= seed < 2**32:
+    if not is_whole(seed) or not 0 <= seed < 2**32:
         raise InvalidRecipe(f"seed is {brief(seed)}; give a whole number from 0 to {2**32 - 1}")
     if execution is not None and not isinstance(execution, Execution):
         raise InvalidRecipe(f"execution is {brief(execution)}; give paretrim.Execution(device='cpu'), or leave it out")
@@ -137,10 +137,6 @@ def _require_names(classes: Sequence[str]) -> None:
         raise InvalidRecipe(
             f"classes is {brief(classes)}; give a list of texts, the name of each class in order, or leave it out"
         )
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, Integral)
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

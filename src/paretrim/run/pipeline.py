@@ -45,7 +45,7 @@ from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.training import Training
 
-Trained = Callable[[str, Candidate], None]
+StageCallback = Callable[[str, Candidate], None]
 """Called after every stage with its name and result."""
 
 
@@ -179,7 +179,7 @@ def run_stages(
     *,
     teacher: Teaching = None,
     report: Report | None = None,
-    finished: Trained | None = None,
+    finished: StageCallback | None = None,
 ) -> tuple[Candidate, ...]:
     """The candidates after 0, 1, 2, ... stages; those finished in an earlier run are read from ``folder``.
 

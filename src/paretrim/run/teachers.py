@@ -17,7 +17,7 @@ from paretrim.run.teacher_spec import TeacherSpec
 from paretrim.stages.stage import Stage
 from paretrim.train.committee import Committee
 from paretrim.train.resources import Resources, Teacher
-from paretrim.train.sparse_teacher import Origin, SparseTeacher
+from paretrim.train.sparse_teacher import SparseTeacher, StoreOrigin
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.teacher import StoredTeacher
 
@@ -121,7 +121,7 @@ def _teacher(tutor: Tutor, start: Start, folder: Path | None) -> Teacher:
     if start.images is None and spec.store:
         raise InvalidRecipe("a store needs to know which image is which; name the data in a recipe, or leave store out")
     place = Path(spec.store) if spec.store and own is not None else own
-    origin = Origin(content_of(network), start.data_digest, start.seed, spec.top)
+    origin = StoreOrigin(content_of(network), start.data_digest, start.seed, spec.top)
     stored = None if start.images is None else place
     return SparseTeacher(_stored(start, network, None), origin, images=start.images or 0, folder=stored)
 

@@ -15,7 +15,7 @@ import numpy as np
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
 from paretrim.files import TRIM_START, is_trim_file, path_of
-from paretrim.graph.interpreter import OneOutput, check_images
+from paretrim.graph.interpreter import OneOutput, check_images, checked_threads, is_whole
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
@@ -31,9 +31,6 @@ PROFILE_CALLS = 50
 
 LARGEST_FILE = 2**32
 """Maximum bytes of a ``.trim`` file. A larger one is not a compressed vision network, and reading it would exhaust memory."""
-
-MOST_THREADS = 1024
-"""Maximum number of threads per call in the native library."""
 
 UNTIMED_CALLS = 5
 """Calls before a profile, to warm the caches."""
@@ -238,22 +235,16 @@ def plan(graph: Graph, *, threads: int = 1, instruction_set: str = "", measure: 
     return _session(network)
 
 
-def is_whole(number: object) -> bool:
-    """Whether a setting is an integer, including NumPy's."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
 def _in_order(images: Values) -> Values:
     return images if images.flags.c_contiguous and images.flags.aligned else images.copy(order="C")
 
 
 def _checked(threads: int, instruction_set: str) -> int:
     """Check the settings and return the number of threads as a Python int."""
-    if not is_whole(threads) or not 1 <= threads <= MOST_THREADS:
-        raise UnsupportedOperation(f"threads is {brief(threads)}; it must be a whole number from 1 to {MOST_THREADS}")
+    threads = checked_threads(threads)
     if not isinstance(instruction_set, str):
         raise UnsupportedOperation(f"instruction_set is {brief(instruction_set)}; give a name, or '' for the best one")
-    return int(threads)
+    return threads
 
 
 def _plan(plan_with: Callable[..., Network], threads: int, instruction_set: str, *, measure: bool, choices: str) -> Network:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from paretrim.bench.load import doubts
 from paretrim.bench.types import Latency
 from paretrim.files import write_atomically
-from paretrim.report.noise import doubts
 from paretrim.results.outcome import Choice, Outcome
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, ship

@@ -19,7 +19,7 @@ from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import Records, indexed
 from paretrim.run.run import after_all_stages, carry_out, open_with, read_data
-from paretrim.search.grid import Grid
+from paretrim.search.study_spec import StudySpec
 from paretrim.train.task import CLASSIFICATION
 
 SETTINGS = (RuntimeSetting(NATIVE, 1), RuntimeSetting("onnxruntime", 1), RuntimeSetting("openvino", 1))
@@ -28,40 +28,40 @@ SETTINGS = (RuntimeSetting(NATIVE, 1), RuntimeSetting("onnxruntime", 1), Runtime
 OUTCOMES = "outcomes.jsonl"
 
 
-def run_study(grid: Grid, folder: Path, results: Path, *, watcher: Watcher | None = None) -> tuple[Outcome, ...]:
+def run_study(spec: StudySpec, folder: Path, results: Path, *, watcher: Watcher | None = None) -> tuple[Outcome, ...]:
     """Train, deploy and judge what is missing; the outcomes so far, without new timings.
 
     Args:
-        grid: the study.
+        spec: the study.
         folder: where candidates, checkpoints and deployed files are kept. Arms that begin with the same stages share them.
         results: folder of the study's lines, ``outcomes.jsonl``.
         watcher: shows progress; None for none.
     """
     watcher = watcher or silent()
     store = results / OUTCOMES
-    dataset = read_data(grid.base.data, watcher)
-    for seed in grid.seeds:
-        for label, stages in grid.arms:
-            recipe = grid.recipe(stages, label, seed)
+    dataset = read_data(spec.base.data, watcher)
+    for seed in spec.seeds:
+        for label, stages in spec.arms:
+            recipe = spec.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
-                watcher.note(f"{grid.name}: seed {seed}, {label}")
+                watcher.note(f"{spec.name}: seed {seed}, {label}")
                 carry_out(
                     open_with(recipe, dataset),
                     folder,
                     after_all_stages(stages, label),
-                    records=Records(store, grid.name, shared=True),
+                    records=Records(store, spec.name, shared=True),
                     watcher=watcher,
                 )
     outcomes = _stored(store)
-    validation_images = len(validation_indices(dataset, grid.base.data))
-    if grid.base.task == CLASSIFICATION.name:
-        for warning in dict.fromkeys(_warnings(grid, outcomes, validation_images)):
+    validation_images = len(validation_indices(dataset, spec.base.data))
+    if spec.base.task == CLASSIFICATION.name:
+        for warning in dict.fromkeys(_warnings(spec, outcomes, validation_images)):
             watcher.note(warning)
     return outcomes
 
 
 def time_study(
-    grid: Grid,
+    spec: StudySpec,
     folder: Path,
     results: Path,
     *,
@@ -76,15 +76,15 @@ def time_study(
     """
     watcher = watcher or silent()
     store = results / OUTCOMES
-    labels = {label for label, _ in grid.arms}
-    images = load(grid.base.data).test.images.numpy()
-    for seed in grid.seeds:
+    labels = {label for label, _ in spec.arms}
+    images = load(spec.base.data).test.images.numpy()
+    for seed in spec.seeds:
         outcomes = {o.label: o for o in _stored(store) if o.seed == seed and o.label in labels}
         if set(outcomes) != labels or all(_wanted(o, settings) <= _timed(o) for o in outcomes.values()):
             continue
-        watcher.note(f"{grid.name}: timing seed {seed}")
+        watcher.note(f"{spec.name}: timing seed {seed}")
         # In the order of the arms: the dense one, the baseline, is the first.
-        files = {label: _files_of(outcomes[label], folder) / ONNX_FILE for label, _ in grid.arms}
+        files = {label: _files_of(outcomes[label], folder) / ONNX_FILE for label, _ in spec.arms}
         problems = {label: outcome.onnx_problems or {} for label, outcome in outcomes.items()}
         place = folder / "timings" / str(seed)
         found = timed(files, images, TimingPlan(tuple(settings), effort), place, watcher=watcher, problems=problems)
@@ -101,10 +101,10 @@ def _files_of(outcome: Outcome, folder: Path) -> Path:
     return folder / "deployed" / f"{outcome.recipe}-{outcome.seed}"  # as earlier versions named it
 
 
-def _warnings(grid: Grid, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
+def _warnings(spec: StudySpec, outcomes: Sequence[Outcome], validation_images: int) -> Iterator[str]:
     """The warnings of :func:`paretrim.run.judge.seen_before` about the dense network of every seed."""
-    for seed in grid.seeds:
-        here = (_find(outcomes, grid.recipe(stages, label, seed)) for label, stages in grid.arms)
+    for seed in spec.seeds:
+        here = (_find(outcomes, spec.recipe(stages, label, seed)) for label, stages in spec.arms)
         yield from seen_before(((one.history, one) for one in here if one), validation_images)
 
 

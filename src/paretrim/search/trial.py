@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from paretrim.bench.load import doubts
 from paretrim.bench.types import Latency
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
 from paretrim.lock import hold
 from paretrim.metric import ACCURACY, Metric
-from paretrim.report.noise import doubts
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import arms_of
 from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging_runtime, ship, timed

@@ -26,7 +26,7 @@ _FEW_PRODUCTS = 150
 """Multiply-adds per number of all values, up to which those passes take so long that the native runtime, which makes none, is
 faster than torch: MobileNetV2 has 15, DenseNet-121 58, ResNet-50 108. ResNet-18 with 216 is as fast in torch, VGG faster."""
 
-_Judged = Callable[[Tensor], tuple[Tensor, ...]]
+_Forward = Callable[[Tensor], tuple[Tensor, ...]]
 """Normalised images [N, C, H, W] to every output [N, ...]."""
 
 
@@ -69,7 +69,7 @@ def predictions(
     return torch.cat(found), known
 
 
-def _floats(network: Network, device: torch.device, *, in_torch: bool) -> _Judged:
+def _floats(network: Network, device: torch.device, *, in_torch: bool) -> _Forward:
     """The native runtime if it is faster, else the network itself, with fast batch sizes and memory layout."""
     if device.type == "cpu" and not in_torch and _is_faster_natively(network):
         session = _session(freeze(network))
@@ -94,7 +94,7 @@ def _is_faster_natively(network: Network) -> bool:
     return max(sizes) >= _LARGE_VALUE and graph.multiply_adds <= _FEW_PRODUCTS * sum(sizes) and not depends_on_library(graph)
 
 
-def _session(graph: Graph) -> _Judged | None:
+def _session(graph: Graph) -> _Forward | None:
     """The native runtime for a graph that takes normalised images; None if it cannot run it."""
     try:
         session = plan(graph, threads=torch.get_num_threads(), measure=False)
@@ -103,7 +103,7 @@ def _session(graph: Graph) -> _Judged | None:
     return lambda images: tuple(map(torch.from_numpy, session.outputs(images.float().numpy())))
 
 
-def _integers(graph: Graph, device: torch.device) -> _Judged:
+def _integers(graph: Graph, device: torch.device) -> _Forward:
     """What computes the outputs of an integer graph that takes normalised images; both ways give the same bits."""
     session = _session(graph) if device.type == "cpu" else None
     return session or IntegerNetwork(graph, device).outputs

@@ -21,8 +21,8 @@ class Outputs:
     for the teacher are alike. ``features`` and ``teacher_features`` are values [N, ...] float32 of network and teacher by the
     paths that the terms named. ``layers`` are the weighted layers of the network that is trained, ``extra`` the stage's own
     modules. ``indices`` [N] are the positions of the images in the training set, None if they are not known (a user's
-    loader without :class:`paretrim.Indexed`). ``inputs`` [N, C, H, W] is what the network was given, for a loss that trains
-    another network beside it.
+    loader without :class:`paretrim.IndexedDataset`). ``inputs`` [N, C, H, W] is what the network was given, for a loss that
+    trains another network beside it.
     """
 
     logits: Tensor

@@ -87,7 +87,7 @@ class Resources:
         if self.images is None:
             raise InvalidRecipe(
                 "a loss remembers every training image, and the loader does not say which image is which; give it "
-                "paretrim.Indexed(dataset) in place of its data set, or choose another loss"
+                "paretrim.IndexedDataset(dataset) in place of its data set, or choose another loss"
             )
         return self.images
 

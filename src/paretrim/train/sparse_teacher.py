@@ -26,7 +26,7 @@ WORDS = {"teacher": "another teacher", "data": "other data or another augmentati
 
 
 @dataclass(frozen=True)
-class Origin:
+class StoreOrigin:
     """What a store depends on: digests of the teacher and of the data with their augmentation, and the seed of the batches.
 
     The augmentation of an image is a function of this seed, the epoch and its position in the training set, so one seed, and the
@@ -52,7 +52,7 @@ class SparseTeacher:
         InvalidRecipe: the folder is a store of something else.
     """
 
-    def __init__(self, teacher: StoredTeacher, origin: Origin, *, images: int, folder: Path | None) -> None:
+    def __init__(self, teacher: StoredTeacher, origin: StoreOrigin, *, images: int, folder: Path | None) -> None:
         classes = teacher.classes
         if not 1 <= origin.top <= classes:
             raise InvalidRecipe(f"top is {origin.top} and the teacher tells {classes} classes apart; store from 1 to {classes}")

@@ -75,15 +75,15 @@ def units_of(network: Network, images: Tensor) -> Units:
     If any size is unusual, all sizes are brought closer to 1, since what is too large in one layer is too small in another.
     """
     size = _size(images[:_IMAGES])
-    found = _Units(network, size, {"plain": USUAL, "norm": USUAL_NORM})
+    found = _UnitsByName(network, size, {"plain": USUAL, "norm": USUAL_NORM})
     if any(found.values.values()):
-        found = _Units(network, size, {"plain": MIDDLE, "norm": MIDDLE})
+        found = _UnitsByName(network, size, {"plain": MIDDLE, "norm": MIDDLE})
     outputs = tuple(found.values[name] for name in network.structure.outputs)
     odd = {parameter: unit for parameter, unit in found.parameters.items() if unit}
     return Units(odd, tuple(0 if unit in USUAL_LOGITS else unit for unit in outputs))
 
 
-class _Units:
+class _UnitsByName:
     """Exponents of the units of values by name, and of parameters."""
 
     def __init__(self, network: Network, images: float, usual: Mapping[Literal["plain", "norm"], range]) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
 from paretrim.files import path_of, write_atomically
 from paretrim.graph.checks import validate
+from paretrim.graph.interpreter import MOST_THREADS, is_whole
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import Graph, InputSpec, Node, ValueType
 from paretrim.runtime.machine import native
-from paretrim.runtime.session import MOST_THREADS, allowed, content_of, is_whole
+from paretrim.runtime.session import allowed, content_of
 from paretrim.trimfile import provenance as texts
 from paretrim.trimfile.provenance import Provenance
 

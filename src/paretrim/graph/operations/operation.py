@@ -12,7 +12,7 @@ from paretrim.graph.operations.attributes import AttributeRule, Settings, Shape
 from paretrim.graph.operations.channel_rules import ChannelRule
 from paretrim.graph.windows import Values
 
-Grid = Literal["keeps", "requantizes", "float_only", "pixels", "enters", "leaves"]
+GridRule = Literal["keeps", "requantizes", "float_only", "pixels", "enters", "leaves"]
 """What an operation does to a grid.
 
 It *keeps* that of its one input, because it only moves or selects values; it *requantizes* to a grid of its own; it takes and
@@ -83,7 +83,7 @@ class Operation:
         channels: which channels of the output come from which of the inputs; None if channels cannot be followed.
         arity: number of inputs; None for any number from 1.
         attributes: rules by name.
-        grid: see :data:`Grid`.
+        grid: see :data:`GridRule`.
         rescaling: see :data:`Rescaling`.
         work: see :data:`Work`.
         weighted: it has a weight that can be pruned and quantized.
@@ -102,7 +102,7 @@ class Operation:
     channels: ChannelRule | None
     arity: int | None = 1
     attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
-    grid: Grid = "requantizes"
+    grid: GridRule = "requantizes"
     rescaling: Rescaling = "none"
     work: Work = "result"
     weighted: bool = False

@@ -38,7 +38,7 @@ METHODS = (
 )
 
 
-class _Memory(Memory):
+class _FreezableMemory(Memory):
     """Also whether the masks are frozen."""
 
     frozen: Tensor
@@ -98,7 +98,7 @@ class StraightThrough(Selection):
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         self._prune().masks_of(private, self.sparsity, resources)
         layers = self.layers_of(private)
-        extra = nn.ModuleDict({key_of(name): _Memory(layer) for name, layer in layers.items()})
+        extra = nn.ModuleDict({key_of(name): _FreezableMemory(layer) for name, layer in layers.items()})
         give_masks_(layers)
         return Training(private, resources, extra, dense_gradients=True)
 

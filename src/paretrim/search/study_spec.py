@@ -38,7 +38,7 @@ _KEYS = {"name", "seeds", "epochs", "arms", "base", "stages"}
 
 
 @dataclass(frozen=True)
-class Grid:
+class StudySpec:
     """A study: ``recipes`` by label for any seed. The dense arm, without stages, comes first: the baseline of all ratios."""
 
     name: str
@@ -64,16 +64,16 @@ def is_study(path: Path) -> bool:
     return "arms" in read_toml(path, "recipe")
 
 
-def read_grid(path: Path) -> Grid:
+def read_study(path: Path) -> StudySpec:
     """Read a study from a TOML file.
 
     Raises:
         InvalidRecipe: the file is missing or breaks a rule; the message names the key.
     """
-    return parse_grid(read_toml(path, "study"), str(path))
+    return parse_study(read_toml(path, "study"), str(path))
 
 
-def parse_grid(table: Mapping[str, Any], where: str = "study") -> Grid:
+def parse_study(table: Mapping[str, Any], where: str = "study") -> StudySpec:
     """A study from nested tables.
 
     Raises:
@@ -100,11 +100,11 @@ def parse_grid(table: Mapping[str, Any], where: str = "study") -> Grid:
     labels = [label for label, _ in arms]
     if len(set(labels)) < len(labels):
         raise InvalidRecipe(f"{where}.arms lists an arm twice: {', '.join(labels)}")
-    return Grid(require_name(table["name"], f"{where}.name"), tuple(seeds), epochs, tuple(arms), base)
+    return StudySpec(require_name(table["name"], f"{where}.name"), tuple(seeds), epochs, tuple(arms), base)
 
 
 def _whole(value: object, *, below: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+    return type(value) is int and 0 <= value < below
 
 
 def _share(table: Mapping[str, Any], where: str) -> float:

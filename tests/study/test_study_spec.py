@@ -6,7 +6,7 @@ import pytest
 
 from paretrim.errors import InvalidRecipe
 from paretrim.run.recipe import DENSE
-from paretrim.search.grid import Grid, parse_grid, read_grid
+from paretrim.search.study_spec import StudySpec, parse_study, read_study
 from paretrim.stages.together import Together
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
@@ -28,39 +28,39 @@ def table(**changes):
     return given | changes
 
 
-def epochs(grid: Grid) -> dict[str, list[int]]:
-    return {label: [stage.budget.epochs for stage in stages] for label, stages in grid.arms}
+def epochs(spec: StudySpec) -> dict[str, list[int]]:
+    return {label: [stage.budget.epochs for stage in stages] for label, stages in spec.arms}
 
 
 def test_every_arm_trains_for_equally_long_and_the_dense_one_comes_first() -> None:
-    grid = parse_grid(table())
-    assert epochs(grid) == {
+    spec = parse_study(table())
+    assert epochs(spec) == {
         DENSE: [],
         "prune quantize distill": [2, 4, 4],
         "quantize": [10],
         "prune+distill quantize": [6, 4],
     }
-    assert grid.arms[0][0] == DENSE
+    assert spec.arms[0][0] == DENSE
 
 
 def test_a_joint_step_has_the_budget_of_its_largest_share_and_parts_without_one() -> None:
-    together = dict(parse_grid(table()).arms)["prune+distill quantize"][0]
+    together = dict(parse_study(table()).arms)["prune+distill quantize"][0]
     assert isinstance(together, Together)
     assert [part.name for part in together.parts] == ["prune", "distill"]
     assert together.budget.learning_rate == 0.03
 
 
 def test_a_recipe_carries_arm_and_seed() -> None:
-    grid = parse_grid(table())
-    label, stages = grid.arms[1]
-    recipe = grid.recipe(stages, label, 1)
+    spec = parse_study(table())
+    label, stages = spec.arms[1]
+    recipe = spec.recipe(stages, label, 1)
     assert (recipe.order, recipe.seed, recipe.title) == (("prune", "quantize", "distill"), 1, label)
 
 
 def test_a_stage_may_have_a_name_of_its_own() -> None:
     stages = table()["stages"] | {"half": {"stage": "prune", "sparsity": 0.5}}
-    grid = parse_grid(table(arms=["half"], stages=stages))
-    assert grid.arms[1][1][0].name == "prune"
+    spec = parse_study(table(arms=["half"], stages=stages))
+    assert spec.arms[1][1][0].name == "prune"
 
 
 @pytest.mark.parametrize(
@@ -80,21 +80,21 @@ def test_a_stage_may_have_a_name_of_its_own() -> None:
 )
 def test_what_is_refused(changes, text) -> None:
     with pytest.raises(InvalidRecipe, match=text):
-        parse_grid(table(**changes))
+        parse_study(table(**changes))
 
 
 def test_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecipe, match=r"study '.*nowhere\.toml' cannot be read"):
-        read_grid(tmp_path / "nowhere.toml")
+        read_study(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("seeds = [")
     with pytest.raises(InvalidRecipe, match=r"study '.*broken\.toml' is not TOML"):
-        read_grid(broken)
+        read_study(broken)
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_studies_of_the_repository_read(path: Path) -> None:
-    grid = read_grid(path)
-    assert grid.name == path.stem
-    totals = {sum(counts) for label, counts in epochs(grid).items() if label != DENSE}
-    assert totals == {grid.epochs}
+    spec = read_study(path)
+    assert spec.name == path.stem
+    totals = {sum(counts) for label, counts in epochs(spec).items() if label != DENSE}
+    assert totals == {spec.epochs}
