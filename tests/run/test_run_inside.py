@@ -56,15 +56,15 @@ def test_a_sweep_sets_the_smallest_weights_to_zero_and_leaves_the_network_as_it_
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     zeros = []
 
-    def counted(pruned, inputs):
+    def counted(pruned, _inputs, labels):
         weights = torch.cat([layer.masked_weight().detach().flatten() for layer in weighted_layers(pruned).values()])
         largest, sizes = weights[weights == 0].numel(), weights.abs()
         whole = torch.cat([layer.weight.detach().abs().flatten() for layer in weighted_layers(network).values()])
         assert whole[sizes == 0].max() <= whole[sizes > 0].min() if largest else True
         zeros.append(largest / len(weights))
-        return torch.zeros(len(inputs), dtype=torch.int64)
+        return int((labels == 0).sum())
 
-    monkeypatch.setattr(inside, "_decided", counted)
+    monkeypatch.setattr(inside, "_right", counted)
     assert inside.sweep(network, torch.zeros(4, *SHAPE), torch.tensor([0, 0, 0, 1])) == [0.75] * len(inside.SHARES)
     assert zeros == pytest.approx(inside.SHARES, abs=1e-3)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())

@@ -18,6 +18,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.network.thaw import network_from_file
 from paretrim.results.inside import Example, InsideComparison, Map, Pixels, SweepPoint, histograms
+from paretrim.train.task import CLASSIFICATION
 
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Sparsities of a sweep."""
@@ -118,7 +119,7 @@ def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:
         kept[order[: round(share * len(sizes))]] = False
         for layer, part in zip(layers, torch.split(kept, [layer.weight.numel() for layer in layers]), strict=True):
             set_mask_(layer, part.view_as(layer.weight) & (layer.masked_weight() != 0))
-        found.append(float((_decided(private, inputs) == labels).float().mean()))
+        found.append(_right(private, inputs, labels) / len(labels))
     return found
 
 
@@ -135,9 +136,12 @@ def _at_once(network: Network) -> int:
     return max(1, min(BATCH, VALUES // sum(kind.size for kind in network.structure.types.values())))
 
 
-def _decided(network: Network, inputs: Tensor) -> Tensor:
+def _right(network: Network, inputs: Tensor, labels: Tensor) -> int:
+    """How many images are classified right."""
+    size = _at_once(network)
+    parts = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
     with torch.no_grad():
-        return torch.cat([network.outputs(part)[0].argmax(1) for part in torch.split(inputs, _at_once(network))])
+        return sum(int(CLASSIFICATION.running(network.outputs(part), classes)) for part, classes in parts)
 
 
 def _maps(network: Network, inputs: Tensor, labels: Tensor, at: str) -> Tensor:
