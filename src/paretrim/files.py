@@ -123,6 +123,20 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def require_file(path: Path) -> None:
+    """Refuse a path under which there is no regular file.
+
+    Raises:
+        CorruptFile: there is none, or its place cannot be read.
+    """
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+    if not found:
+        raise CorruptFile(f"there is no file '{path}'; check the path")
+
+
 def is_folder(path: Path) -> bool:
     """The same for a folder."""
     with contextlib.suppress(OSError, ValueError):

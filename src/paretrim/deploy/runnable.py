@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from paretrim import __version__
 from paretrim.deploy.report import IntegerReport
-from paretrim.errors import CorruptFile, DataUnavailable, ExportMismatch, UnsupportedOperation
-from paretrim.files import is_trim_file, path_of
+from paretrim.errors import DataUnavailable, ExportMismatch, UnsupportedOperation
+from paretrim.files import is_trim_file, path_of, require_file
 from paretrim.graph.interpreter import OneOutput, checked_threads, run_outputs
 from paretrim.graph.storage import load
 from paretrim.graph.types import FloatArray, Graph
@@ -234,9 +234,4 @@ def read_graph(path: Path) -> Graph:
 def _require_onnx(path: Path) -> None:
     if is_trim_file(path):
         raise UnsupportedOperation(f"'{path}' is a .trim file; choose the runtime {NATIVE} or reference")
-    try:
-        found = path.is_file()
-    except OSError as error:
-        raise CorruptFile(f"ONNX file '{path}' cannot be read: {error.strerror}") from error
-    if not found:
-        raise CorruptFile(f"ONNX file '{path}' does not exist")
+    require_file(path)

@@ -62,8 +62,7 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
     """
     dataset = load(spec, progress=watcher.fetched)
     if dataset.broken:
-        shown = ", ".join(map(visible, dataset.broken[:5])) + (", ..." if len(dataset.broken) > 5 else "")
-        watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+        watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {_first(dataset.broken)}")
     watcher.note(_described(dataset))
     return dataset
 
@@ -148,7 +147,11 @@ def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experi
 
 def _described(dataset: Dataset) -> str:
     """A description of the training data, so that a wrong folder or size is noticed before training."""
-    names = ", ".join(map(visible, dataset.classes[:5])) + (", ..." if len(dataset.classes) > 5 else "")
     counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
     size = "×".join(map(str, dataset.train.sample_shape))
-    return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({names})"
+    return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({_first(dataset.classes)})"
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first names of a list, for people."""
+    return ", ".join(map(visible, names[:5])) + (", ..." if len(names) > 5 else "")

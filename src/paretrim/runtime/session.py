@@ -14,7 +14,7 @@ import numpy as np
 
 from paretrim import __version__
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation, located
-from paretrim.files import TRIM_START, is_trim_file, path_of
+from paretrim.files import TRIM_START, is_trim_file, path_of, require_file
 from paretrim.graph.interpreter import OneOutput, check_images, checked_threads, is_whole
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
@@ -294,12 +294,7 @@ def _planner_of(path: Path, limit: float | None) -> Callable[..., Network]:
             f"'{path}' is an ONNX file; open the .trim or .graph file next to it, or write one from the candidate with"
             " paretrim export"
         )
-    try:
-        found = path.is_file()
-    except OSError as error:
-        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check the path") from error
-    if not found:
-        raise CorruptFile(f"there is no file '{path}'; check the path")
+    require_file(path)
     # Imported here, because devices that only run .trim files need not have the package safetensors.
     from paretrim.graph.storage import load as load_graph
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Required, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -179,32 +179,24 @@ def allocate(
     return dict(zip(parts, counts, strict=True))
 
 
-def masks(
-    layers: Mapping[str, Tensor],
-    sparsity: float,
-    *,
-    method: Allocation,
-    pattern: Pattern,
-    alive: Mapping[str, Tensor] | None = None,
-    minimum_density: float = MINIMUM_DENSITY,
-    costs: Mapping[str, float] | None = None,
-    curves: Mapping[str, Curve] | None = None,
-) -> dict[str, Tensor]:
+class Splitting(TypedDict, total=False):
+    """The keywords of :func:`allocate`, with the same defaults, for functions that pass them on."""
+
+    method: Required[Allocation]
+    pattern: Required[Pattern]
+    alive: Mapping[str, Tensor] | None
+    minimum_density: float
+    costs: Mapping[str, float] | None
+    curves: Mapping[str, Curve] | None
+
+
+def masks(layers: Mapping[str, Tensor], sparsity: float, **splitting: Unpack[Splitting]) -> dict[str, Tensor]:
     """Boolean masks of the weights' shapes: the blocks of every layer with the largest scores, as many as :func:`allocate` gives.
 
     Masks of the same scores at rising sparsity are nested. Arguments and Raises as for :func:`allocate`.
     """
-    counts = allocate(
-        layers,
-        sparsity,
-        method=method,
-        pattern=pattern,
-        alive=alive,
-        minimum_density=minimum_density,
-        costs=costs,
-        curves=curves,
-    )
-    result = {}
+    counts = allocate(layers, sparsity, **splitting)
+    pattern, alive, result = splitting["pattern"], splitting.get("alive"), {}
     for name, weight in layers.items():
         with located(f"layer '{name}'"):
             result[name] = mask_for(weight, counts[name], pattern, alive=_living(name, weight, alive))
