@@ -269,7 +269,7 @@ def test_a_result_without_an_onnx_file(own, tmp_path, wrong_export, capsys):
     module, train, validation = own
     stages = [Quantize(budget=paretrim.Budget(epochs=0))]
     result = paretrim.compress(module, train, validation, stages=stages, folder=tmp_path / "run")
-    assert "the .trim file is delivered and no ONNX file: " in capsys.readouterr().err
+    assert "quantize: its .trim file is delivered and no ONNX file: " in capsys.readouterr().err
     assert ", no ONNX file: in ONNX Runtime " in repr(result)
     with pytest.raises(ExportMismatch, match=r"there is no ONNX file of '.*model\.trim': .* is the first that differs"):
         result.save(tmp_path / "x.onnx")
