@@ -1,11 +1,11 @@
-"""What users wait for, against an earlier commit: help, training steps, and calls of the native runtime.
+"""CPU time against an earlier commit, of what users wait for: help, training steps, and calls of the native runtime.
 
     git worktree add ../earlier COMMIT   # with a .venv and a native runtime of its own
     python benchmarks/against_commit.py ../earlier [--pairs 16] [--steps 6] [--batch 128] [--what help ...] [--json]
 
-Each checkout runs its own code in its own process, on one thread, in turns: a pair is one run of each, in random order. Printed
-is the CPU time of this checkout divided by that of the earlier one, the median over pairs with its 95 % interval. Other programs
-change CPU time less than the time on the clock. The ``hand-written loop`` runs no code of Paretrim, so its ratio shows the noise.
+Each checkout runs its own code in its own process, on one thread, in turns: a pair is one run of each, in random order. It
+prints the CPU time of this checkout divided by that of the earlier one: the median over pairs with its 95 % interval. Other
+programs disturb CPU time less than wall time. The ``hand-written loop`` runs no code of Paretrim, so its ratio shows the noise.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout and its process, ``asked`` through one pipe and answering through the other; none for help alone."""
+    """A checkout and its process, which reads requests from one pipe and answers on another; no process if only help is timed."""
 
     folder: Path
     asked: IO[str] | None = None
@@ -85,7 +85,7 @@ def python_of(checkout: Path) -> str:
 
 
 def seconds_of_help(checkout: Path) -> float:
-    """CPU seconds of ``paretrim --help`` in a fresh process that finds its bytecode, as after any first start."""
+    """CPU seconds of ``paretrim --help`` in a fresh process, with bytecode from an earlier start."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [python_of(checkout), "-m", "paretrim", "--help"]
@@ -95,7 +95,7 @@ def seconds_of_help(checkout: Path) -> float:
 
 
 def started(folder: Path, steps: int, batch: int, stack: ExitStack) -> Checkout:
-    """The process of a checkout, ready to be asked; it ends with the stack."""
+    """The process of a checkout, ready for requests; it ends with the stack."""
     store = stack.enter_context(tempfile.TemporaryDirectory())
     process = stack.enter_context(
         subprocess.Popen(
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="training steps of one run")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--what", nargs="+", choices=everything, default=everything, metavar="NAME", help=", ".join(everything))
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args()
     names = list(given.what)
     with ExitStack() as stack:

@@ -1,11 +1,11 @@
-"""Whether the runtimes decide as the interpreter does, on trained networks: native runtime, ONNX Runtime and OpenVINO.
+"""Agreement of the native runtime, ONNX Runtime and OpenVINO with the reference interpreter, on trained networks.
 
     python benchmarks/agreement.py [--images 360] [--out results/agreement.jsonl]
     python benchmarks/agreement.py --pretrained DIR --data DIR [--images 500] [--out LINES]
 
 Networks of ``agreement_networks.py`` are trained on digits for 30 epochs; those of DIR (``cifar10_resnet20.safetensors`` and
 ``cifar10_resnet56.safetensors``) are for CIFAR-10 images normalised with the mean and deviation of ImageNet. All are quantized to
-8 bits without training. ``--out`` adds an object a network to a file of lines, of which ``agreement_page.py`` makes the page.
+8 bits without training. ``--out`` appends one line of JSON per network; ``agreement_page.py`` makes the page from these lines.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network with the images it was trained on and is tried with."""
+    """A network, its training images and its test images."""
 
     name: str
     module: nn.Module
@@ -78,7 +78,7 @@ def on_digits() -> Iterator[TrainedNetwork]:
 
 
 def fitted(module: nn.Module, data: Dataset) -> nn.Module:
-    """A module trained on all training images by Adam, with the rate of a half cosine."""
+    """A module trained on all training images by Adam, with a cosine learning rate."""
     inputs, labels = normalised(data.train.images, data), data.train.labels
     steps = EPOCHS * (len(inputs) // BATCH)
     optimizer = torch.optim.Adam(module.parameters(), RATE)
@@ -109,7 +109,7 @@ def quantized(network: Network, data: Dataset) -> Graph:
 
 
 def line(trained: TrainedNetwork, count: int) -> Mapping[str, object]:
-    """What one network comes to on the first ``count`` test images."""
+    """The results of one network on the first ``count`` test images."""
     tried: ImageSet = trained.data.test.select(torch.arange(count))
     pixels, labels = tried.images.numpy(), tried.labels.numpy()
     inputs = normalised(tried.images, trained.data)
@@ -144,7 +144,7 @@ def line(trained: TrainedNetwork, count: int) -> Mapping[str, object]:
 
 
 def first_that_differs(graph: Graph, found: Mapping[str, Values], pixels: Values) -> Mapping[str, object] | None:
-    """The first node whose integers, ``found`` by a runtime, are not those of the interpreter, and the share that are not."""
+    """The first node whose integers, ``found`` by a runtime, differ from the interpreter's, and the share that differ."""
     ours = values(graph, pixels)
     for node, renamed in zip(graph.nodes, with_file_names(graph).nodes, strict=True):
         if renamed.name in found and node.type.quantized and (apart := found[renamed.name] != ours[node.name]).any():
@@ -153,7 +153,7 @@ def first_that_differs(graph: Graph, found: Mapping[str, Values], pixels: Values
 
 
 def in_openvino(file: Path, names: Collection[str], pixels: Values) -> dict[str, Values]:
-    """Values of these names as OpenVINO computes them; to show one it may fuse less than without."""
+    """Values of these names as OpenVINO computes them; exposing a value may prevent a fusion."""
     core = openvino.Core()
     model = core.read_model(str(file))
     there = [name for output in (port for op in model.get_ops() for port in op.outputs()) for name in output.get_names()]
@@ -165,7 +165,7 @@ def in_openvino(file: Path, names: Collection[str], pixels: Values) -> dict[str,
 
 
 def main() -> None:
-    """Measure, print, and keep what was asked for."""
+    """Measure and print; append lines with --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=360)
     parser.add_argument("--pretrained", type=Path)

@@ -1,4 +1,4 @@
-"""Small networks of the usual families for images of 8x8 pixels, written as their papers draw them, for ``agreement.py``."""
+"""Small networks of common families for 8x8 images, built as in their papers, for ``agreement.py``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def unit(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, groups:
 
 
 class Classifier(nn.Module):
-    """A stem of 16 channels, a body, and a linear layer over the means of its maps."""
+    """A stem of 16 channels, a body, global average pooling and a linear layer."""
 
     def __init__(self, body: nn.Module, channels: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Classifier(nn.Module):
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels pass three convolutions; then all are shuffled (ShuffleNetV2, arXiv 1807.11164, figure 3c)."""
+    """Half of the channels go through three convolutions; then all are shuffled (ShuffleNetV2, arXiv 1807.11164, figure 3c)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ShuffleUnit(nn.Module):
 
 
 def shufflenet_v2() -> nn.Module:
-    """Four units, the maps halved in between."""
+    """Four units; the maps are halved in between."""
     return Classifier(
         nn.Sequential(ShuffleUnit(16), ShuffleUnit(16), unit(16, 32, stride=2), ShuffleUnit(32), ShuffleUnit(32)), 32
     )
@@ -67,7 +67,7 @@ class PnasCell(nn.Module):
         return nn.Sequential(*parts)
 
     def forward(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The value before and this one, of which the second and the result are given on."""
+        """Takes the two latest values; returns the second of them and the result."""
         before, now = self.before(inputs[0]), self.now(inputs[1])
         sums = [
             self.separable["a"](before) + self.pool(before),
@@ -92,7 +92,7 @@ class Pnas(nn.Module):
 
 
 class Inverted(nn.Module):
-    """Wide inside, with a gate over the channels (MobileNetV3, arXiv 1905.02244, figure 4)."""
+    """An inverted bottleneck with a gate over the channels (MobileNetV3, arXiv 1905.02244, figure 4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -111,12 +111,12 @@ class Inverted(nn.Module):
 
 
 def mobilenet_v3() -> nn.Module:
-    """Three blocks, the maps halved in between."""
+    """Three blocks; the maps are halved in between."""
     return Classifier(nn.Sequential(Inverted(16), unit(16, 24, stride=2), Inverted(24), Inverted(24)), 24)
 
 
 class DenseLayer(nn.Module):
-    """Adds 8 channels to those it is given (DenseNet, arXiv 1608.06993)."""
+    """Appends 8 channels to its input (DenseNet, arXiv 1608.06993)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def densenet() -> nn.Module:
 
 
 class Hourglass(nn.Module):
-    """Down, and up again by a transposed convolution, beside what was there before (U-Net, arXiv 1505.04597)."""
+    """Downsamples, upsamples by a transposed convolution, and concatenates the earlier map (U-Net, arXiv 1505.04597)."""
 
     def __init__(self) -> None:
         super().__init__()

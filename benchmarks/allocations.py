@@ -1,13 +1,13 @@
-"""Ways to split zeros in blocks over the layers, at equal estimated time: one line of JSON for each result.
+"""Allocations of zero blocks to layers, compared at equal estimated time: one line of JSON per result.
 
     python benchmarks/allocations.py --out results/allocations.jsonl [--seeds 5] [--folder FOLDER]
     python benchmarks/allocations.py --out results/allocations.jsonl --weights FILE [--data DIR]
 
-The first call trains the small ResNet of ``pruning_methods.py`` on digits for 12 epochs, cuts blocks by magnitude at once and
-trains for 4 epochs; accuracy is that on the test images. The second takes a pretrained ResNet-20 for CIFAR-10, cuts by second
-order and fits what stays, without training; accuracy is that on validation images, since the default is chosen by it. The zeros
-of every split are as many as make the blocks that stay take the time that they take with the reference split, by the time of a
-block that ``block_costs.py`` counts. Lines that are there are not made again; ``allocations_page.py`` makes the page.
+The first call trains the small ResNet of ``pruning_methods.py`` on digits for 12 epochs, prunes blocks by magnitude in one shot
+and trains for 4 epochs; accuracy is on the test images. The second takes a pretrained ResNet-20 for CIFAR-10, prunes by second
+order and fits the remaining weights, without training; accuracy is on validation images, because the default is chosen by it.
+Every allocation gets the sparsity at which its remaining blocks take as long as those of the reference allocation, with the time
+of a block from ``block_costs.py``. Existing lines are kept; ``allocations_page.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ Case = tuple[str, float, str, int]
 
 
 def costs_of(network: Network, scores: Mapping[str, Tensor], split: str) -> dict[str, float] | None:
-    """The costs that a split goes by."""
+    """The costs that an allocation uses."""
     reading = SPLITS[split][1]
     return None if reading is None else counted_costs(network, scores, reading=reading)
 
@@ -74,7 +74,7 @@ def costs_of(network: Network, scores: Mapping[str, Tensor], split: str) -> dict
 def equal_times(
     network: Network, scores: Mapping[str, Tensor], reference: str, zeros: float
 ) -> Iterator[tuple[str, float, float]]:
-    """Every split with its zeros, and the time of its blocks relative to the reference."""
+    """Every allocation with its sparsity, and the time of its blocks relative to the reference."""
     time = counted_costs(network, scores, reading=True)
 
     def taken(split: str, share: float) -> float:
@@ -94,7 +94,7 @@ def prunable(network: Network, scores: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def trained(start: Start, test: EvalBatches, scores: Mapping[str, Tensor], split: str, zeros: float) -> float:
-    """Test accuracy after a cut by magnitude and four epochs."""
+    """Test accuracy after pruning by magnitude and four epochs."""
     method = SPLITS[split][0]
     stage = Prune(
         pattern=BLOCK_1X4.text, sparsity=zeros, allocation=method, costs=costs_of(start.network, scores, split), budget=BUDGET
@@ -104,7 +104,7 @@ def trained(start: Start, test: EvalBatches, scores: Mapping[str, Tensor], split
 
 
 def fitted(start: Start, scores: Mapping[str, Tensor], split: str, zeros: float) -> float:
-    """Validation accuracy after a cut by second order, with the weights that stay fitted."""
+    """Validation accuracy after pruning by second order, with the remaining weights fitted."""
     network = copy.deepcopy(start.network)
     costs = costs_of(network, scores, split)
     for name, mask in masks(scores, zeros, method=SPLITS[split][0], pattern=BLOCK_1X4, costs=costs).items():
@@ -114,7 +114,7 @@ def fitted(start: Start, scores: Mapping[str, Tensor], split: str, zeros: float)
 
 
 def on_digits(seeds: int, folder: Path) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
-    """Every case on digits, its zeros and time, and what makes its accuracy."""
+    """Every case on digits: its sparsity, its time, and the function that measures its accuracy."""
     for seed, (start, test) in enumerate(zip(*seeds_of(seeds, folder), strict=True)):
         scores = prunable(start.network, by_magnitude(start.network, start.resources(None)))
         for share in GLOBAL_ZEROS:
@@ -136,12 +136,12 @@ def on_pretrained(weights: str, folder: str | None) -> Iterator[tuple[Case, floa
 
 
 def main() -> None:
-    """Make every line that is not there."""
+    """Measure every case that has no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
-    parser.add_argument("--weights", help="of ResNet-20 for CIFAR-10")
+    parser.add_argument("--weights", help="weights of a ResNet-20 for CIFAR-10")
     parser.add_argument("--data", help="folder of CIFAR-10")
     given = parser.parse_args()
     lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []

@@ -107,7 +107,7 @@ def table() -> str:
 
 
 def page_of(page: str) -> str:
-    """The page, with the part between its markers written again."""
+    """The page, with the part between its markers replaced."""
     return with_part(page, BEGIN, END, table())
 
 

@@ -1,10 +1,10 @@
-"""How small a file becomes by Deep Compression, and by ``rate`` beside it: LeNet-300-100 and LeNet-5 on digits.
+"""File size after Deep Compression, and with ``rate`` instead: LeNet-300-100 and LeNet-5 on digits.
 
     python benchmarks/deep_compression.py --out results/deep-compression.jsonl [--seeds 3] [--networks lenet_300_100,lenet_5]
 
-The stages are those of ``recipes/methods/deep-compression.toml``. The other way prunes alike and then trains 8-bit weights whose
-bits have a price. ``float_bytes`` is the size of the parameters in float32, ``bytes`` that of the whole ``.trim`` file.
-Training is in float32 on the CPU. Lines that are there are not made again, and folders are taken up again.
+The stages are those of ``recipes/methods/deep-compression.toml``. The alternative prunes in the same way and then trains 8-bit
+weights with a price of bits (``rate``). ``float_bytes`` is the size of the parameters in float32, ``bytes`` that of the whole
+``.trim`` file. Training is in float32 on the CPU. Existing lines are kept, and an interrupted run continues in its folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RATES = (0.001, 0.003, 0.01)
 
 
 def ways(stages: tuple[Stage, ...], network: str) -> dict[str, tuple[Stage, ...]]:
-    """Every way of making the file small, by what it is called."""
+    """The stages of every way to make the file small, by name."""
     *pruning, shared = stages
     assert isinstance(shared, Quantize)
     formats = {"*": Format(grid="codebook", bits=5)}
@@ -52,7 +52,7 @@ def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], folder: Pat
 
 
 def main() -> None:
-    """Train, compress in every way and add a line for each that is not there."""
+    """Train, compress in every way and add a line for each that is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)

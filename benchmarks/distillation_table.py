@@ -45,7 +45,7 @@ def _table(epochs: int, accuracies: Mapping[str, Sequence[float]]) -> str:
 
 
 def page_of(page: str, lines: str) -> str:
-    """The page, with the part between its markers written again."""
+    """The page, with the part between its markers replaced."""
     return with_part(page, BEGIN, END, tables(lines))
 
 

@@ -1,4 +1,4 @@
-"""Medians with intervals, and whether a goal is reached as far as the interval says."""
+"""Medians with intervals, and whether the interval shows that a goal is reached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Goal:
-    """What an estimate must be at least, and what it aims at beyond that."""
+    """The least value that an estimate must have, and the higher value that it aims at."""
 
     least: float
     aim: float | None = None
@@ -28,7 +28,7 @@ def median(values: Sequence[float]) -> Estimate:
 
 
 def verdict(found: Estimate, goal: Goal | None) -> str:
-    """Whether the goal is reached; empty where none is set."""
+    """Whether the goal is reached; empty if there is none."""
     if goal is None:
         return ""
     said = [] if goal.aim is None else [_against(found, goal.aim, "the aim ")]

@@ -3,18 +3,18 @@
     python benchmarks/filesize.py [--networks resnet20,resnet18] [--zeros 0,50,80,90,95] [--patterns unstructured,1x4]
                                   [--weights FOLDER] [--data-folder DIR] [--threads 2] [--json]
 
-Networks are pruned by magnitude and quantized with zero epochs, on CIFAR-10 images where they are at hand and on random ones
-where not. ``--weights`` names a folder with ``cifar10_<network>.safetensors``; a network without such a file keeps its random
-weights, whose magnitudes are Gaussian and whose order is noise, so that hardly more than frequencies can be coded: such sizes say
-little about trained networks.
+Networks are pruned by magnitude and quantized with zero epochs, on CIFAR-10 images if available, otherwise on
+random ones. ``--weights`` names a folder with ``cifar10_<network>.safetensors``; a network without such a file has random
+Gaussian weights without structure, so a coder can use little more than their frequencies: such sizes say little about trained
+networks.
 
-Beside the file stand: the sum over layers of the order-0 entropy of the weights (weights alone: no scale, bias or name, and the
-frequencies themselves for free); zstd -19 of all tensors in one piece, if ``zstandard`` is installed; the weights through the
-coder of NNCodec, if ``nncodec`` is installed, to be compared with what the weights take in the file; and Deep Compression's own
+Also printed: the sum over layers of the order-0 entropy of the weights (weights alone: no scale, bias or name, and the
+cost of the frequencies not counted); zstd -19 of all tensors concatenated, if ``zstandard`` is installed; the weights coded
+by NNCodec, if ``nncodec`` is installed, to compare with the weights' bytes in the file; and Deep Compression's own
 form (k-means codes of 8 bits in convolutions and 5 in linear layers, gaps of as many bits, Huffman, codebooks, biases) of the
 same weights before quantization to integers. Times are the smallest of several, with data in memory; run it on a quiet machine.
 
-To reach: file at or below order-0; at least 15 % below zstd; ResNet-18 at 90 % zeros read within 60 ms on 2 cores and written
+Goals: file at or below order-0; at least 15 % below zstd; ResNet-18 at 90 % zeros read within 60 ms on 2 cores and written
 within 1 s, in 1.3 MB.
 """
 
@@ -64,7 +64,7 @@ UNARY_LENGTH = 11
 
 
 def resources(folder: str | None) -> Resources:
-    """Calibration images: CIFAR-10 where it is, else random pixels."""
+    """Calibration images: CIFAR-10 if available, otherwise random pixels."""
     images = ImageSet(
         torch.randint(0, 256, (CALIBRATION_IMAGES, *SHAPE), dtype=torch.uint8), torch.zeros(CALIBRATION_IMAGES).long()
     )
@@ -82,14 +82,14 @@ def captured(name: str, weights: Path | None) -> Network:
 
 
 def pruned(network: Network, pattern: str, zeros: float, given: Resources) -> Network:
-    """A copy with that share of zeros, over all layers but the first and the last."""
+    """A copy pruned to this sparsity, except for the first and the last layer."""
     if zeros == 0:
         return network
     return Prune(budget=NONE, sparsity=zeros, pattern=pattern).begin(network, given).network.eval()
 
 
 def fastest_ms(call: Callable[[], object]) -> float:
-    """The shortest of a few calls; what disturbs only lengthens."""
+    """The shortest of a few calls, since disturbances only lengthen a call."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -99,7 +99,7 @@ def fastest_ms(call: Callable[[], object]) -> float:
 
 
 def zstd19_bytes(graph: Graph) -> int | None:
-    """All tensors of the graph behind each other through zstd -19; None without the package."""
+    """All tensors of the graph, concatenated, after zstd -19; None without the package."""
     try:
         import zstandard
     except ImportError:
@@ -170,7 +170,7 @@ def deep_compression_bytes(graph: Graph) -> int:
 
 
 def clustered(values: npt.NDArray[np.float64], count: int, *, rounds: int = 20) -> npt.NDArray[np.int64]:
-    """Codes of a k-means in one dimension from centres on a line between the extremes."""
+    """Codes of one-dimensional k-means with centres initialised evenly between the extremes."""
     centres = np.linspace(values.min(), values.max(), count)
     for _ in range(rounds):
         codes = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
@@ -180,7 +180,7 @@ def clustered(values: npt.NDArray[np.float64], count: int, *, rounds: int = 20) 
 
 
 def row(name: str, pattern: str, zeros: float, trained: bool, graph: Graph, plain: Graph, threads: int) -> dict[str, object]:
-    """One network in numbers."""
+    """The numbers of one network."""
     content = trimfile.to_bytes(graph, threads=threads)
     found = trimfile.from_bytes(content, threads=threads)
     weights = summarize_weights(graph)
@@ -206,7 +206,7 @@ def row(name: str, pattern: str, zeros: float, trained: bool, graph: Graph, plai
 
 
 def planned(content: bytes, threads: int) -> object:
-    """The file read, checked and packed for this CPU, kernels chosen by rules."""
+    """Read, check and plan the file for this CPU, with kernels chosen by heuristics."""
     return native.plan_trim(content, threads=threads, instruction_set="", measure=False, choices="")
 
 
@@ -256,9 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--zeros", default="0,50,80,90,95", help="percentages")
     parser.add_argument("--patterns", default="unstructured,1x4")
     parser.add_argument("--weights", help="folder with cifar10_<network>.safetensors")
-    parser.add_argument("--data-folder", help="where CIFAR-10 is; random pixels without")
+    parser.add_argument("--data-folder", help="folder of CIFAR-10; random pixels without it")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     measured(parser.parse_args(arguments))
 
 

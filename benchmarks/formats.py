@@ -2,8 +2,8 @@
 
     python benchmarks/formats.py [--seeds 3] [--epochs 6] [--folder runs/formats] [--cases CASE ...] [--json]
 
-The dense ResNet-20 of every seed trains for 15 epochs and is quantized with every mixture of formats, in
-float32 on the CPU. "Ends" are the first and the last layer. About 25 minutes on one core. Folders are taken up again.
+The dense ResNet-20 of every seed trains for 15 epochs and is quantized with every mixture of formats, in float32 on the CPU.
+"Ends" are the first and the last layer. About 25 minutes on one core. An interrupted run continues in its folder.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ def main() -> None:
     """Train, quantize and print a line for every mixture of formats."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6, help="of quantization-aware training")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of quantization-aware training")
     parser.add_argument("--folder", type=Path, default=Path("runs/formats"))
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES, metavar="CASE", help="all by default")
-    parser.add_argument("--json", action="store_true", help="an object a line")
+    parser.add_argument(
+        "--cases", nargs="*", default=list(CASES), choices=CASES, metavar="CASE", help="cases to run; all by default"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args()
     found: dict[str, list[tuple[float, int]]] = {case: [] for case in given.cases}
     for seed in range(given.seeds):

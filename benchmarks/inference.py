@@ -2,12 +2,12 @@
 
     python benchmarks/inference.py [--network resnet18] [--weights FILE] [--size 32] [--threads 1,2] [--effort standard] [--json]
 
-The network is made with random weights unless a file is given, and quantized with zero epochs on random images: what a call
-costs does not depend on what the weights are. Both files take pixels. They are timed by the protocol of ``docs/measurement.md``,
-interleaved in fresh processes, and the ratio is that of paired rounds with its 95 % interval. Beside it stands how many
-convolutions the runtime says it computes in int8. Run it on a quiet machine.
+The network has random weights unless a file is given, and is quantized without training on random images: the time of a call does
+not depend on the values of the weights. Both files take pixels. They are timed by the protocol of ``docs/measurement.md``,
+interleaved in fresh processes, and the ratio is from paired rounds, with its 95 % interval. Also printed is how many
+convolutions the runtime reports to compute in int8. Run it on a quiet machine.
 
-To reach with resnet18 (CIFAR stem, 32x32), one thread: 2.0 in OpenVINO and 3.5 in ONNX Runtime, on a CPU with VNNI.
+Goals for resnet18 (CIFAR stem, 32x32), one thread: 2.0 in OpenVINO and 3.5 in ONNX Runtime, on a CPU with VNNI.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def deployed(model: ModelSpec, *, size: int, classes: int, folder: Path) -> dict
 
 
 def goal_verdict(network: str, int8: Latency) -> str:
-    """Whether the ratio to reach is reached, as far as the interval says; empty where none is set."""
+    """Whether the interval shows that the goal is reached; empty if there is none."""
     return verdict(int8.speedup, GOALS.get((network, int8.runtime, int8.threads)))
 
 
@@ -69,7 +69,7 @@ def row(network: str, size: int, fp32: Latency, int8: Latency, executed: Integer
 
 
 def show(network: str, fp32: Latency, int8: Latency, executed: IntegerReport) -> None:
-    """One setting in a line, and what was unquiet below it."""
+    """One setting in a line, and below it the noise of its session."""
     ratio, floor = int8.speedup, int8.floor
     print(
         f"{network:18} {int8.runtime:12} {int8.threads} thread{' ' if int8.threads == 1 else 's'} "
@@ -82,7 +82,7 @@ def show(network: str, fp32: Latency, int8: Latency, executed: IntegerReport) ->
 
 
 def main() -> None:
-    """Make the files, measure and print."""
+    """Write the files, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet18", help="a catalog name, or package.module:factory")
     parser.add_argument("--weights", help="a weights file for it")
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--runtimes", default="onnxruntime,openvino")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args()
     images = random_pixels(given.size)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,10 @@
     python benchmarks/largest.py --markdown
 
 The networks are those of ``torchvision.models`` for classification with the most parameters, transformers left out. Every one
-takes 224 x 224 pixels and is measured in a fresh process on one thread, in CPU seconds (``time.process_time``): what else runs on
-the machine moves them far less than the time on the clock. Capture is ``paretrim.capture``, with its comparison of captured
-network and module. Deploying is freezing, writing the ``.trim`` file and the check of that file. ``--onnx`` measures the ONNX
-file too: writing it, and its check node by node. ``--markdown`` writes the table of docs/large-networks.md from the stored lines.
+takes 224 x 224 pixels and is measured in a fresh process on one thread, in CPU seconds (``time.process_time``): other programs
+disturb them far less than wall time. Capture is ``paretrim.capture``, with its comparison of captured network and module.
+Deploying is freezing, writing the ``.trim`` file and the check of that file. ``--onnx`` measures the ONNX file too: writing it,
+and its check node by node. ``--markdown`` writes the table of docs/large-networks.md from the stored lines.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def largest(count: int) -> list[str]:
 
 
 def made(name: str) -> nn.Module:
-    """A network of this name in evaluation."""
+    """The network of this name, in evaluation mode."""
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = getattr(models(), name)(weights=None, **extra)
     return network.eval()
 
 
 def parameters(network: nn.Module) -> int:
-    """How many parameters it has."""
+    """The number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -115,11 +115,11 @@ def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, floa
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20, help="how many of the largest")
-    parser.add_argument("--skip", default="", help="names that are left out of these, for want of memory")
-    parser.add_argument("--networks", default="", help="these instead")
-    parser.add_argument("--onnx", action="store_true", help="the ONNX file too")
-    parser.add_argument("--here", action="store_true", help="in this process; for one network")
+    parser.add_argument("--count", type=int, default=20, help="how many networks, the largest first")
+    parser.add_argument("--skip", default="", help="names to leave out, if they need too much memory")
+    parser.add_argument("--networks", default="", help="measure these networks instead")
+    parser.add_argument("--onnx", action="store_true", help="measure the ONNX file too")
+    parser.add_argument("--here", action="store_true", help="measure one network in this process")
     parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
     return parser.parse_args(arguments)
 

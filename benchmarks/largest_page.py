@@ -63,7 +63,7 @@ def read(text: str) -> list[LargestLine]:
 
 
 def page_of(page: str, results: Path) -> str:
-    """The page, with the part between its markers written again.
+    """The page, with the part between its markers replaced.
 
     Raises:
         ValueError: the page lacks a marker, or has it twice.

@@ -1,4 +1,4 @@
-"""How near every layer comes to the peak rate of the CPU's dot product, on the blocks of weights that survive."""
+"""How close each layer comes to the peak rate of the CPU's dot product, counting nonzero blocks only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = 4
 
 
 def surviving_blocks(weight: Array) -> int:
-    """Blocks of four input channels of one output channel and one kernel position that hold any weight but 0."""
+    """Nonzero blocks: four input channels of one output channel and one kernel position."""
     outputs, inputs = weight.shape[:2]
     padded = np.zeros((outputs, -(-inputs // BLOCK) * BLOCK, *weight.shape[2:]), np.bool_)
     padded[:, :inputs] = weight != 0
@@ -44,7 +44,8 @@ def layer_lines(network: str, graphs: Mapping[float, Path], origin: Origin, prof
                 continue
             positions = one.multiply_adds // one.weights
             surviving = surviving_blocks(node.tensors["weight"]) * BLOCK * positions
-            # Each by the peak of the same moment: a virtual core may have two speeds, for seconds on end.
+            # Each is divided by the peak measured at the same moment: a virtual core may alternate between two speeds for
+            # seconds.
             share = median([surviving / max(time.time_ns, 1) * 1e9 / peak for time, peak in zip(times, peaks, strict=True)])
             yield LayerLine(
                 network=network,

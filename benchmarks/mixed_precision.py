@@ -1,11 +1,11 @@
-"""Mixed precision at equal bits on a pretrained network, without training: which way of choosing keeps most accuracy.
+"""Mixed precision at equal bits on a pretrained network, without training: which way to choose the bits keeps most accuracy.
 
     python benchmarks/mixed_precision.py --network resnet56 --weights FILE --data DIR --out results/mixed-precision.jsonl
 
 Layers get their bits by name (the first and the last 8 bits, the others 3), by the variance of their outputs (3, 4 or 6), by
-Hessian trace or by divergence. The last two are given the bits that each of the others took, so that every comparison is at the
+Hessian trace or by divergence. The last two get as many bits as each of the others took, so that every comparison is at the
 same number of bits before the file is coded. Activations have 8 bits. A seed chooses the calibration images. Accuracy is that of
-the integers on the test images, ``bytes`` is the size of the whole ``.trim`` file. Seeds whose lines are there are not run again.
+the integers on the test images, ``bytes`` is the size of the whole ``.trim`` file. Seeds that have lines are not run again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VALIDATION = 0.02
 
 
 def solved(by: str, bits: int, weights: int) -> Quantize:
-    """The stage that spends no more bits than another did."""
+    """The stage with another's bits as its budget."""
     return replace(PLAIN, mixed=Mixture(by=by, bits=bits / weights, choices=CHOICES))
 
 
@@ -84,10 +84,12 @@ def cases(start: Start, test: TestSet) -> Iterator[tuple[str, dict[str, float]]]
 
 
 def main() -> None:
-    """Make every line of the seeds that are not there."""
+    """Measure every seed that has no lines yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet56")
-    parser.add_argument("--weights", required=True, help="of a network for CIFAR-10 images normalised as ImageNet's")
+    parser.add_argument(
+        "--weights", required=True, help="weights for CIFAR-10 images normalised with ImageNet's mean and deviation"
+    )
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
@@ -101,7 +103,9 @@ def main() -> None:
         recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
         start, test = start_from(replace(recipe, seed=seed, execution=EXECUTION))
         found = [{"network": given.network, "case": case, "seed": seed, **facts} for case, facts in cases(start, test)]
-        with given.out.open("a", encoding="utf-8") as file:  # a seed at once: a seed that is cut off leaves no half of a pair
+        with given.out.open(
+            "a", encoding="utf-8"
+        ) as file:  # all lines of a seed at once, so that an interruption leaves no incomplete pair
             file.writelines(json.dumps(line) + "\n" for line in found)
 
 

@@ -1,6 +1,6 @@
-"""Networks for the benchmarks: made, pruned and quantized without training, on random images.
+"""Networks for the benchmarks: built, pruned and quantized without training, on random images.
 
-What a call costs depends on shapes and on where the zeros are, not on what the weights have learned.
+The time of a call depends on shapes and on the positions of zeros, not on the values of the weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TIMED_IMAGES = 256
 
 @dataclass(frozen=True, eq=False)
 class PreparedNetwork:
-    """A captured network with what the stages ask for; ``graph`` gives its deployed forms."""
+    """A captured network with the resources that stages need; ``graph`` returns its deployed forms."""
 
     network: Network
     resources: Resources
@@ -51,14 +51,14 @@ class PreparedNetwork:
 
     @functools.cached_property
     def _quantized(self) -> Network:
-        """Once for every share of zeros: calibrating takes seconds, and what the grids are costs no call anything."""
+        """Cached for every sparsity: calibration takes seconds, and grids do not affect the time of a call."""
         network = Quantize(budget=Budget(epochs=0)).begin(self.network, self.resources).network
         settle_(network)
         return network
 
 
 def prepare(model: ModelSpec, *, size: int, classes: int) -> PreparedNetwork:
-    """The network in evaluation, its weights random (seed 0) unless the model names a file."""
+    """The network in evaluation mode, with random weights (seed 0) unless the model names a file."""
     torch.manual_seed(0)
     shape = (CHANNELS, size, size)
     network = Network(capture(build(model, classes=classes, channels=CHANNELS), shape)).eval()
@@ -72,7 +72,7 @@ def prepare(model: ModelSpec, *, size: int, classes: int) -> PreparedNetwork:
 
 
 def random_pixels(size: int, count: int = TIMED_IMAGES) -> npt.NDArray[np.uint8]:
-    """Images uint8 [count, 3, size, size], always the same."""
+    """Images uint8 [count, 3, size, size], the same at every call."""
     return np.random.default_rng(0).integers(0, 256, (count, CHANNELS, size, size), np.uint8)
 
 

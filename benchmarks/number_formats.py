@@ -5,9 +5,8 @@
 
 The first call quantizes to every format with the default settings of the stage, writes the ``.trim`` and the ONNX file under
 ``--folder`` and adds a line for each: accuracy of the ``.trim`` file on the test images, and bytes of both files, or why there is
-no ONNX file. The second, on a quiet machine, times the files of all formats in one interleaved session a runtime, and adds
-milliseconds and the ratio to float32 in the same runtime. ``number_formats_page.py`` makes the page. Lines that are there are not
-made again.
+no ONNX file. The second, on a quiet machine, times the files of all formats in one interleaved session per runtime, and adds
+milliseconds and the ratio to float32 in the same runtime. ``number_formats_page.py`` writes the page. Existing lines are kept.
 """
 
 from __future__ import annotations
@@ -61,19 +60,19 @@ CASES = {
 
 
 def folder_of(folder: Path, network: str, case: str) -> Path:
-    """Where the two files of a case are."""
+    """The folder of the two files of a case."""
     return folder / network / case.replace(",", "").replace(" ", "-")
 
 
 def accuracy_of(trim: Path, test: TestSet) -> float:
-    """Share of the test images whose class the ``.trim`` file finds."""
+    """Share of the test images that the ``.trim`` file classifies correctly."""
     session = load(trim, measure=False)
     parts = [session(test.images[at : at + BATCH]).argmax(1) for at in range(0, len(test.images), BATCH)]
     return float((np.concatenate(parts) == test.labels).mean())
 
 
 def written(graph: Graph, folder: Path) -> dict[str, int | str]:
-    """Write both files; their bytes, or why there is no ONNX file."""
+    """Write both files and return their sizes, or why there is no ONNX file."""
     folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, int | str] = {"bytes": write_graph(graph, folder / "model.trim").stat().st_size}
     try:
@@ -83,7 +82,7 @@ def written(graph: Graph, folder: Path) -> dict[str, int | str]:
 
 
 def accuracies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
-    """Add the lines of accuracy and bytes that are not there."""
+    """Add missing lines of accuracy and bytes."""
     data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
     recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
     start, test = start_from(replace(recipe, execution=EXECUTION))
@@ -101,7 +100,7 @@ def accuracies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
 
 
 def latencies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
-    """Add the lines of latency of the runtimes that have none for this network."""
+    """Add lines of latency for runtimes that have none for this network."""
     folders = {case: folder_of(given.folder, given.network, case) for case in (FLOAT, *CASES)}
     files = {case: folder / "model.onnx" for case, folder in folders.items() if (folder / "model.trim").is_file()}
     for runtime in given.runtimes.split(","):
@@ -123,10 +122,10 @@ def add(out: Path, facts: Mapping[str, object]) -> None:
 
 
 def main() -> None:
-    """Make the lines that are not there."""
+    """Measure every case that has no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet56")
-    parser.add_argument("--weights", help="of a network for CIFAR-10 images normalised as ImageNet's")
+    parser.add_argument("--weights", help="weights for CIFAR-10 images normalised with ImageNet's mean and deviation")
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/number-formats"))

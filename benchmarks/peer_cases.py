@@ -38,7 +38,7 @@ ONNXRUNTIME, OPENVINO, INDUCTOR, NATIVE = "onnxruntime", "openvino", "inductor",
 
 @dataclass(frozen=True)
 class Case:
-    """One way to a deployed file. ``files`` are what ships, the first is opened; without a ``script`` they are handed over."""
+    """One way to a deployed file. ``files`` ship, and the first is opened; without a ``script`` they are prepared for it."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""An environment of its own for every peer, with pinned versions."""
+"""A separate Python environment with pinned versions for every peer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLD_LINES = 3
 
 
 def interpreter(name: str, folder: Path) -> Path:
-    """The Python of an environment, which is made below ``folder`` unless it is there with just these versions.
+    """The Python of an environment, created below ``folder`` unless it exists with exactly these versions.
 
     Raises:
         MissingDependency: a package cannot be installed.
@@ -48,7 +48,7 @@ def interpreter(name: str, folder: Path) -> Path:
 
 
 def versions_of(name: str, folder: Path) -> Mapping[str, str]:
-    """Versions of the packages in an environment that is there."""
+    """Versions of the packages in an existing environment."""
     if name == HERE:
         return versions()
     found: Mapping[str, str] = json.loads((folder / name / INSTALLED).read_text())["versions"]
@@ -56,7 +56,7 @@ def versions_of(name: str, folder: Path) -> Mapping[str, str]:
 
 
 def variables(threads: int) -> dict[str, str]:
-    """The environment variables of a peer's processes: those of this one, without Python's, and as many threads."""
+    """Environment variables of a peer's processes: those of this one without Python's, with the number of threads set."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return kept | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
@@ -67,7 +67,7 @@ def _told(command: Sequence[str], log: Path) -> bool:
 
 
 def _installed(python: Path) -> dict[str, str]:
-    """The packages that were asked for and those they brought that may change a number."""
+    """The requested packages, and those dependencies that may change a result."""
     listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"], capture_output=True, text=True, check=True)
     wanted = {pin.partition("==")[0] for pins in ENVIRONMENTS.values() for pin in pins}
     return {one["name"]: one["version"] for one in json.loads(listed.stdout) if one["name"] in wanted}

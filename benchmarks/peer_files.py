@@ -1,4 +1,4 @@
-"""What a peer is given: the trained network as ONNX and as safetensors, and calibration images, all as files."""
+"""The inputs of a peer as files: the trained network as ONNX and as safetensors, and calibration images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MODEL, WEIGHTS, CALIBRATION = "model.onnx", "model.safetensors", "calibration.np
 
 
 def hand_over(network: nn.Module, images: Tensor, labels: Tensor, folder: Path) -> None:
-    """Write the network and its calibration images, float32 [N, C, H, W] as the network takes them, for a peer to read."""
+    """Write the network and its calibration images, float32 [N, C, H, W] and normalised, for a peer to read."""
     folder.mkdir(parents=True, exist_ok=True)
     network = network.eval()
     np.savez(folder / CALIBRATION, images=images.numpy(), labels=labels.numpy())
     safetensors.torch.save_file(network.state_dict(), folder / WEIGHTS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the newer exporter needs a package more
+        warnings.simplefilter("ignore")  # the newer exporter needs another package
         torch.onnx.export(
             network,
             (images[:1],),
@@ -42,5 +42,5 @@ def normalized(images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...]
 
 
 def drawn(count: int, seed: int) -> Tensor:
-    """Which of ``count`` training images calibrate: int64 [:data:`CALIBRATION_IMAGES`], others with every seed."""
+    """Indices of the calibration images among ``count`` training images: int64 [:data:`CALIBRATION_IMAGES`], by the seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:CALIBRATION_IMAGES]

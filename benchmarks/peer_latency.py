@@ -1,4 +1,4 @@
-"""Times the files of all cases of a network, interleaved: a process for each is asked for one image at a time."""
+"""Times the files of all cases of a network, interleaved: one process per case computes one image at a time on request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Arm = tuple[Case, ResultLine, Sequence[str | Path]]
 
 
 class Server:
-    """A process that computes the image it is asked for and says how long it took."""
+    """A process that computes one image on request and reports how long it took."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

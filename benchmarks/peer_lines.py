@@ -1,4 +1,4 @@
-"""The lines of results/peers.jsonl: what a case came to, that it could not run, and how long its file takes."""
+"""The lines of results/peers.jsonl: the result of a case, why it could not run, and the latency of its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class ResultLine:
-    """What a case came to with one draw of calibration images (``seed``); ``script`` is the digest of its code."""
+    """The result of a case with one draw of calibration images (``seed``); ``script`` is the digest of its code."""
 
     case: str
     network: str
@@ -89,7 +89,7 @@ def from_json(text: str, *, place: str) -> Line:
     """The inverse of :func:`to_json`.
 
     Raises:
-        CorruptFile: the line is no such line.
+        CorruptFile: the text is not such a line.
     """
     try:
         given = json.loads(text)
@@ -105,7 +105,7 @@ def from_json(text: str, *, place: str) -> Line:
 
 
 def read(path: Path) -> list[Line]:
-    """The last line of every kind for a case, network and seed; a result and the remark that there is none replace each other."""
+    """The last line of every kind for a case, network and seed; a result replaces an absence, and the other way round."""
     newest: dict[tuple[object, ...], Line] = {}
     for number, text in enumerate(_whole(path).splitlines(), start=1):
         line = from_json(text, place=f"'{path}', line {number}")
@@ -114,13 +114,13 @@ def read(path: Path) -> list[Line]:
 
 
 def append(path: Path, line: Line) -> None:
-    """Add a line and sync it; a last line that a crash cut short goes away."""
+    """Append a line and sync it; a last line that a crash left incomplete is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_name(f".{path.name}.lock")):
         files.write_atomically(path, f"{_whole(path)}{to_json(line)}\n".encode())
 
 
 def _whole(path: Path) -> str:
-    """The lines of a file that end, as text."""
+    """The complete lines of a file, as text."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return text[: text.rfind("\n") + 1]

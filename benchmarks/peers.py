@@ -5,15 +5,15 @@
     python benchmarks/peers.py --latency [--folder runs/peers]
     python benchmarks/peers.py --markdown
 
-A case is a short script in ``benchmarks/peers/``, user code as the peer's documentation recommends it. It runs in an environment
-of its own, which the command makes below ``--folder`` with pinned versions. It is given the trained network as ``model.onnx`` and
+A case is a short script in ``benchmarks/peers/``, user code as the peer's documentation recommends it. It runs in its own
+environment, which the command creates below ``--folder`` with pinned versions. It gets the trained network as ``model.onnx`` and
 ``model.safetensors`` (``cifar10_<network>.safetensors`` of ``--weights``) and 512 training images, drawn again for every seed, as
-``calibration.npz``; those that train are given the training images too. What it writes is opened in the runtime that the peer
-recommends and judged on all test images, one by one.
+``calibration.npz``; those that train also get the training images. Its file is opened in the runtime that the peer recommends and
+evaluated on all test images, one at a time.
 
-Each line goes to ``results/peers.jsonl`` as soon as it is known; the same call goes on where it was stopped. A case runs again if
-its script has changed. ``--latency`` times the files that are kept below ``--folder``, interleaved, on a quiet machine.
-``--markdown`` writes docs/studies/peers.md from the lines alone.
+Each line goes to ``results/peers.jsonl`` as soon as it is known; the same call continues after an interruption. A case runs again
+if its script has changed. ``--latency`` times the files below ``--folder``, interleaved, on a quiet machine. ``--markdown``
+writes docs/studies/peers.md from the lines alone.
 """
 
 from __future__ import annotations
@@ -58,26 +58,26 @@ class PeerFailed(ParetrimError):
 
 @dataclass(frozen=True)
 class Place:
-    """Folders of a run of the command."""
+    """The folders of one run of the command."""
 
     root: Path
 
     @property
     def environments(self) -> Path:
-        """One a peer."""
+        """One for each peer."""
         return self.root / "environments"
 
     def given(self, network: str, seed: int) -> Path:
-        """What every case is given."""
+        """The inputs of every case."""
         return self.root / "given" / f"{network}-{seed}"
 
     def work(self, case: Case, network: str, seed: int) -> Path:
-        """Where a case works, and leaves its files."""
+        """The working folder of a case, with its files."""
         return self.root / "work" / f"{network}-{seed}" / case.name
 
 
 def origin_of(case: Case, place: Place, busy: float) -> Origin:
-    """Where a line of the case comes from; an environment that could not be made has no versions."""
+    """The origin of a line of the case; an environment that could not be created has no versions."""
     machine = describe()
     made = case.environment == HERE or (place.environments / case.environment).is_dir()
     return Origin(
@@ -92,7 +92,7 @@ def origin_of(case: Case, place: Place, busy: float) -> Origin:
 
 
 def prepare(networks: Sequence[str], seeds: Sequence[int], given: argparse.Namespace, place: Place) -> None:
-    """Write what the cases are given, and the test images, which only the judge sees, where they are not there yet."""
+    """Write the inputs of the cases, and the test images that only the judge sees, if they do not exist yet."""
     wanted = [(network, seed) for network in networks for seed in seeds if not place.given(network, seed).is_dir()]
     if not wanted and (place.root / TEST_LABELS).is_file() and (place.root / TRAINING).is_file():
         return
@@ -115,7 +115,7 @@ def prepare(networks: Sequence[str], seeds: Sequence[int], given: argparse.Names
         aside.rename(place.given(network, seed))
 
 
-def carried_out(command: Sequence[str | Path], folder: Path, log: Path) -> tuple[float, float]:
+def run_command(command: Sequence[str | Path], folder: Path, log: Path) -> tuple[float, float]:
     """Run a command in ``folder``; wall time and CPU time of it and its children, in seconds.
 
     Raises:
@@ -136,10 +136,10 @@ def carried_out(command: Sequence[str | Path], folder: Path, log: Path) -> tuple
 
 
 def run_case(case: Case, network: str, seed: int, place: Place) -> ResultLine:
-    """Run the script and judge the file it leaves.
+    """Run the script and evaluate the file that it writes.
 
     Raises:
-        MissingDependency: the environment cannot be made.
+        MissingDependency: the environment cannot be created.
         PeerFailed: the script or the runtime ended with an error.
     """
     python = interpreter(case.environment, place.environments)
@@ -151,10 +151,10 @@ def run_case(case: Case, network: str, seed: int, place: Place) -> ResultLine:
         (work / file.name).symlink_to(file.resolve())
     wall_s = cpu_s = 0.0
     if case.script:
-        wall_s, cpu_s = carried_out([python, SCRIPTS / case.script], work, work / "script.log")
+        wall_s, cpu_s = run_command([python, SCRIPTS / case.script], work, work / "script.log")
     opened = case.files[0]
     judge = [python, SCRIPTS / "serve.py", case.runtime, opened, "1", (place.root / TEST_IMAGES).resolve(), "logits.npy"]
-    carried_out(judge, work, work / "judge.log")
+    run_command(judge, work, work / "judge.log")
     labels = np.load(place.root / TEST_LABELS)
     correct = int((np.load(work / "logits.npy").argmax(axis=1) == labels).sum())
     return ResultLine(
@@ -200,7 +200,7 @@ def told(line: Line) -> str:
 
 
 def measure(given: argparse.Namespace, cases: Sequence[Case]) -> int:
-    """Run every case that has no line yet from its script as it is; 1 if one of them could not run."""
+    """Run every case that has no line from the current version of its script; return 1 if one of them could not run."""
     place, networks = Place(given.folder), given.networks.split(",")
     seeds = range(given.seeds)
     prepare(networks, seeds, given, place)
@@ -221,7 +221,7 @@ def measure(given: argparse.Namespace, cases: Sequence[Case]) -> int:
 
 
 def time_all(given: argparse.Namespace, cases: Sequence[Case]) -> int:
-    """Time the files of the first seed, all of a network together."""
+    """Time the files of the first seed, all files of a network in one session."""
     place = Place(given.folder)
     for network in given.networks.split(","):
         known = {
@@ -250,27 +250,27 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--cases", default=",".join(case.name for case in CASES), help="names, with commas")
+    parser.add_argument("--cases", default=",".join(case.name for case in CASES), help="names, comma-separated")
     parser.add_argument("--weights", help="folder of cifar10_<network>.safetensors")
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--seeds", type=int, default=3, help="draws of calibration images")
     parser.add_argument("--folder", type=_absolute, default="runs/peers")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--latency", action="store_true", help="time the files that are there")
+    parser.add_argument("--latency", action="store_true", help="time the existing files")
     parser.add_argument("--markdown", action="store_true", help="only write the page")
     return parser.parse_args(words)
 
 
 def _absolute(path: str) -> Path:
-    """The path from the root: the scripts of the cases run in folders of their own."""
+    """The absolute path, because the scripts of the cases run in other folders."""
     return Path(path).resolve()
 
 
 def chosen(names: str) -> list[Case]:
-    """The cases that are named.
+    """The cases of these names.
 
     Raises:
-        InvalidRecipe: there is no case of a name.
+        InvalidRecipe: a name is unknown.
     """
     known = {case.name: case for case in CASES}
     for name in names.split(","):

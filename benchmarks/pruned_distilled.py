@@ -3,9 +3,8 @@
     python benchmarks/pruned_distilled.py --out results/pruned-distilled.jsonl [--seeds 5] [--epochs 4] [--folder FOLDER]
 
 The small ResNet of ``pruning_methods.py`` trains on digits for 12 epochs. 30 % of its weights, or of the channels of every layer,
-are then removed by magnitude at once, and what is left trains with labels, or with labels and the dense network as its teacher.
-Accuracy is that of the float network on the 360 test images. Lines that are there are not made again. About four minutes on one
-core.
+are then removed by magnitude in one shot, and the rest trains with labels, or with labels and the dense network as teacher.
+Accuracy is that of the float network on the 360 test images. Existing lines are kept. About four minutes on one core.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ LABELS, TEACHER = "labels", "labels and teacher"
 
 
 def ways(budget: Budget) -> dict[tuple[str, str], tuple[Stage, ...]]:
-    """Stages by how they train and what is pruned."""
+    """Stages, by how they train and what is pruned."""
     found: dict[tuple[str, str], tuple[Stage, ...]] = {}
     for pattern, cut in {
         "unstructured": Prune(sparsity=SHARE),
@@ -42,13 +41,13 @@ def ways(budget: Budget) -> dict[tuple[str, str], tuple[Stage, ...]]:
 
 
 def accuracy(start: Start, test: TestSet, stages: tuple[Stage, ...], folder: Path) -> float:
-    """Of what the stages give, on test images."""
+    """Accuracy after the stages, on test images."""
     last = run_stages(start, stages, folder)[-1] if stages else Candidate(start.network)
     return evaluate(last.network, test.batches.epoch(0), EXECUTION.torch_device())
 
 
 def main() -> None:
-    """Make every line that is not there."""
+    """Measure every case that has no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)

@@ -5,12 +5,12 @@
 
 A ResNet of three blocks trains on digits for 12 epochs; every method then has the same epochs on that network, and the result is
 quantized to 8 bits without training. Accuracy is that of the integers on the 360 test images, bytes are those of the ``.trim``
-file. The plain smaller network trains from scratch for as many epochs as dense training and a method take together. Lines that
-are there are not made again. About 15 minutes on one core.
+file. The plain smaller network trains from scratch for as many epochs as dense training and a method take together. Existing
+lines are kept. About 15 minutes on one core.
 
 The second call, on a quiet machine, times all files of a seed in the native runtime in one interleaved session, and adds a line
-for each to a file of its own. Files that are not in the folder any more are made again; since a later
-version may train or code a little differently, a line of latency also says how many bytes the timed file has.
+for each to a file of its own. Missing files are made again; since a later version may train or
+code slightly differently, a line of latency also has the size of the timed file.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def small_resnet(*, classes: int, channels: int = 3) -> nn.Module:
 
 
 def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[Stage, ...]]:
-    """Every way of masking by its name; one that makes no exact sparsity is not here."""
+    """Every method that makes masks of exact sparsity, by name."""
     cut = Prune(sparsity=sparsity, pattern=pattern, budget=budget)
     half = replace(budget, epochs=budget.epochs // 2)
     share = 1 - (1 - sparsity) ** 0.5
@@ -109,14 +109,14 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
 
 
 def channels(start: Start, sparsity: float, score: str, budget: Budget) -> tuple[Stage, ...]:
-    """Whole channels, as many as leave no more weights than the masks do."""
+    """Whole channels: the fewest that leave no more weights than the masks do."""
     cut = Prune(pattern=CHANNELS, score=score, allocation="uniform", budget=budget)
     share = least(lambda share: zeros_of(start, replace(cut, score="magnitude", sparsity=share)) >= sparsity)
     return (replace(cut, sparsity=share),)
 
 
 def thinet(start: Start, sparsity: float, budget: Budget) -> tuple[Stage, ...]:
-    """ThiNet of all channels, as many in every layer as :func:`channels` takes."""
+    """ThiNet on all channels, with as many removed in every layer as by :func:`channels`."""
     (plain,) = channels(start, sparsity, "magnitude", budget)
     assert isinstance(plain, Prune)
     return (ThiNet(sparsity=plain.sparsity, coupled=True, budget=budget),)
@@ -130,7 +130,7 @@ def thin(start: Start, sparsity: float, budget: Budget) -> tuple[Stage, ...]:
 
 
 def least(is_enough: Callable[[float], bool], parts: int = 256) -> float:
-    """The least share in [0, 1) that is enough, to one of so many parts; ``parts`` is a power of two."""
+    """The smallest sufficient multiple of 1 / ``parts`` in [0, 1), by bisection; ``parts`` is a power of two."""
     low, high = 0.0, 1 - 1 / parts
     while high - low > 1 / parts:
         middle = (low + high) / 2
@@ -139,13 +139,13 @@ def least(is_enough: Callable[[float], bool], parts: int = 256) -> float:
 
 
 def zeros_of(start: Start, stage: Stage) -> float:
-    """Share of the dense network's weights that are gone when the stage begins."""
+    """Share of the dense network's weights that are removed when the stage begins."""
     training = stage.begin(start.network, start.resources(None))
     return gone(start, Candidate(training.network))
 
 
 def gone(start: Start, candidate: Candidate) -> float:
-    """Share of the weights of the layers that may be pruned that a candidate has no more."""
+    """Share of the prunable weights that a candidate has lost."""
     names = list(weighted_layers(start.network))[1:-1]
     before = sum(weighted_layers(start.network)[name].weight.numel() for name in names)
     layers = weighted_layers(candidate.network)
@@ -153,7 +153,7 @@ def gone(start: Start, candidate: Candidate) -> float:
 
 
 def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -> Stage:
-    """Soft movement with the penalty that comes nearest to the sparsity on this network."""
+    """Soft movement pruning with the penalty that comes closest to this sparsity on this network."""
 
     def made(exponent: float) -> Stage:
         return Movement(selection="soft", pattern=pattern, every=4, penalty=10**exponent, budget=budget, **SOFT)
@@ -162,12 +162,12 @@ def soft_movement(start: Start, sparsity: float, pattern: str, budget: Budget) -
 
 
 def gates(start: Start, sparsity: float, budget: Budget) -> Stage:
-    """Gates with the share of channels that comes nearest to the sparsity on this network: which layers lose them is learned."""
+    """Gates with the share of channels that comes closest to this sparsity; training decides which layers lose them."""
     return nearest(start, sparsity, lambda share: Gates(sparsity=share, budget=budget), 0.0, 1.0)
 
 
 def nearest(start: Start, sparsity: float, made: Callable[[float], Stage], low: float, high: float) -> Stage:
-    """The stage that takes nearest to this share of the weights, of :data:`TRIALS` with a number between the bounds."""
+    """Of :data:`TRIALS` stages with a number between the bounds, the one that removes closest to this share of the weights."""
     stages = {}
     for _ in range(TRIALS):
         middle = (low + high) / 2
@@ -179,7 +179,7 @@ def nearest(start: Start, sparsity: float, made: Callable[[float], Stage], low: 
 
 
 def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float, int, Callable[[], tuple[Stage, ...]]]]:
-    """Method, pattern, sparsity, seed and what to run; the stages are made when they are asked for."""
+    """Method, pattern, sparsity, seed and a function that makes the stages."""
     tuned: dict[tuple[float, str], Stage] = {}
 
     def softly(sparsity: float, pattern: str) -> tuple[Stage, ...]:
@@ -202,7 +202,7 @@ def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float
 
 
 def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], file: Path) -> dict[str, float]:
-    """Write the file; accuracy of the integers on test images, bytes of the file and the share of weights that are gone."""
+    """Write the file; return the accuracy of its integers on test images, its bytes and the share of removed weights."""
     resources, found = start.resources(None), Candidate(start.network)
     for stage in stages:
         found = run_stage(found, stage, resources)
@@ -215,12 +215,12 @@ def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], file: Path)
 
 
 def file_of(folder: Path, case: Case) -> Path:
-    """Where the file of a case is."""
+    """The path of the file of a case."""
     return folder / "files" / "-".join(map(str, case)).replace(",", "").replace(" ", "-").replace(":", "-") / TRIM_FILE
 
 
 def seeds_of(seeds: int, folder: Path) -> tuple[list[Start], list[TestSet]]:
-    """The dense network of every seed, trained where it is not in the folder, and its test images."""
+    """The dense network of every seed, trained unless it is in the folder, and its test images."""
     starts, tests = [], []
     for seed in range(seeds):
         model = {"network": f"{Path(__file__).stem}:{small_resnet.__name__}"}
@@ -232,7 +232,7 @@ def seeds_of(seeds: int, folder: Path) -> tuple[list[Start], list[TestSet]]:
 
 
 def read(path: Path) -> dict[Case, dict[str, object]]:
-    """The lines of a file by their case; none where there is no file."""
+    """The lines of a file by case; none if there is no file."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     return {tuple(line[key] for key in KEYS): line for line in lines}
 
@@ -257,14 +257,14 @@ def times(files: Mapping[Case, Path], tests: Sequence[TestSet], effort: str) -> 
 
 
 def main() -> None:
-    """Make every line that is not there."""
+    """Measure every case that has no line yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4, help="of every method, an even number")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of every method; an even number")
     parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
-    parser.add_argument("--latency", type=Path, help="file of lines that latencies are added to")
-    parser.add_argument("--effort", choices=EFFORTS, default="standard", help="of timing")
+    parser.add_argument("--latency", type=Path, help="time the files and append lines to this file")
+    parser.add_argument("--effort", choices=EFFORTS, default="standard", help="how thoroughly to time")
     given = parser.parse_args()
     budget = Budget(epochs=given.epochs, learning_rate=0.05, batch_size=32)
     starts, tests = seeds_of(given.seeds, given.folder)

@@ -1,14 +1,14 @@
-"""CPU time of a training step with every way to quantize, against a plain step.
+"""CPU time of a training step with every quantization method, against a plain step.
 
     python benchmarks/quantized_steps.py [--networks resnet20] [--recipes lsq,pact] [--rounds 9] [--steps 2] [--batch 128]
                                          [--threads 1] [--precision auto] [--json]
     python benchmarks/quantized_steps.py --markdown
 
 An arm is the quantize stage of one recipe of ``recipes/methods``, with its settings; the plain arm is ``finetune``. By default
-these are the recipes of all grids, of both ways to find scales and of ``rate``. All arms train on the same batches in one
+these are the recipes of all grids, of both kinds of scales and of ``rate``. All arms train on the same batches in one
 process, a block of steps each, in an order shuffled every round. A ratio is the CPU time of an arm's block (all threads of the
-process) over that of the plain block of the same round; printed are medians with bootstrap intervals, one process. CPU time is
-moved far less than the time on the clock by what else runs, but not unmoved: the load is part of every line. ``--json`` prints
+process) over that of the plain block of the same round; printed are medians with bootstrap intervals, one process. Other
+programs disturb CPU time less than wall time, but they do: every line includes the load. ``--json`` prints
 lines for ``results/quantized-steps.jsonl``; ``--markdown`` writes the tables of docs/training-speed.md from those.
 """
 
@@ -51,14 +51,14 @@ LEARNING_RATE = 1e-4
 
 
 def recipes() -> tuple[str, ...]:
-    """Every recipe of a grid of integers, of a way to find scales, and of ``rate``."""
+    """Every recipe of an integer grid, of a kind of scales, and of ``rate``."""
     kinds = ("weight grid", "activation grid", "scales")
     asked = [method for method in METHODS if method.kind in kinds or method.name == "rate"]
     return tuple(dict.fromkeys(method.recipe for method in asked if not method.name.startswith(("float", "bfloat"))))
 
 
 def stage_of(recipe: str, network: Network, budget: Budget) -> Quantize:
-    """The quantize stage of a recipe, as it is but for its budget and for formats of layers that this network has not."""
+    """The quantize stage of a recipe, without its budget and without formats of layers that this network does not have."""
     found = read_recipe(ROOT / "recipes" / "methods" / f"{recipe}.toml")
     stage = next(stage for stage in found.stages if isinstance(stage, Quantize))
     names = list(weighted_layers(network))
@@ -85,7 +85,7 @@ def arms(network_name: str, names: Sequence[str], given: argparse.Namespace) -> 
 
 
 def take_statistics_(network: Network, images: Tensor) -> None:
-    """Give BatchNorm the statistics of these images: with those of a new network, deep ones grow beyond float32 in evaluation."""
+    """Set BatchNorm statistics from these images: with initial ones, values of deep networks overflow float32 in evaluation."""
     layers = network.batch_norms().values()
     usual = [layer.momentum for layer in layers]
     for layer in layers:
@@ -131,14 +131,14 @@ def lines_of(network: str, given: argparse.Namespace) -> list[StepLine]:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", default="resnet20", help="names of the catalog")
-    parser.add_argument("--recipes", default="", help="of recipes/methods; all ways to quantize by default")
+    parser.add_argument("--networks", default="resnet20", help="catalog names, comma-separated")
+    parser.add_argument("--recipes", default="", help="names in recipes/methods; all quantization methods by default")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=2, help="of a block")
+    parser.add_argument("--steps", type=int, default=2, help="training steps of a block")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
     return parser.parse_args(arguments)
 

@@ -76,7 +76,7 @@ def read(text: str) -> list[StepLine]:
 
 
 def page_of(page: str, results: Path) -> str:
-    """The page, with the part between its markers written again.
+    """The page, with the part between its markers replaced.
 
     Raises:
         ValueError: the page lacks a marker, or has it twice.

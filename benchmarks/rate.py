@@ -3,8 +3,8 @@
     python benchmarks/rate.py --data-folder DIR --weights FOLDER [--network resnet20] [--zeros 0] [--rates 0,0.001,0.002,0.005]
                               [--train-images 0] [--learning-rate 0.005] [--json]
 
-The network is ``cifar10_<network>.safetensors`` of the folder, pruned by magnitude in single weights where ``--zeros`` asks for
-it. Without ``--train-images`` nothing is trained: integers are chosen after training. With it, there is one epoch of
+The network is ``cifar10_<network>.safetensors`` of the folder, pruned by magnitude in single weights if ``--zeros`` is
+given. Without ``--train-images`` nothing is trained: integers are chosen after training. With it, there is one epoch of
 quantization-aware training on that many training images. Accuracy is that of the integers in the file, on all test images; the
 bytes are those of the whole file.
 """
@@ -58,7 +58,7 @@ def resources(data: Dataset, train_images: int) -> Resources:
 
 
 def line(network: Network, rate: float, given: argparse.Namespace, data: Dataset, ready: Resources) -> dict[str, object]:
-    """One rate in numbers."""
+    """The numbers of one rate."""
     budget = Budget(epochs=1 if given.train_images else 0, batch_size=64, learning_rate=given.learning_rate, freeze_batchnorm=0.0)
     found = run_stage(Candidate(network), Quantize(budget=budget, rate=rate), ready).network
     graph = freeze(found, InputSpec(SHAPE, MEAN, STD))
@@ -80,14 +80,16 @@ def line(network: Network, rate: float, given: argparse.Namespace, data: Dataset
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-folder", required=True, help="where CIFAR-10 is")
+    parser.add_argument("--data-folder", required=True, help="folder of CIFAR-10")
     parser.add_argument("--weights", required=True, help="folder with cifar10_<network>.safetensors")
     parser.add_argument("--network", default="resnet20", help="catalog name")
-    parser.add_argument("--zeros", type=float, default=0.0, help="percentage of weights that are pruned first")
-    parser.add_argument("--rates", default="0,0.0005,0.001,0.002,0.005,0.01", help="nats of loss that a bit per weight is worth")
+    parser.add_argument("--zeros", type=float, default=0.0, help="percentage of weights to prune first")
+    parser.add_argument(
+        "--rates", default="0,0.0005,0.001,0.002,0.005,0.01", help="prices of one bit per weight, in nats of loss"
+    )
     parser.add_argument("--train-images", type=int, default=0, help="training images of the one epoch; 0 for none")
     parser.add_argument("--learning-rate", type=float, default=0.005)
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args(arguments)
     data = load(DataSpec("cifar10", folder=given.data_folder, mean=MEAN, std=STD))
     ready = resources(data, given.train_images)

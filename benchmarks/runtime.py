@@ -1,22 +1,22 @@
-"""The native runtime on zeros, against dense INT8 elsewhere.
+"""The native runtime on pruned networks, against dense INT8 in other runtimes.
 
     python benchmarks/runtime.py [--networks resnet18,...] [--zeros 0,80,90,95] [--threads 1,2] [--batch 1] [--weights FOLDER]
                                  [--startup] [--layers] [--effort standard] [--json] [--quick] [--markdown]
 
-Every network is pruned by magnitude in the 1x4 pattern, the same share in every layer but the first convolution, depthwise
-convolutions and the classifier, and quantized, both without training: weights are random unless ``--weights`` names a folder that
-holds ``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open the ONNX file
-of the same network with 0 % zeros, since they compute every product whatever the weights are and gain nothing from zeros.
+Every network is pruned by magnitude in the 1x4 pattern, to the same sparsity in every layer except the first convolution,
+depthwise convolutions and the classifier, and quantized, both without training: weights are random unless ``--weights`` names a
+folder that holds ``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open
+the ONNX file of the same network with 0 % zeros, because they compute every product and gain nothing from zeros.
 
 All arms of a network, every runtime on every number of threads, run interleaved in one session of ``docs/measurement.md``.
 Ratios are those of paired rounds with 95 % intervals: the time of the faster dense INT8 runtime on as many threads, divided by
-ours. Which runtime is the faster is decided by its median in the session. For small networks the runtimes are also compared with
-each on its own best number of threads, and on more than one thread the native runtime with itself on one.
+ours. Which runtime is the faster is decided by its median in the session. For small networks the runtimes are also compared at
+their own best numbers of threads, and the native runtime on several threads with itself on one.
 
 ``--startup`` adds the time from a file to its first logits in fresh processes; ``--layers`` the rate in every layer as a share of
-the CPU's peak. ``--json`` prints an object a line; ``--quick`` is resnet18 alone with three shares of zeros and wide intervals,
-in about 40 seconds of CPU time, and so in less than 50 seconds on two quiet cores. ``--markdown`` measures nothing and writes the
-tables of docs/speed.md from results/runtime.jsonl, which holds such lines. Run it on a quiet machine. The goals are in
+the CPU's peak. ``--json`` prints one object per line; ``--quick`` is resnet18 alone with three shares of zeros and wide
+intervals, in about 40 seconds of CPU time, and so in less than 50 seconds on two quiet cores. ``--markdown`` measures nothing and
+writes the tables of docs/speed.md from results/runtime.jsonl, which holds such lines. Run it on a quiet machine. The goals are in
 ``runtime_lines.py`` and are printed with a verdict.
 """
 
@@ -69,7 +69,7 @@ class Files:
 
 
 def write_files(model: ModelSpec, zeros: Sequence[float], *, size: int, classes: int, folder: Path, with_trims: bool) -> Files:
-    """Make the network with every share of zeros; its ``.trim`` files only if asked for, since coding them takes seconds."""
+    """Write the network with every sparsity; ``.trim`` files only on request, because coding takes seconds."""
     prepared = prepare(model, size=size, classes=classes)
     files = Files(folder / "dense.onnx", {}, {}, {})
     dense = prepared.graph(quantized=True)
@@ -112,7 +112,7 @@ def latency_lines(
     in_int8: dict[str, str],
     origin: Origin,
 ) -> Iterator[LatencyLine]:
-    """What a session says, a line for every share of zeros on every number of threads."""
+    """The lines of a session: one for every sparsity and number of threads."""
     p50 = medians_ms(session)
     floor = ratio(session, session.copy.arm.name)
     best_openvino = min((arm_name(OPENVINO, count) for count in threads), key=p50.__getitem__)
@@ -152,20 +152,20 @@ def latency_lines(
 
 
 def settled(files: Sequence[Path], threads: Sequence[int]) -> None:
-    """Choose kernels for every file now, so that no process of the session has to."""
+    """Choose kernels for every file beforehand, so that no process of the session has to."""
     for path in files:
         for count in threads:
             load(path, threads=count)
 
 
 def in_int8(onnx: Path) -> dict[str, str]:
-    """Convolutions that each peer says it computes in int8, of all."""
+    """How many of all convolutions each peer reports to compute in int8."""
     reports = {peer: integer_share(onnx, peer) for peer in PEERS}
     return {peer: f"{report.in_int8}/{report.convolutions}" for peer, report in reports.items()}
 
 
 def lines_of(network: str, given: argparse.Namespace, effort: Effort) -> Iterator[Line]:
-    """Everything asked about one network."""
+    """All lines of one network."""
     zeros = [float(text) / 100 for text in given.zeros.split(",")]
     threads = [int(text) for text in given.threads.split(",")]
     weights = trained_weights(network, given.weights)
@@ -221,7 +221,7 @@ def show(line: Line) -> None:
 
 
 def on(threads: int) -> str:
-    """A number of threads, as wide as any other."""
+    """A number of threads as text of fixed width."""
     return f"{threads} thread{' ' if threads == 1 else 's'}"
 
 
@@ -231,15 +231,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", help="catalog names, separated by commas")
     parser.add_argument("--zeros", help=f"percentages (default: {ZEROS}; with --quick {QUICK_ZEROS})")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--batch", type=int, default=1, help="images a call; goals are set for 1")
+    parser.add_argument("--batch", type=int, default=1, help="images per call; goals are for 1")
     parser.add_argument("--weights", help="folder with cifar10_<network>.safetensors")
     parser.add_argument("--size", type=int, default=32, help="side of the images in pixels")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--effort", choices=tuple(EFFORTS), default="standard")
-    parser.add_argument("--startup", action="store_true", help="also from file to first result")
-    parser.add_argument("--layers", action="store_true", help="also every layer's share of the peak rate")
-    parser.add_argument("--json", action="store_true", help="one object a line")
-    parser.add_argument("--quick", action="store_true", help="resnet18 alone, with fewer shares of zeros and wide intervals")
+    parser.add_argument("--startup", action="store_true", help="also time from file to first result")
+    parser.add_argument("--layers", action="store_true", help="also measure every layer's share of the peak rate")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--quick", action="store_true", help="only resnet18, with fewer sparsities and wide intervals")
     parser.add_argument("--markdown", action="store_true", help=f"write the tables of {PAGE.name} from {RESULTS.name}")
     given = parser.parse_args(arguments)
     given.zeros = given.zeros or (QUICK_ZEROS if given.quick else ZEROS)
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.markdown:
         PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
         return
-    torch.set_num_threads(1)  # it only prepares files, and threads that wait for each other on a busy machine spin
+    torch.set_num_threads(1)  # this only prepares files, and waiting threads would spin on a busy machine
     for network in given.networks.split(","):
         remarks: tuple[str, ...] = ()
         for line in lines_of(network, given, QUICK_EFFORT if given.quick else EFFORTS[given.effort]):

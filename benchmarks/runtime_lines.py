@@ -1,4 +1,4 @@
-"""The lines that ``benchmarks/runtime.py --json`` prints, the goals they are held against, and reading them again.
+"""The lines that ``benchmarks/runtime.py --json`` prints, their goals, and how they are read.
 
 Times are milliseconds for one call. Ratios are another's time divided by ours: above 1 is faster; ``_low`` and ``_high`` end
 their 95 % intervals. ``zeros`` is the share asked for in the layers that are pruned, ``zeros_found`` that in the whole file.
@@ -36,7 +36,7 @@ STARTUP_GOALS_MS = {"resnet18": 100.0}
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a line comes from. ``weights`` are ``random`` or ``trained``; ``noise`` is what was unquiet, in words.
+    """Where a line comes from. ``weights`` are ``random`` or ``trained``; ``noise`` describes what disturbed the session.
 
     ``size`` is the side of the images in pixels, ``instruction_set`` the best of the native runtime on the CPU. The first lines,
     all of 32 pixels and with AVX-512 VNNI, do not say them.
@@ -54,11 +54,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class LatencyLine:
-    """One network with one share of zeros on one number of threads, against dense INT8 elsewhere.
+    """One network with one share of zeros on one number of threads, against dense INT8 in other runtimes.
 
-    ``ratio`` is against the faster of the peers on as many threads, whose median is in ``dense_int8_p50_ms``; ``over_openvino``
-    against OpenVINO on the number of threads that is best for it; ``over_one_thread`` against this file on one thread.
-    ``fastest_threads`` says that this number of threads is the best for us. ``floor`` ends the interval of the same ratio
+    ``ratio`` is against the faster of the peers on the same number of threads, whose median is in ``dense_int8_p50_ms``;
+    ``over_openvino`` against OpenVINO on the number of threads that is best for it; ``over_one_thread`` against this file on one
+    thread. ``fastest_threads`` is true if this number of threads is our best. ``floor`` ends the interval of the same ratio
     between two copies of one file. ``convolutions_in_int8`` is each peer's own report of what it executes.
     """
 
@@ -88,12 +88,12 @@ class LatencyLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to replace it."""
+        """The key by which a later line replaces it."""
         return self.network, self.origin.instruction_set, self.origin.size, self.zeros, self.threads, self.batch
 
     @property
     def verdict(self) -> str:
-        """The goals that concern this line; empty where none does."""
+        """The verdicts on the goals of this line; empty if it has none."""
         if self.batch != 1:
             return ""
         if self.network in SMALL and self.fastest_threads:
@@ -114,7 +114,7 @@ class LatencyLine:
 
     @property
     def scaling(self) -> Estimate | None:
-        """The time on one thread divided by this; ``None`` where one thread was not measured beside it."""
+        """The time on one thread divided by this one; ``None`` if one thread was not measured in the same session."""
         value, low, high = self.over_one_thread, self.over_one_thread_low, self.over_one_thread_high
         return None if value is None or low is None or high is None else Estimate(value, low, high)
 
@@ -123,8 +123,8 @@ class LatencyLine:
 class StartupLine:
     """From opening a file to its first logits, in fresh processes: median with interval over ``starts`` of them.
 
-    Kernels were chosen at an earlier start and kept beside the file; ``first_start_ms`` is that start, a single one,
-    or ``None`` where kernels had been chosen before. ``import_ms``
+    Kernels were chosen at an earlier start and stored beside the file; ``first_start_ms`` is that start, a single one,
+    or ``None`` if kernels had been chosen before. ``import_ms``
     is the median time to import NumPy and the runtime, which comes on top. The file is in the system's cache.
     """
 
@@ -143,12 +143,12 @@ class StartupLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to replace it."""
+        """The key by which a later line replaces it."""
         return self.network, self.origin.instruction_set, self.origin.size, self.zeros, self.threads, self.file
 
     @property
     def verdict(self) -> str:
-        """Whether the first result comes early enough."""
+        """Whether the time to the first result meets its goal."""
         limit = STARTUP_GOALS_MS.get(self.network)
         found = Estimate(self.first_result_ms, self.first_result_ms_low, self.first_result_ms_high)
         return "" if limit is None else verdict_at_most(found, limit, "ms")
@@ -159,8 +159,8 @@ class LayerLine:
     """One convolution or linear layer on one thread, one image.
 
     ``share_of_peak`` is the rate of products on the surviving blocks of four weights, divided by the peak rate of this CPU's dot
-    product: median over ``profiles`` profiles with its interval. The peak is the highest that a microbenchmark found beside them.
-    ``positions`` are those of the layer's output map.
+    product: median over ``profiles`` profiles with its interval. The peak is the highest rate of a microbenchmark at the same
+    moment. ``positions`` are those of the layer's output map.
     """
 
     network: str
@@ -179,7 +179,7 @@ class LayerLine:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What a later line must have in common to replace it."""
+        """The key by which a later line replaces it."""
         return self.network, self.origin.instruction_set, self.origin.size, self.zeros, self.layer
 
     @property
@@ -189,7 +189,7 @@ class LayerLine:
 
     @property
     def verdict(self) -> str:
-        """Whether a layer with a large map is fast enough; nothing is asked of the others."""
+        """Whether a layer with a large map meets its goal; other layers have none."""
         return verdict(self.share, PEAK_GOAL) if self.positions >= LARGE_MAP and self.network in LARGE else ""
 
 
@@ -204,7 +204,7 @@ def to_json(line: Line) -> str:
 
 
 def read(text: str) -> list[Line]:
-    """Lines of a file in their order; of several with one key the last, in the place of the first."""
+    """Lines of a file in order; the last of several with the same key takes the place of the first."""
     found: dict[tuple[object, ...], Line] = {}
     for line in map(from_json, text.splitlines()):
         found[(type(line), *line.key)] = line
@@ -212,7 +212,7 @@ def read(text: str) -> list[Line]:
 
 
 def from_json(text: str) -> Line:
-    """The line that :func:`to_json` wrote; its verdict is found anew."""
+    """The line that :func:`to_json` wrote; its verdict is computed again."""
     content = json.loads(text)
     kind = KINDS[content.pop("measure")]
     content.pop("verdict")

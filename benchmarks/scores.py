@@ -1,10 +1,10 @@
-"""Pruning scores against magnitude on digits: validation accuracy after a one-shot cut and a few epochs, over seeds.
+"""Pruning scores against magnitude on digits: validation accuracy after one-shot pruning and a few epochs, over seeds.
 
     python benchmarks/scores.py [--seeds 5] [--epochs 3] [--sparsities 0.9,0.95,0.98]
         [--patterns unstructured] [--scores snip,fisher] [--folder runs/scores] [--json]
 
 The dense ResNet-20 of every seed trains for 15 epochs and is pruned with every score. Differences to magnitude are paired by
-seed, with Student's 95 % intervals. About 20 minutes on one core. Folders are taken up again.
+seed, with Student's 95 % intervals. About 20 minutes on one core. An interrupted run continues in its folder.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def main() -> None:
     """Train, prune and print a line for every pattern, sparsity and score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3, help="after the cut")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs after pruning")
     parser.add_argument("--sparsities", default="0.9,0.95,0.98")
     parser.add_argument("--patterns", default=",".join(PATTERNS))
-    parser.add_argument("--scores", default=",".join(SCORES), help="magnitude is always among them")
+    parser.add_argument("--scores", default=",".join(SCORES), help="scores to compare; magnitude is always included")
     parser.add_argument("--folder", type=Path, default=Path("runs/scores"))
-    parser.add_argument("--json", action="store_true", help="an object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args()
     recipe = read_recipe(RECIPE)
     scores = dict.fromkeys(("magnitude", *given.scores.split(",")))
@@ -59,7 +59,7 @@ def accuracies(starts: list[Start], sparsity: float, pattern: str, score: str, e
 
 
 def tell(pattern: str, sparsity: float, score: str, values: list[float], magnitude: list[float], *, as_json: bool) -> None:
-    """One line: the mean accuracy, and how much more it is than with magnitude, in points."""
+    """Print one line: the mean accuracy, and its difference from magnitude in points."""
     mean = sum(values) / len(values)
     gain = mean_interval([100 * (one - other) for one, other in zip(values, magnitude, strict=True)])
     if as_json:

@@ -3,9 +3,9 @@
     python benchmarks/sparse_logits.py --data DIR [--network resnet20] [--top 10] [--images 1280] [--rounds 9] [--json]
     python benchmarks/sparse_logits.py --markdown
 
-On training images of CIFAR-100. The teacher is untrained: what is stored and read does not depend on what it says. Two epochs are
-stored; the two arms, ``finetune`` and ``distill`` with these logits, then train on the same augmented images, a whole epoch each
-and each epoch after the other, so that every epoch opens its file. Reading and augmentation are part of both. A ratio is the CPU
+On training images of CIFAR-100. The teacher is untrained, because sizes and times do not depend on its outputs. Two epochs are
+stored; the two arms, ``finetune`` and ``distill`` with these logits, then train on the same augmented images for one
+whole epoch after the other, so that every epoch opens its file. Reading and augmentation are part of both. A ratio is the CPU
 time of both epochs of one arm over those of the other in the same round; printed is the median with its bootstrap interval, one
 process. ``--json`` prints a line for ``results/sparse-logits.jsonl``; ``--markdown`` writes a section of docs/training-speed.md.
 """
@@ -50,7 +50,7 @@ DENSE, REPLAYED = "finetune", "distill"
 
 
 def blocks(network: Network, resources: Resources, budget: Budget) -> dict[str, Callable[[], None]]:
-    """What is timed: two epochs of either stage."""
+    """The timed work: two epochs of each stage."""
     stages: Mapping[str, Stage] = {
         DENSE: FineTune(budget=budget),
         REPLAYED: Distill(alpha=1.0, temperature=1.0, budget=budget),
@@ -68,7 +68,7 @@ def _block(network: Network, stage: Stage, resources: Resources) -> Callable[[],
 
 
 def training_batches(given: argparse.Namespace) -> TrainBatches:
-    """Training images of CIFAR-100, all classes alike, with the augmentation of the data set."""
+    """Training images of CIFAR-100, balanced over classes, with the data set's augmentation."""
     spec = DataSpec(name="cifar100", folder=given.data, train_images=given.images)
     return train_batches(split(load(spec), spec), batch_size=given.batch, seed=0, device="cpu")
 
@@ -113,14 +113,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder that holds cifar-100-binary; by default $PARETRIM_DATA")
-    parser.add_argument("--network", default="resnet20", help="a name of the catalog")
+    parser.add_argument("--network", default="resnet20", help="a catalog name")
     parser.add_argument("--top", type=int, default=10)
     parser.add_argument("--images", type=int, default=1280)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--json", action="store_true", help="one object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
     return parser.parse_args(arguments)
 

@@ -62,5 +62,5 @@ def _origin(line: Mapping[str, Any]) -> str:
 
 
 def page_of(page: str, lines: str) -> str:
-    """The page, with the part between its markers written again."""
+    """The page, with the part between its markers replaced."""
     return with_part(page, BEGIN, END, section(lines))

@@ -1,6 +1,6 @@
 """Networks of torchvision with random weights, for ``--networks torchvision_networks:NAME`` of the other benchmarks.
 
-Needs torchvision, which the package does not.
+Needs torchvision, which the package itself does not need.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 def models() -> ModuleType:
     """``torchvision.models``.
 
-    torchvision built for CUDA misses two operators beside a torch for the CPU; it imports once they have schemas.
+    torchvision built for CUDA lacks two operators next to a CPU build of torch; it can be imported once their schemas exist.
 
     Raises:
         ImportError: torchvision is not installed.

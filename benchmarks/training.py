@@ -1,4 +1,4 @@
-"""Cost of a training step: this package's loop against a hand-written one, QAT and distillation against plain training.
+"""Cost of a training step: this package's loop against a hand-written one; QAT and distillation against plain training.
 
     python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 
@@ -44,7 +44,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Few:
-    """The first ``steps`` batches of other batches, made once: the arms are charged for training alone."""
+    """The first ``steps`` batches of an epoch, made once, so that only training is timed."""
 
     batches: tuple[Batch, ...]
 
@@ -63,7 +63,7 @@ class Few:
 
 
 def hand_written(module: nn.Module, few: Few, execution: Execution) -> Callable[[], None]:
-    """What a practitioner writes: autocast, channels-last, SGD."""
+    """The loop that a practitioner would write: autocast, channels-last, SGD."""
     device = execution.torch_device()
     module = module.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     forward = torch.compile(module) if execution.compile else module
@@ -84,7 +84,8 @@ def hand_written(module: nn.Module, few: Few, execution: Execution) -> Callable[
 def stage_block(network: Network, stage: Stage, resources: Resources) -> Callable[[], None]:
     """One block of Paretrim's own loop under the constraints of ``stage``.
 
-    Ramps stand half-way: a stage moves them a hundred times in its budget, which is not the cost of a step.
+    Schedules stay at half progress: a stage updates them only a hundred times in its budget, so they are not part of a step's
+    cost.
     """
     training = stage.begin(network, resources)
     stage.advance(training, 0.5)
@@ -119,7 +120,7 @@ def arms(network_name: str, batch: int, steps: int, execution: Execution, folder
 
 
 def _clock() -> float:
-    """Seconds of wall time, once the device has done what it was given."""
+    """Wall time in seconds, after the device has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Arms that are timed in turn, each once a round, in an order that changes from round to round."""
+"""Times arms in turn, each once per round, in a new order every round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 def seconds_in_turn(
     arms: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.process_time
 ) -> dict[str, list[float]]:
-    """Seconds of every arm in every round, of CPU time unless the clock is another; one call before them is not timed."""
+    """Seconds of every arm in every round: CPU time by default; an untimed call of each comes first."""
     for arm in arms.values():
         arm()
     order, seconds = random.Random(0), {name: [] for name in arms}

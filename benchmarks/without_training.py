@@ -7,8 +7,8 @@
 The dense ResNet-20 of every seed trains for 15 epochs on digits; the weights of a pretrained network are for CIFAR-10 images
 normalised with the mean and deviation of ImageNet, those of ``--candidate`` are what a run of Paretrim trained.
 EfficientNet-Lite0 comes with its weights and is judged on ImageNet images, see ``imagenette.py``. Everything is in float32 on the
-CPU. Folders are taken up again. ``--out`` adds an object a case to a file of lines, from which ``without_training_page.py`` makes
-the page. ``--validation`` judges on validation images instead, to choose settings.
+CPU. An interrupted run continues in its folder. ``--out`` appends one line per case to a file, from which
+``without_training_page.py`` makes the page. ``--validation`` judges on validation images instead, to choose settings.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ CUTS = (
 
 
 def cases(steps: int) -> dict[str, tuple[Stage, ...]]:
-    """Every way of compressing by what it is called."""
+    """Every method, by name."""
     return {name: (stage,) for name, stage in quantized(steps).items()} | pruned()
 
 
 def pruned() -> dict[str, tuple[Stage, ...]]:
-    """Every way of pruning, each followed by quantization to 8 bits."""
+    """Every pruning method, each followed by quantization to 8 bits."""
     found: dict[str, tuple[Stage, ...]] = {}
     for pattern, share in CUTS:
         cut = Prune(budget=NONE, pattern=pattern, sparsity=share, allocation="uniform")
@@ -89,7 +89,7 @@ def pruned() -> dict[str, tuple[Stage, ...]]:
 
 
 def quantized(steps: int) -> dict[str, Quantize]:
-    """Every way of quantizing."""
+    """Every quantization method."""
     found = {"8 bits": Quantize(budget=NONE), "8 bits, kl": Quantize(budget=NONE, calibrator="kl", weight_calibrator="mse")}
     found["8 bits, percentile"] = Quantize(budget=NONE, calibrator="percentile", weight_calibrator="mse")
     found["8 bits, minmax"] = Quantize(budget=NONE, calibrator="minmax", weight_calibrator="mse")
@@ -128,14 +128,14 @@ def opened(given: argparse.Namespace, seed: int) -> tuple[Start, Iterable[Batch]
 
 
 def right(candidate: Candidate, images: Iterable[Batch]) -> Array:
-    """Whether the class of each image is found, bool [N]."""
+    """Whether each image is classified correctly, bool [N]."""
     device = EXECUTION.torch_device()
     found, labels = predictions(candidate.network, images, device, integers=candidate.integers)
     return np.asarray(found == labels)
 
 
 def tell(given: argparse.Namespace, case: str, dense: list[Array], found: list[Array], seconds: float) -> None:
-    """One line of a case: accuracies, and the drop with its interval over all images of all seeds."""
+    """Print one line for a case: accuracies, and the drop with its interval over all images of all seeds."""
     drop = drop_between(np.concatenate(dense), np.concatenate(found))
     runs = [float(one.mean()) for one in found]
     facts = {"network": given.network, "calibration_images": given.calibration_images, "case": case, "accuracies": runs}
@@ -148,20 +148,20 @@ def tell(given: argparse.Namespace, case: str, dense: list[Array], found: list[A
 
 
 def main() -> None:
-    """Compress in every way and print a line for each."""
+    """Run every method and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20")
-    parser.add_argument("--weights", help="of a network for CIFAR-10; without them one is trained on digits")
-    parser.add_argument("--candidate", type=Path, help="a dense candidate.safetensors that a run on CIFAR-10 has kept")
+    parser.add_argument("--weights", help="weights of a network for CIFAR-10; without them, one is trained on digits")
+    parser.add_argument("--candidate", type=Path, help="a dense candidate.safetensors of a run on CIFAR-10")
     parser.add_argument("--data", help="folder of CIFAR-10, or the archive of ImageNet images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--calibration-images", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=1000, help="of adaround, for each layer")
-    parser.add_argument("--only", default="", help="cases whose names hold this; several are separated by semicolons")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of adaround per layer")
+    parser.add_argument("--only", default="", help="run only cases whose names contain this; separate several with semicolons")
     parser.add_argument("--folder", type=Path, default=Path("runs/without-training"))
-    parser.add_argument("--validation", action="store_true", help="judge on validation images")
-    parser.add_argument("--json", action="store_true", help="an object a line")
-    parser.add_argument("--out", type=Path, help="file of lines that results are added to")
+    parser.add_argument("--validation", action="store_true", help="evaluate on validation images")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--out", type=Path, help="append lines to this file")
     given = parser.parse_args()
     parts = given.only.split(";")
     chosen = {case: stages for case, stages in cases(given.steps).items() if any(part in case for part in parts)}

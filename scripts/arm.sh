@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Cross-compiles the native runtime for 64-bit Arm and runs its kernel test and self-check under emulation: scripts/arm.sh [GRAPHS]
+# Cross-compiles the native runtime for 64-bit Arm and runs its kernel test and self-check under emulation:
+#     scripts/arm.sh [GRAPHS]
 #
 # The dot-product kernels must give the same bits as the plain ones, and both the same bits as on this machine. Needs, on Debian,
 # g++-aarch64-linux-gnu and qemu-user.

@@ -24,7 +24,8 @@ choose_python() {
 }
 
 fingerprint() { # of everything that affects .venv: the requirements, the versions, this script, Python and the folder
-    { cat "$root/pyproject.toml" "$root/constraints.txt" "${BASH_SOURCE[0]}" && "$1" -VV && echo "$root"; } | sha256sum | cut -d' ' -f1
+    { cat "$root/pyproject.toml" "$root/constraints.txt" "${BASH_SOURCE[0]}" && "$1" -VV && echo "$root"; } |
+        sha256sum | cut -d' ' -f1
 }
 
 complete() { # complete only if the stamp, which is written last, matches

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fuzzes the reader of .trim files under the address and undefined-behaviour sanitizers: scripts/fuzz-trim.sh [SECONDS]
 #
-# Starts from the corpus in tests/trimfile/corpus and writes new inputs to build/fuzz. If an input breaks something, it is left there
-# and the exit status is not 0. Uses libFuzzer if clang++ has it, else our own driver, which damages files at random;
+# Starts from the corpus in tests/trimfile/corpus and writes new inputs to build/fuzz. If an input breaks something, it is left
+# there and the exit status is not 0. Uses libFuzzer if clang++ has it, else our own driver, which damages files at random;
 # FUZZ_DRIVER=own forces our own driver.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

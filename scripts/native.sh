@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the native runtime into src/paretrim/runtime/, where a checkout's Python finds it: scripts/native.sh [PYTHON]
 #
-# PYTHON is the interpreter to build for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build records
-# its sources and Python, so a second call does nothing; after a change only what depends on it is compiled again. Concurrent calls
-# wait for each other.
+# PYTHON is the interpreter to build for (default .venv/bin/python); it needs the package nanobind. A stamp beside the build
+# records its sources and Python, so a second call does nothing; after a change only what depends on it is compiled again.
+# Concurrent calls wait for each other.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 python="${1:-$root/.venv/bin/python}"

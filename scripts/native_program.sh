@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds one of the runtime's own programs and prints its path: scripts/native_program.sh NAME [FOLDER [CMAKE_ARGUMENT...]]
 #
-# NAME is selfcheck (whole graphs), fuzz (damaged graphs), trim_fuzz (damaged files), plan_test, kernel_test or kernel_bench; FOLDER,
-# in build/, is the build folder (default tests). Concurrent calls wait for each other.
+# NAME is selfcheck (whole graphs), fuzz (damaged graphs), trim_fuzz (damaged files), plan_test, kernel_test or kernel_bench;
+# FOLDER, in build/, is the build folder (default tests). Concurrent calls wait for each other.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 name="$1" folder="$root/build/${2:-tests}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the native runtime under the address and undefined-behaviour sanitizers: single kernels, packed weights and steps, random
-# graphs in every instruction set, damaged graphs, and that no file of one instruction set leaks code into the others. Takes about a
-# minute: scripts/native_tests.sh [GRAPHS]
+# graphs in every instruction set, damaged graphs, and that no file of one instruction set leaks code into the others. Takes about
+# a minute: scripts/native_tests.sh [GRAPHS]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 graphs="${1:-60}"
@@ -9,8 +9,8 @@ sanitized() { "$root/scripts/native_program.sh" "$1" sanitized -DPARETRIM_SANITI
 kernel_test="$(sanitized kernel_test)" plan_test="$(sanitized plan_test)"
 selfcheck="$(sanitized selfcheck)" fuzz="$(sanitized fuzz)"
 
-# If the linker could take a function from several files, it might take it from one of these, and it would then run on CPUs that lack
-# its instructions. Without optimization nothing is inlined, so every function that could leak does.
+# If the linker could take a function from several files, it might take it from one of these, and it would then run on CPUs that
+# lack its instructions. Without optimization nothing is inlined, so every function that could leak does.
 "$root/scripts/native_program.sh" paretrim_kernels unoptimized -DCMAKE_BUILD_TYPE=Debug >/dev/null
 "$root/scripts/native_program.sh" paretrim_kernels tests >/dev/null
 for object in "$root"/build/{tests,unoptimized}/CMakeFiles/paretrim_kernels.dir/kernels/isa_*.o; do

@@ -31,12 +31,12 @@ def place(tmp_path, monkeypatch):
     np.save(made.root / peers.TEST_LABELS, np.array([0, 1, 2, 2]))
     np.savez(made.root / peers.TRAINING, images=np.zeros((1, 3, 2, 2), np.uint8), labels=np.zeros(1, np.int64))
 
-    def carried_out(command, folder, log):
+    def run_command(command, folder, log):
         if "serve.py" in str(command[1]):
             np.save(folder / "logits.npy", np.eye(3)[[0, 1, 2, 0]])
         else:
             (folder / "int8.trim").write_bytes(b"12345")
         return 2.0, 1.0
 
-    monkeypatch.setattr(peers, "carried_out", carried_out)
+    monkeypatch.setattr(peers, "run_command", run_command)
     return made

@@ -18,9 +18,9 @@ def test_a_script_that_fails_says_what_it_said_last(tmp_path):
     with pytest.raises(
         peers.PeerFailed, match=r"'script.py' ended with 1, and said last: the images are gone; all it said: '.*log'"
     ):
-        peers.carried_out([sys.executable, script], tmp_path, tmp_path / "log")
+        peers.run_command([sys.executable, script], tmp_path, tmp_path / "log")
     script.write_text("sum(range(10**6))")
-    wall_s, cpu_s = peers.carried_out([sys.executable, script], tmp_path, tmp_path / "log")
+    wall_s, cpu_s = peers.run_command([sys.executable, script], tmp_path, tmp_path / "log")
     assert min(wall_s, cpu_s) > 0
 
 

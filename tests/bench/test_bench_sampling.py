@@ -278,7 +278,7 @@ def test_outputs_differ_beyond_a_thousandth_of_the_largest_number():
 
 
 def test_an_output_without_a_row_for_each_image_is_refused():
-    with pytest.raises(ExportMismatch, match=r"shape \(10,\) for a batch of 1; outputs are \[1, \.\.\.\]"):
+    with pytest.raises(ExportMismatch, match=r"shape \(10,\) for a batch of 1, but outputs are \[1, \.\.\.\]"):
         outputs_of(lambda images: logits(images)[0], IMAGES, batch=1, count=64)
     with pytest.raises(ExportMismatch, match=r"shape \(2, 10\) for a batch of 1"):
         outputs_of(lambda images: logits(images).repeat(2, axis=0), IMAGES, batch=1, count=64)

@@ -98,7 +98,7 @@ def test_image_sets_are_checked(pixels, labels, message):
     [
         (images(0), images(), "own: there are no training images"),
         (images(), images(0), "own: there are no test images"),
-        (images(label=2), images(), r"own: training labels span 2\.\.2, allowed are 0\.\.1"),
+        (images(label=2), images(), r"own: training labels span 2\.\.2, but classes are numbered 0\.\.1"),
         (images(), images(label=-1), r"own: test labels span -1\.\.-1"),
         (images(), images(side=5), r"own: training images are \(1, 4, 4\), test images \(1, 5, 5\)"),
     ],

@@ -91,7 +91,7 @@ def test_two_values_of_one_name_are_not_written():
         writer.constant("y", 1.0)
 
 
-def test_a_broken_graph_is_not_written(tmp_path):
+def test_an_invalid_graph_is_not_written(tmp_path):
     graph = Graph(InputSpec((1, 2, 2)), (Node("f", "flatten", (INPUT,), ValueType((5,))),), ("f",))
     with pytest.raises(CorruptFile, match="node 'f'"):
         export_onnx(graph, tmp_path / "a.onnx")

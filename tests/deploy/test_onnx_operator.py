@@ -244,7 +244,7 @@ def test_what_the_native_runtime_does_not_run_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_missing_is_named(tmp_path, monkeypatch):
+def test_missing_grids_and_integers_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(libraries, "FOLDER", tmp_path)
     with pytest.raises(MissingDependency, match=r"'.*onnxruntime\.so' does not exist; in a checkout run scripts/native\.sh"):
         onnxruntime_library()

@@ -45,7 +45,7 @@ def named(graph, op):
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(NETWORKS)), st.randoms(use_true_random=False))
-def test_the_smaller_graph_computes_what_zeroing_does(name, random):
+def test_removing_channels_equals_zeroing_them(name, random):
     graph, groups = NETWORKS[name], GROUPS[name]
     removed = [c for members in groups.sets for c in random.sample(members.tolist(), random.randrange(len(members)))]
     image = image_for(graph)
@@ -59,7 +59,7 @@ def test_the_smaller_graph_computes_what_zeroing_does(name, random):
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_everything_but_one_channel_of_each_set_can_go(name):
+def test_all_but_one_channel_of_each_set_can_be_removed(name):
     graph, groups = NETWORKS[name], GROUPS[name]
     removed = [c for members in groups.sets for c in members[1:]]
     assert sum(len(members) - 1 for members in groups.sets) == len(removed) > 0
@@ -84,7 +84,7 @@ def test_removing_nothing_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_kept_slices_the_tensors_of_another_copy(name):
+def test_kept_slices_tensors_of_another_copy(name):
     graph, groups = NETWORKS[name], GROUPS[name]
     removed = choose(groups, group_scores(groups, norms(graph)), 0.5, allocation="uniform")
     small = restrict(graph, groups, removed)
@@ -98,7 +98,7 @@ def test_kept_slices_the_tensors_of_another_copy(name):
     assert set(small.kept) == {n.name for n in graph.nodes if n.op in ("conv2d", "linear", "batch_norm")}
 
 
-def test_input_and_output_are_frozen_and_say_why():
+def test_input_and_output_channels_are_frozen_with_a_reason():
     graph, groups = NETWORKS["chain"], GROUPS["chain"]
     assert {groups.frozen[c] for c in groups.classes[INPUT]} == {"channels of the network's input"}
     assert {groups.frozen[c] for c in groups.classes[graph.output]} == {"outputs of the network"}
@@ -156,7 +156,7 @@ def test_groups_of_a_convolution_stay_equal():
     np.testing.assert_array_equal(small.kept[conv].inputs, [0])
 
 
-def test_flatten_gives_every_channel_its_columns():
+def test_flatten_maps_every_channel_to_its_columns():
     graph, groups = NETWORKS["vgg"], GROUPS["vgg"]
     last = named(graph, "conv2d")[-1]
     small = restrict(graph, groups, groups.classes[last][[1, 4]])
@@ -224,7 +224,7 @@ def test_a_set_of_zero_scores_loses_channels_first():
     np.testing.assert_array_equal(choose(groups, scores, 5 / 15, allocation="global"), groups.sets[1][1:])
 
 
-def test_a_graph_without_removable_channels_gives_nothing():
+def test_a_graph_without_removable_channels_has_no_groups():
     node = Node(
         "fc", "linear", ("flat",), ValueType((2,)), {}, {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
     )
@@ -250,13 +250,13 @@ def test_a_graph_without_removable_channels_gives_nothing():
         ({"scores": np.full(21, np.nan)}, r"channel scores of shape \(21,\) with 21 that are not finite"),
     ],
 )
-def test_choices_that_make_no_sense_are_refused(changes, match):
+def test_invalid_channel_choices_are_refused(changes, match):
     arguments = {"scores": np.ones(21), "sparsity": 0.5, "allocation": "uniform"} | changes
     with pytest.raises(InvalidRecipe, match=match):
         choose(GROUPS["chain"], arguments.pop("scores"), arguments.pop("sparsity"), **arguments)
 
 
-def test_row_norms_that_do_not_fit_are_refused():
+def test_row_norms_of_wrong_length_are_refused():
     groups = GROUPS["chain"]
     lengths = norms(NETWORKS["chain"])
     with pytest.raises(
@@ -267,7 +267,7 @@ def test_row_norms_that_do_not_fit_are_refused():
         group_scores(groups, lengths | {"conv2d0": np.ones(4)})
 
 
-def test_removals_that_leave_nothing_are_refused():
+def test_removing_all_channels_is_refused():
     graph, groups = NETWORKS["chunks"], GROUPS["chunks"]
     cut = named(graph, "slice")[1]
     with pytest.raises(InvalidRecipe, match=f"removing these channels leaves none of the 3 of '{cut}'; keep at least one"):
@@ -276,7 +276,7 @@ def test_removals_that_leave_nothing_are_refused():
         restrict(graph, groups, [c for members in groups.sets for c in members])
 
 
-def test_classes_that_cannot_go_are_refused():
+def test_removing_frozen_channels_is_refused():
     graph, groups = NETWORKS["chain"], GROUPS["chain"]
     with pytest.raises(InvalidRecipe, match="there is no channel class 21; this graph has classes 0 to 20"):
         restrict(graph, groups, [21])
@@ -292,7 +292,7 @@ def graph_of(*nodes, shape=(4, 2, 2)):
     return Graph(InputSpec(shape), nodes, (nodes[-1].name,))
 
 
-def test_graphs_that_cannot_be_followed_are_refused():
+def test_graphs_whose_channels_cannot_be_followed_are_refused():
     with pytest.raises(UnsupportedOperation, match=r"node 'q' \(layer ''\) is quantized; remove channels from the float graph"):
         channel_groups(graph_of(Node("q", "quantize", (INPUT,), ValueType((4, 2, 2), "uint8"))))
     with pytest.raises(

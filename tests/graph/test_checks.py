@@ -214,7 +214,7 @@ def test_one_node_graphs_pass():
         (one("batch_norm", FLOAT, {}, STATISTICS, source=FLOAT), CorruptFile, r"variance \+ epsilon must be above 0"),
     ],
 )
-def test_broken_nodes_are_named(graph, kind, message):
+def test_invalid_nodes_are_named(graph, kind, message):
     with pytest.raises(kind, match=message):
         validate(graph)
 
@@ -239,12 +239,12 @@ def whole(spec=None, output="f", classes=(), kind=None):
         (whole(classes=("cat",)), "1 class names were given for 4 logits"),
     ],
 )
-def test_broken_graphs_are_named(graph, message):
+def test_invalid_graphs_are_named(graph, message):
     with pytest.raises(CorruptFile, match=message):
         validate(graph)
 
 
-def test_pixels_need_the_right_reader():
+def test_only_normalize_and_quantize_read_pixels():
     spec = InputSpec((1, 2, 2), (0.5,), (0.5,))
     flat = Node("f", "flatten", ("n",), ValueType((4,)))
     with pytest.raises(UnsupportedOperation, match="only normalize and quantize read pixels"):

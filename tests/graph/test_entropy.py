@@ -11,7 +11,7 @@ def test_order0_entropy_by_hand():
     assert order0_bytes(np.array([0, 0, 0, 1] * 8, np.int8)) == pytest.approx(32 * (0.75 * np.log2(4 / 3) + 0.25 * 2) / 8)
 
 
-def test_weights_are_counted_in_the_stored_tensor():
+def test_entropy_counts_the_stored_weights():
     weight = {
         "weight": np.array([[0, 0, 3], [0, -3, 0]], np.int8),
         "weight_scale": np.ones(2, np.float32),

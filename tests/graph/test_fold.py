@@ -31,7 +31,7 @@ def with_norms(graph, rng):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31))
-def test_folding_changes_no_function(seed):
+def test_folding_keeps_the_function(seed):
     graph, images = random_graph(seed, quantized=False, pixels=False)
     graph = with_norms(graph, np.random.default_rng(seed))
     folded = fold(graph)
@@ -49,7 +49,7 @@ def test_pixels_are_normalised_first():
     np.testing.assert_allclose(found, [[-0.8, -0.4, 0.0, 1.2]], atol=1e-6)
 
 
-def test_the_affine_map_of_a_norm():
+def test_batch_norm_as_an_affine_map():
     tensors = {"gamma": f32([2]), "beta": f32([1]), "mean": f32([3]), "variance": f32([4])}
     node = Node("n", "batch_norm", (INPUT,), ValueType((1,)), {"epsilon": 0.0}, tensors)
     factor, offset = affine_of(node)
@@ -67,7 +67,7 @@ def padded(before, after, *, readers=("c",), output="c"):
     return Graph(InputSpec((2, 5, 5)), (pad, *nodes), (output,))
 
 
-def test_convolutions_pad_what_a_pad_before_them_padded():
+def test_a_pad_is_folded_into_the_convolutions_behind_it():
     graph = padded((0, 1, 2), (0, 3, 0), readers=("b", "c"))
     merged = merge_pads(graph)
     assert [(node.op, node.inputs) for node in merged.nodes] == [("conv2d", (INPUT,))] * 2
@@ -76,7 +76,7 @@ def test_convolutions_pad_what_a_pad_before_them_padded():
     np.testing.assert_array_equal(run(merged, images), run(graph, images))
 
 
-def test_a_pad_of_channels_or_with_other_readers_stays():
+def test_a_pad_of_channels_or_with_other_readers_is_kept():
     read = padded((0, 1, 1), (0, 1, 1))
     read = replace(read, nodes=(*read.nodes, Node("r", "relu", ("p",), read.nodes[0].type)))
     for graph in (padded((1, 1, 1), (0, 1, 1)), padded((0, 1, 1), (0, 1, 1), output="p"), read):
@@ -104,7 +104,7 @@ def behind_a_shuffle(cut):
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_a_norm_behind_channels_that_became_pixels_is_folded(cut):
+def test_a_norm_behind_a_pixel_shuffle_is_folded(cut):
     """A transposed convolution is written so; every channel gets the factor and shift of the one that it is part of."""
     graph = behind_a_shuffle(cut)
     folded = fold(graph)
@@ -118,7 +118,7 @@ def test_a_norm_behind_channels_that_became_pixels_is_folded(cut):
     np.testing.assert_allclose(run(folded, images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_norm_that_others_read_around_stays():
+def test_a_norm_is_kept_if_its_input_has_other_readers():
     """Where the shuffled value has another reader, or is an output, its numbers may not change."""
     graph = behind_a_shuffle(cut=False)
     assert "batch_norm" in {node.op for node in fold(replace(graph, outputs=("f", "p"))).nodes}

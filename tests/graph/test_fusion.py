@@ -23,21 +23,21 @@ def runs(made):
     return [tuple(node.name for node in (run.head, run.batch_norm, run.activation) if node) for run in fuse(made)]
 
 
-def test_a_layer_takes_its_norm_and_its_activation():
+def test_a_layer_is_fused_with_its_norm_and_activation():
     made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("r", "relu", "n"), ("d", "conv2d", "r"), ("k", "clamp", "d"),
                  ("f", "flatten", "k"), output="f")  # fmt: skip
     assert runs(made) == [("c", "n", "r"), ("d", "k"), ("f",)]
     assert grid_values(made) == (INPUT, "r", "k")
 
 
-def test_what_others_read_is_not_swallowed():
+def test_values_with_other_readers_are_not_fused():
     made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("a", "add", "c n"), ("r", "relu", "a"), ("b", "add", "r a"),
                  ("f", "flatten", "b"), output="f")  # fmt: skip
     assert runs(made) == [("c",), ("n",), ("a",), ("r",), ("b",), ("f",)]
     assert grid_values(made) == (INPUT, "c", "n", "a", "b")
 
 
-def test_an_output_ends_a_run():
+def test_an_output_ends_a_fusion():
     made = graph(("c", "conv2d", INPUT), ("n", "batch_norm", "c"), ("r", "relu", "n"), output="n")
     assert runs(made) == [("c", "n"), ("r",)]
     assert grid_values(made) == (INPUT, "n")  # a map, whose kernels make integers, which a dequantize follows
@@ -50,7 +50,7 @@ def test_logits_stay_float():
     assert grid_values(graph(("f", "flatten", INPUT), ("l", "linear", "f"), ("r", "relu", "l"), output="r")) == (INPUT, "r")
 
 
-def test_norms_and_sums_take_activations_and_moves_take_none():
+def test_norms_and_sums_fuse_activations_but_movements_do_not():
     made = graph(("n", "batch_norm", INPUT), ("r", "relu", "n"), ("a", "add", "r r"), ("s", "relu", "a"), ("d", "dropout", "s"),
                  ("m", "relu", "d"), ("f", "flatten", "m"), output="f")  # fmt: skip
     assert runs(made) == [("n", "r"), ("a", "s"), ("d",), ("m",), ("f",)]

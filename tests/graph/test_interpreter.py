@@ -50,7 +50,7 @@ def test_float_operations_equal_torch():
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5, err_msg=op)
 
 
-def test_average_pool_in_ceil_mode_is_padding_that_does_not_count():
+def test_average_pool_in_ceil_mode_is_uncounted_padding():
     x = np.random.default_rng(0).normal(0, 1, (1, 2, 6, 6)).astype(f32)
     attributes = {"window": (3, 3), "stride": (2, 2), "padding": (1, 1, 2, 2), "count_padding": (1, 1, 1, 1)}
     expected = torch.nn.functional.avg_pool2d(torch.from_numpy(x), 3, 2, 1, ceil_mode=True).numpy()
@@ -92,7 +92,7 @@ def test_a_product_of_matrices_is_a_sum_over_k(transposed):
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("pixels", [True, False])
-def test_integer_graph_stays_near_the_real_numbers_of_its_inputs(block, pixels):
+def test_integer_nodes_are_within_a_step_of_their_float_meaning(block, pixels):
     """Every node against its float meaning on its own dequantized inputs: half a step, one more where bias or table round."""
     b = Builder(np.random.default_rng(7), quantized=True, pixels=pixels)
     graph = finish(b, block(b, b.conv(b.start(), 4)))
@@ -145,7 +145,7 @@ def test_wrong_images_are_named():
         run(tiny(), np.zeros((1, 1, 2, 2), f32), batch=0)
 
 
-def test_errors_of_threads_come_out(monkeypatch):
+def test_errors_in_threads_are_raised(monkeypatch):
     def fail(*_):
         raise CorruptFile("batch")
 
@@ -165,7 +165,7 @@ def test_few_large_or_many_small_images_are_computed_at_once(side, images, monke
     assert seen == [images, 1]
 
 
-def test_nan_on_the_way_to_integers_is_refused():
+def test_quantizing_nan_is_refused():
     node = Node("q", "quantize", ("x",), byte_type((1,), 1.0, 0), layer="head")
     with pytest.raises(CorruptFile, match=r"node 'q' \(layer 'head'\) would quantize NaN"):
         compute(node, (np.array([[np.nan]], f32),), (ValueType((1,)),), SPEC)

@@ -87,7 +87,7 @@ def test_integers_are_within_a_step_of_the_float_network(seed, gamma, beta, scal
     assert (tensors["weight"][integers == 0] == 0).all()
 
 
-def test_what_is_a_clamp_in_the_graph():
+def test_activations_that_become_clamps():
     graph = layer((6, 4, 3, 3), gamma=np.ones(6), beta=np.zeros(6), activation=(-0.5, 6.0))
     codes = {"conv": WeightCodes(np.ones((6, 4, 3, 3), np.int8), np.ones(6, f32))}
     node = lower(graph, {INPUT: grid(1.0), "act": grid(0.05, 20)}, codes).nodes[1]
@@ -99,7 +99,7 @@ def test_what_is_a_clamp_in_the_graph():
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-3, 3), st.floats(0, 3), st.floats(0.001, 0.05), st.integers(0, 255))
-def test_a_clamp_that_stands_alone_is_two_tables(low, span, scale, zero_point):
+def test_a_separate_clamp_becomes_two_tables(low, span, scale, zero_point):
     bounds = {"minimum": low, "maximum": low + span}
     nodes = (Node("clip", "clamp", (INPUT,), ValueType(SHAPE), bounds), Node("flat", "flatten", ("clip",), ValueType((100,))))
     graph = Graph(InputSpec(SHAPE), nodes, ("flat",))
@@ -120,7 +120,7 @@ def test_pixels_are_looked_up():
     assert lowered.nodes[0].tensors["table"].shape == (1, 256)
 
 
-def test_what_is_missing_is_named():
+def test_missing_grids_and_integers_are_named():
     graph = layer((6, 4, 3, 3), gamma=np.ones(6), beta=np.zeros(6))
     codes = {"conv": WeightCodes(np.ones((6, 4, 3, 3), np.int8), np.ones(6, f32))}
     with pytest.raises(UnsupportedOperation, match="the input: the value 'images' has no grid; quantize the network before"):
@@ -143,7 +143,7 @@ def test_sums_beyond_int32_are_refused():
         lower(graph, {INPUT: grid(1.0)}, codes)
 
 
-def test_scales_whose_product_leaves_float32_are_refused():
+def test_scales_whose_product_overflows_float32_are_refused():
     graph = layer((6, 4, 3, 3), gamma=np.ones(6), beta=np.zeros(6))
     codes = {"conv": WeightCodes(np.ones((6, 4, 3, 3), np.int8), np.full(6, 1e-20, f32))}
     message = (

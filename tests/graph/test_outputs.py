@@ -35,14 +35,14 @@ IMAGES = np.array([[1, 2], [-4, 8], [0, 0]], f32).reshape(3, 2, 1, 1)
 TRUNK_VALUES = IMAGES.reshape(3, 2) @ TRUNK.T
 
 
-def test_every_output_comes_in_order_whatever_the_batch() -> None:
+def test_outputs_come_in_order_for_any_batch_size() -> None:
     for batch in (1, 2, 3):
         head, trunk = run_outputs(two_heads(), IMAGES, batch=batch)
         np.testing.assert_array_equal(trunk, TRUNK_VALUES)
         np.testing.assert_array_equal(head, TRUNK_VALUES @ HEAD.T)
 
 
-def test_what_wants_one_output_names_those_there_are() -> None:
+def test_functions_for_one_output_name_all_outputs() -> None:
     with pytest.raises(UnsupportedOperation, match=r"has 2 outputs \(head, trunk\); this works for networks of one output"):
         run(two_heads(), IMAGES)
     with pytest.raises(UnsupportedOperation, match="has no outputs; name at least one value"):
@@ -70,7 +70,7 @@ def test_stored_graphs_of_several_outputs_are_format_2() -> None:
     assert b'"format":"1"' in to_bytes(replace(two_heads(), outputs=("head",)))
 
 
-def test_an_output_that_is_read_again_keeps_its_grid_and_is_dequantized() -> None:
+def test_an_output_with_readers_keeps_its_grid_and_is_dequantized() -> None:
     graph = fold(two_heads())
     assert grid_values(graph) == (INPUT, "trunk")
     grids = {
@@ -89,7 +89,7 @@ def test_an_output_that_is_read_again_keeps_its_grid_and_is_dequantized() -> Non
     assert [node.op for node in lowered.nodes].count("dequantize") == 1
 
 
-def test_channels_of_every_output_stay() -> None:
+def test_channels_of_outputs_are_kept() -> None:
     both, one = channel_groups(two_heads()), channel_groups(replace(two_heads(), outputs=("head",)))
     rows = set(both.classes["trunk"].tolist())
     assert rows <= set(both.frozen)

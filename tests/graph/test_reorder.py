@@ -26,7 +26,7 @@ def shuffled(name, random):
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(NETWORKS)), st.randoms(use_true_random=False))
-def test_every_order_computes_the_same(name, random):
+def test_every_order_of_channels_computes_the_same(name, random):
     graph, source = NETWORKS[name], shuffled(name, random)
     moved = reorder(graph, GROUPS[name], source)
     image = image_for(graph)
@@ -54,7 +54,7 @@ def test_only_rows_and_columns_move(name):
             np.testing.assert_array_equal(after.tensors[key], tensor)
 
 
-def test_what_can_move_is_found():
+def test_reorderable_channels_are_found():
     sizes = {name: sorted(len(members) for members in SETS[name]) for name in NETWORKS}
     assert sizes["chain"] == [4, 5, 6]
     assert sizes["residual"] == [4, 4, 6]
@@ -83,7 +83,7 @@ def half_turned():
 
 
 @pytest.mark.parametrize("draw", [tangled, half_turned])
-def test_what_moves_in_a_tangled_network_still_computes_the_same(draw):
+def test_reordering_a_tangled_network_computes_the_same(draw):
     graph = draw()
     groups = channel_groups(graph)
     free = reorderable(graph, groups)
@@ -95,7 +95,7 @@ def test_what_moves_in_a_tangled_network_still_computes_the_same(draw):
     torch.testing.assert_close(found[graph.output], evaluate(graph, image_for(graph))[graph.output], rtol=1e-10, atol=1e-10)
 
 
-def test_a_set_that_an_operation_ties_to_its_places_stays():
+def test_a_set_with_fixed_positions_is_not_reordered():
     """Two classes of three channels each, turned in opposite directions: exchanging them would add other pairs."""
     d = Drawing()
     x = d.block(INPUT, 6)
@@ -125,7 +125,7 @@ def test_a_set_that_an_operation_ties_to_its_places_stays():
         ),
     ],
 )
-def test_orders_that_are_none_are_refused(change, text):
+def test_invalid_orders_are_refused(change, text):
     groups = GROUPS["chain"]
     with pytest.raises(InvalidRecipe, match=text):
         reorder(NETWORKS["chain"], groups, change(np.arange(groups.count), groups))
@@ -137,7 +137,7 @@ def exchanged(source, pair):
     return source
 
 
-def test_the_graph_given_is_left_as_it_is():
+def test_reordering_does_not_change_its_argument():
     graph = NETWORKS["residual"]
     copies = {node.name: {key: tensor.copy() for key, tensor in node.tensors.items()} for node in graph.nodes}
     source = np.arange(GROUPS["residual"].count)

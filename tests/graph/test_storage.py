@@ -72,7 +72,7 @@ def test_bytes_of_a_small_file_are_fixed():
 GOLDEN = "ca830573293f278591d651f6332d11d7dbf83d76575761f203cb40afa1d8545f"
 
 
-def test_every_changed_byte_and_every_truncation_is_noticed():
+def test_every_changed_byte_and_every_truncation_is_detected():
     content = to_bytes(small())
     for position in range(len(content)):
         for flip in (1, 32, 255):
@@ -167,7 +167,7 @@ def drop_tensor(header):
         (lambda: forge(header_change=lambda h: h["linear_2/bias"].update(dtype="U32")), "its tensor 'linear_2/bias' is uint32"),
     ],
 )
-def test_what_is_wrong_is_named(content, message):
+def test_errors_in_files_are_named(content, message):
     with pytest.raises(CorruptFile, match=message):
         from_bytes(content())
 
@@ -181,7 +181,7 @@ def test_missing_and_huge_files_are_named(tmp_path, monkeypatch):
         load(tmp_path / "a")
 
 
-def test_a_broken_graph_is_not_written(tmp_path):
+def test_an_invalid_graph_is_not_written(tmp_path):
     graph = small()
     broken = replace(graph, nodes=(graph.nodes[0], replace(graph.nodes[1], op="relu"), graph.nodes[2]))
     with pytest.raises((CorruptFile, UnsupportedOperation), match="node 'flatten_1'"):

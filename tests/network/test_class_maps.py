@@ -55,13 +55,13 @@ def test_the_module_is_named_by_its_path(small):
         class_maps(network, IMAGES.clone(), CLASSES, at="cnov")
 
 
-def test_a_network_without_maps_is_refused():
+def test_grad_cam_without_a_feature_map_is_refused():
     network = captured_network(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), (2, 6, 6), classes=(), images=IMAGES)
     with pytest.raises(UnsupportedOperation, match="Grad-CAM needs a layer that returns a map of height and width"):
         last_map(network.structure)
 
 
-def test_likeness_is_1_for_equal_maps_whatever_their_scale_and_0_for_apart():
+def test_similarity_is_1_for_proportional_maps_and_0_for_disjoint_ones():
     maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(likeness(maps, 7 * maps), torch.ones(3))
     left, right = torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)

@@ -27,11 +27,11 @@ class Network(nn.Module):
         )
 
 
-def test_layers_are_found_by_the_name_of_the_user():
+def test_layers_are_found_by_the_users_names():
     assert list(weighted_layers(Network())) == ["a.b", "c"]
 
 
-def test_a_pruned_weight_is_zero_in_value_and_gradient_and_stays_so():
+def test_a_pruned_weight_and_its_gradient_stay_zero():
     layer = WeightedLayer(torch.randn(3, 4), None)
     mask = torch.rand(3, 4) > 0.5
     set_mask_(layer, mask)
@@ -94,7 +94,7 @@ def test_a_mask_that_is_not_true_or_false_is_refused():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 100), (3, 5, 9, 11)])
-def test_one_number_that_is_not_finite_is_found_wherever_it_is(dtype, shape):
+def test_a_single_non_finite_number_is_found(dtype, shape):
     values = torch.randn(shape).to(dtype)
     assert all_finite(values)
     for at in {0, values.numel() // 2, values.numel() - 1} if values.numel() else ():

@@ -78,7 +78,7 @@ def test_zeros_stay_exactly_zero(scales):
 
 
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_bfloat16_reaches_the_same_levels(scales):
+def test_bfloat16_lands_within_a_level_of_float32(scales):
     """Activations keep their type, and land within a level of float32; weights are rounded in float32."""
     step = 1 / 256  # a power of two, so that every level is a bfloat16
     x = torch.linspace(-0.2, 1.1, 500).reshape(1, -1).bfloat16()
@@ -97,7 +97,7 @@ def test_bfloat16_reaches_the_same_levels(scales):
 
 @pytest.mark.parametrize(("zero_point", "span"), [(0, 2.0), (50, 5.0)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_observed_ranges_are_followed_while_training_only(zero_point, span, layout):
+def test_observed_ranges_move_only_in_training(zero_point, span, layout):
     x = torch.zeros(1, 2, 3, 3).to(memory_format=layout)
     x[0, 0, 0, 0], x[0, 1, 2, 2] = 2.0, -3.0
     quantizer = ActivationQuantizer(Grid(0.01, zero_point), scales="observed", momentum=0.25)
@@ -115,7 +115,7 @@ def test_an_observed_weight_scale_is_its_range():
     assert not list(quantizer.parameters())
 
 
-def test_a_negative_learned_step_means_its_size():
+def test_a_negative_learned_step_counts_as_its_magnitude():
     quantizer = ActivationQuantizer(Grid(0.5, 0), scales="learned")
     with torch.no_grad():
         quantizer.scale.neg_()
@@ -124,13 +124,13 @@ def test_a_negative_learned_step_means_its_size():
 
 
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_rows_of_a_weight_quantizer_quantize_as_before(scales):
+def test_removing_rows_of_a_weight_quantizer_keeps_the_others(scales):
     weight, kept = torch.randn(6, 5), torch.tensor([1, 4])
     quantizer = WeightQuantizer(weight, bits=6, scales=scales, clip=torch.linspace(0.5, 1, 6))
     torch.testing.assert_close(quantizer.rows(kept, torch.arange(weight.shape[1]))(weight[kept]), quantizer(weight)[kept])
 
 
-def test_grids_cover_their_range_and_hold_zero():
+def test_grids_cover_their_range_and_contain_zero():
     assert grid_for_range(0.5, 2.0) == Grid(2 / 255, 0)
     assert grid_for_range(-1.0, 1.0) == Grid(2 / 255, 128)
     assert grid_for_range(-3.0, -1.0) == Grid(3 / 255, 255)
@@ -167,7 +167,7 @@ def test_rounding_is_half_to_even():
 
 @pytest.mark.parametrize("priced", [False, True])
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_integers_are_those_of_training_however_many_rows_are_rounded_at_a_time(priced, scales, monkeypatch):
+def test_integers_equal_training_for_any_chunk_of_rows(priced, scales, monkeypatch):
     torch.manual_seed(2)
     weight = torch.randn(7, 3, 3, 3) * torch.logspace(-4, 2, 7).reshape(7, 1, 1, 1)
     quantizer = WeightQuantizer(weight, bits=8, scales=scales)

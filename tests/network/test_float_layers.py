@@ -108,7 +108,7 @@ def test_named_layers_compute_in_float32_and_all_runtimes_agree(residual, format
 
 
 @pytest.mark.parametrize("formats", CHOICES, ids=lambda formats: "-".join(formats))
-def test_trained_is_what_ships(residual, formats):
+def test_the_trained_network_equals_the_interpreter(residual, formats):
     """The training network, and the torch network that judges integers, give what the interpreter gives."""
     made = quantized(residual, **formats).eval()
     graph = freeze(made)
@@ -132,7 +132,7 @@ def _bits(tensor):
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), form=st.sampled_from(FORMS))
-def test_one_float_layer_is_the_interpreters_to_the_last_bit(seed, form):
+def test_one_float_layer_equals_the_interpreter_bit_for_bit(seed, form):
     rng = np.random.default_rng(seed)
     shape = tuple(int(extent) for extent in 2 * rng.integers((1, 3, 3), (5, 8, 8)))
     b = Builder(rng, quantized=False, shape=shape, pixels=False)
@@ -150,7 +150,7 @@ def test_one_float_layer_is_the_interpreters_to_the_last_bit(seed, form):
     assert float_layers.weighted_layer(node, source)(torch.from_numpy(value)).numpy().tobytes() == expected.tobytes()
 
 
-def test_a_clamp_behind_a_float_layer_is_the_files():
+def test_a_clamp_behind_a_float_layer_equals_the_file():
     """ReLU6 between two float layers stays a clamp; and no negative zero comes out of it."""
     kind = ValueType((2, 1, 1))
     node = Node("clamp", "clamp", ("layer",), kind, {"minimum": -0.0, "maximum": 6.0})
@@ -159,7 +159,7 @@ def test_a_clamp_behind_a_float_layer_is_the_files():
     assert found.tobytes() == np.array([0, 0, 6, 3], f32).tobytes()
 
 
-def test_float_layers_are_the_float_function_of_what_they_read(residual):
+def test_float_layers_compute_the_float_function_of_their_inputs(residual):
     made = quantized(residual, second="float32", third="float32", head="float32")
     graph = freeze(made)
     assert [node.op for node in graph.nodes].count("quantize") == 2  # the images, and what the sum reads
@@ -181,7 +181,7 @@ def test_values_between_float_layers_have_no_grid(residual):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_candidate_keeps_them(residual, form):
+def test_a_candidate_keeps_float_layers(residual, form):
     made = quantized(residual, second=form, third=form)
     again = network_of(made.state_dict(), facts_of(made))
     assert plain_bytes(freeze(again)) == plain_bytes(freeze(made))
@@ -194,7 +194,7 @@ def test_a_candidate_keeps_them(residual, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_file_thaws_to_the_same_file(residual, form):
+def test_a_thawed_file_freezes_to_the_same_file(residual, form):
     graph = freeze(quantized(residual, second=form, third=form, head=form))
     again = freeze(thaw(graph))
     images = IMAGES.numpy()

@@ -95,7 +95,7 @@ def quantized(network, **settings):
         (Format(grid="codebook", bits=4), "int8"),
     ],
 )
-def test_what_the_network_computes_is_frozen(network, form, dtype):
+def test_freezing_keeps_what_the_network_computes(network, form, dtype):
     """With masks, and a BatchNorm of which one factor is negative and one is 0."""
     with torch.no_grad():
         network.layers["norm"].gamma.copy_(torch.tensor([0.7, -1.2, 0.0, 2.0]))
@@ -165,7 +165,7 @@ def test_training_that_leaves_a_format_is_refused_by_layer(network):
         ({"activations": "float8"}, "activations is 'float8'; known grids are uniform"),
     ],
 )
-def test_formats_that_no_runtime_has_are_refused_before_anything_trains(settings, message):
+def test_unsupported_formats_are_refused_before_training(settings, message):
     with pytest.raises(InvalidRecipe, match=message):
         Quantize(**settings)
 

@@ -24,7 +24,7 @@ def quantized(network, **settings):
 
 @pytest.mark.parametrize("bits", [8, 7, 4])
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_what_was_trained_is_frozen(network, bits, scales):
+def test_the_frozen_graph_equals_the_trained_network(network, bits, scales):
     fake = quantized(network, weight_bits=bits, scales=scales)
     graph = freeze(fake)
     validate(graph)
@@ -83,7 +83,7 @@ def arrays_of(graph):
     return {(node.name, name): array.copy() for node in graph.nodes for name, array in node.tensors.items()}
 
 
-def test_a_frozen_graph_stays_as_it_is(network):
+def test_a_frozen_graph_does_not_change_with_the_network(network):
     """Whatever happens to the network afterwards: only a graph that is asked to share memory changes with it."""
     frozen, own, shared = freeze(network), network.graph(), network.graph(shared=True)
     before = [arrays_of(graph) for graph in (frozen, own, shared)]

@@ -41,7 +41,7 @@ def test_a_weight_is_its_integers_times_their_scales(kind, bits, scales, priced,
 
 
 @pytest.mark.parametrize(("kind", "bits", "scales", "priced"), IDEMPOTENT)
-def test_a_weight_on_the_grid_stays_where_it_is(kind, bits, scales, priced):
+def test_quantizing_is_idempotent(kind, bits, scales, priced):
     weight = a_weight()
     grid = fitted(weight, kind, bits, scales, priced)
     moved, before = grid(weight).detach(), grid.integers(weight)
@@ -71,7 +71,7 @@ def test_a_weight_in_any_unit_has_the_same_integers_and_finite_gradients(kind, b
 
 
 @every_weight_grid
-def test_scores_get_a_gradient_of_every_weight(kind, bits, scales, priced):
+def test_scores_see_gradients_of_all_weights(kind, bits, scales, priced):
     """In evaluation mode, also where weights stand still while they train."""
     weight = a_weight().requires_grad_()
     upstream = torch.randn_like(weight)
@@ -132,7 +132,7 @@ def test_a_trained_scale_is_the_scale_of_the_integers(kind, bits, scales, priced
 
 @pytest.mark.parametrize("bits", [2, 5, 8])
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_bits_that_have_a_price_have_a_gradient(bits, scales):
+def test_priced_bits_have_a_gradient(bits, scales):
     weight = a_weight().requires_grad_()
     fitted(weight.detach(), "uniform", bits, scales, True).priced.bits_of(weight).backward()
     assert weight.grad.isfinite().all()
@@ -162,13 +162,13 @@ def test_grids_and_settings_that_are_unknown_are_refused():
         activation_grid("guessed")
 
 
-def test_uniform_grids_are_named_as_before_there_were_others():
+def test_uniform_grids_keep_their_stored_names():
     """Candidates of earlier versions are read, and those of today's grids are the same bytes."""
     assert ACTIVATION_GRIDS[UNIFORM].fitted(Grid(0.5, 3), "observed").facts() == "observed"
     assert fitted(a_weight(), UNIFORM, 4, "learned", False).facts() == {"bits": 4, "scales": "learned"}
 
 
-def test_nothing_but_the_network_and_its_quantization_knows_a_grid():
+def test_only_network_and_quantization_name_grid_classes():
     source = Path(__file__).resolve().parent.parent.parent / "src" / "paretrim"
     classes = [grid for table in (WEIGHT_GRIDS, ACTIVATION_GRIDS) for grid in table.values()]
     names = {word for grid in classes for word in (grid.__name__, f"import {grid.__module__}", f"from {grid.__module__} ")}

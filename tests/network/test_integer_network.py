@@ -43,7 +43,7 @@ def test_random_graphs_bit_for_bit(seed, count):
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_sums_beyond_what_float32_counts_are_split(count):
+def test_sums_beyond_exact_float32_are_split(count):
     rng = np.random.default_rng(count)
     b = Builder(rng, quantized=True, shape=(4096, 1, 1), pixels=False)
     graph = b.graph(b.linear(b.simple("flatten", [b.start()]), 5, logits=True))
@@ -67,7 +67,7 @@ def test_other_graphs_are_refused(quantized, pixels):
         IntegerNetwork(graph, CPU)
 
 
-def test_attributes_are_checked_once_and_not_with_every_batch(monkeypatch):
+def test_attributes_are_checked_once(monkeypatch):
     checked = []
 
     def counted(node):

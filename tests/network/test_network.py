@@ -46,7 +46,7 @@ def images():
     return torch.from_numpy(random_graph(3, quantized=False, pixels=False)[1])
 
 
-def test_a_copy_is_its_own(network, images):
+def test_a_copy_is_independent(network, images):
     private = copy.deepcopy(network)
     with torch.no_grad():
         for layer in weighted_layers(private).values():
@@ -74,7 +74,7 @@ def test_features_are_given_by_name_with_the_input(network, images):
     assert found[INPUT] is images
 
 
-def test_a_grid_stands_on_its_value(network, images):
+def test_a_grid_is_attached_to_its_value(network, images):
     name = next(iter(weighted_layers(network)))
     network.set_grid_(name, ActivationQuantizer(Grid(0.5, 10), scales="learned"))
     assert list(network.quantizers()) == [name]
@@ -90,7 +90,7 @@ def test_masks_are_in_the_graph(network):
     assert (node.tensors["weight"][~mask.numpy()] == 0).all()
 
 
-def test_a_network_becomes_another(network, images):
+def test_a_network_can_replace_another_in_place(network, images):
     other = Network(random_graph(4, quantized=False, pixels=False)[0]).eval()
     network.become_(other)
     torch.testing.assert_close(network(images), other(images))
@@ -144,7 +144,7 @@ def test_without_gradients_values_are_the_same_bits(names):
     assert torch.equal(images, before)
 
 
-def test_without_gradients_a_clamp_takes_over_memory_that_nobody_reads(monkeypatch):
+def test_without_gradients_a_clamp_reuses_dead_memory(monkeypatch):
     taken = []
     counted = {op: lambda *call, op=op, form=form: taken.append(op) or form(*call) for op, form in IN_PLACE.items()}
     monkeypatch.setattr(network_module, "IN_PLACE", counted)
@@ -158,7 +158,7 @@ def test_without_gradients_a_clamp_takes_over_memory_that_nobody_reads(monkeypat
         assert taken == ["clamp"]
 
 
-def test_a_grid_on_a_pad_keeps_it():
+def test_a_pad_with_a_grid_is_kept():
     network = Network(padded_and_clamped()).eval()
     network.set_grid_("p", ActivationQuantizer(Grid(0.5, 10), scales="learned"))
     images = torch.randn((2, 2, 5, 5), generator=torch.Generator().manual_seed(0))

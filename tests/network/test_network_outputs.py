@@ -60,7 +60,7 @@ def test_float_outputs_are_those_of_the_module():
     assert set(named) == {"trunk", *network.structure.outputs}
 
 
-def test_the_integers_are_near_the_simulation():
+def test_integers_are_close_to_the_float_simulation():
     network = quantized()
     graph = freeze(network)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_the_integers_are_near_the_simulation():
 
 
 @pytest.mark.parametrize("quantize", [True, False])
-def test_what_freezes_again_is_the_file(tmp_path, quantize):
+def test_a_thawed_network_freezes_to_its_file(tmp_path, quantize):
     graph = freeze(quantized() if quantize else Network(capture(Trunk(), (1, 6, 6))).eval())
     trimfile.write(graph, tmp_path / "model.trim")
     network, spec = network_from_file(tmp_path / "model.trim")

@@ -78,7 +78,7 @@ def test_activation_grids_give_the_values_of_torch_to_the_bit_and_its_gradients(
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), -0.0, 3e38, -1e-40])
 @pytest.mark.parametrize("grid", [Grid(0.0131, 0), Grid(2.0**-7, 40)])
 @pytest.mark.parametrize("name", ACTIVATION_GRIDS)
-def test_activations_without_bound_end_where_torch_has_them(name, grid, value, monkeypatch):
+def test_unbounded_activations_end_where_torch_ends_them(name, grid, value, monkeypatch):
     x = torch.full((1, 40), value)
 
     def run():
@@ -151,7 +151,7 @@ def test_bits_do_not_depend_on_threads(make):
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
 
-def test_a_gradient_of_another_layout_or_type_is_taken(monkeypatch):
+def test_gradients_of_other_layouts_and_types_are_accepted(monkeypatch):
     grid = Grid(0.0131, 40)
     x = activations((2, 6, 5, 4), 8, grid, torch.channels_last)
     for upstream in (torch.randn(2, 6, 5, 4), torch.ones(()).expand(2, 6, 5, 4)):
@@ -180,7 +180,7 @@ def test_gradients_of_gradients_are_those_of_torch(name, monkeypatch):
             torch.testing.assert_close(found, expected)
 
 
-def test_what_lies_elsewhere_is_left_to_torch():
+def test_values_on_other_devices_are_left_to_torch():
     x = torch.randn(4, 6, 5, 5)
     assert one_pass.in_memory(x)
     assert one_pass.in_memory(x.contiguous(memory_format=torch.channels_last).bfloat16())
@@ -217,12 +217,12 @@ SUMS = torch.zeros(1, 2, dtype=torch.float64)
         (torch.ones(4, 3), torch.ones(4, 3).bfloat16(), ONE, "out must have the type, shape and memory layout of x"),
     ],
 )
-def test_memory_that_does_not_fit_is_refused(x, out, steps, message):
+def test_tensors_of_the_wrong_size_are_refused(x, out, steps, message):
     with pytest.raises(ValueError, match=message):
         native.fake_quantize("steps", x, steps, 0.0, 255.0, 0.0, out, 1)
 
 
-def test_unknown_ways_and_sums_that_do_not_fit_are_refused():
+def test_unknown_modes_and_sums_of_wrong_size_are_refused():
     x = torch.ones(4)
     with pytest.raises(ValueError, match="unknown kind 'down'; choose one of steps, levels, ends, offset"):
         native.fake_quantize("down", x, ONE, 0.0, 255.0, 0.0, x.clone(), 1)

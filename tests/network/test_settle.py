@@ -59,7 +59,7 @@ def quantized(made, scales, seed):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.sampled_from(["learned", "observed"]))
-def test_what_ships_is_plain_and_what_was_trained(seed, norm, bias, scales):
+def test_the_shipped_network_has_plain_scales_and_equals_the_trained_one(seed, norm, bias, scales):
     fake = quantized(network(seed, norm=norm, bias=bias), scales, seed)
     before = freeze(fake)
     settle_(fake)

@@ -49,7 +49,7 @@ def assert_equal_graphs(found, expected):
 @pytest.mark.parametrize("suffix", [".trim", ".graph"])
 @pytest.mark.parametrize("settings", [{}, {"rate": 0.01}, {"weight_bits": 4}])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_freezes_again_is_the_file(name, settings, suffix, tmp_path):
+def test_a_thawed_network_freezes_to_its_file(name, settings, suffix, tmp_path):
     stage = Quantize(budget=SHORT, **settings)
     pruned = run_stage(dense(name), Prune(budget=NONE, sparsity=0.5, pattern="1x4"), resources(name))
     graph = freeze(run_stage(pruned, stage, resources(name)).network, start(name).spec)
@@ -75,7 +75,7 @@ def loss_of(network):
         return float(torch.nn.functional.cross_entropy(network.eval()(images), labels))
 
 
-def test_training_goes_on_and_zeros_stay(tmp_path):
+def test_a_thawed_network_trains_and_keeps_its_zeros(tmp_path):
     pruned = run_stage(dense("residual"), Prune(budget=NONE, sparsity=0.6), resources("residual"))
     graph = freeze(run_stage(pruned, Quantize(budget=NONE), resources("residual")).network, start("residual").spec)
     trimfile.write(graph, tmp_path / "network.trim")
@@ -112,7 +112,7 @@ def settled(node):
     return {key: value for key, value in node.attributes.items() if key != "epsilon"}
 
 
-def test_batch_norm_alone_and_clamps_come_back():
+def test_unfolded_batch_norm_and_clamps_are_restored():
     torch.manual_seed(3)
     network = Network(capture(Preactivated(), SHAPE))
     trained = run_stage(Candidate(network), FineTune(budget=SHORT), resources("residual"))
@@ -126,7 +126,7 @@ def test_batch_norm_alone_and_clamps_come_back():
             np.testing.assert_allclose(tensor, other.tensors[name], rtol=tolerance, atol=0)
 
 
-def test_float_files_come_back(tmp_path):
+def test_float_files_are_restored(tmp_path):
     pruned = run_stage(dense("residual"), Prune(budget=NONE, sparsity=0.5), resources("residual"))
     graph = freeze(pruned.network, start("residual").spec)
     trimfile.write(graph, tmp_path / "float.trim")

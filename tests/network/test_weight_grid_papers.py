@@ -24,7 +24,7 @@ def test_ternary_weights_by_hand():
     assert fitted(pruned, "ternary", 2, "learned", False).integers(pruned)[1].tolist() == [3.0, 1.0]
 
 
-def test_ternary_is_nearly_the_least_squares_ternary():
+def test_ternary_is_close_to_the_least_squares_optimum():
     """The paper's threshold is an approximation of the best one, found here by trying all."""
     torch.manual_seed(3)
     weight = torch.randn(1, 400, 1, 1)
@@ -181,7 +181,7 @@ def test_trained_ternary_by_hand():
     assert weight.grad.tolist() == [[0.75, 2.25, 1.25, 7.0, 9.0], [1.0, 4.0, 6.0, 8.0, 1.0]]
 
 
-def test_the_dorefa_gradient_is_that_of_what_is_rounded():
+def test_the_dorefa_gradient_passes_through_the_rounding():
     torch.manual_seed(1)
     weight = (torch.randn(2, 9).double() * 0.2).requires_grad_()
     grid = fitted(weight.detach(), "dorefa", 3, "learned", False)

@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     """Killed at random times and in the middle of writes; the newest checkpoint cut short; then the same command again."""
     here = Path(__file__).parent
     paths = [str(here), str(here.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]

@@ -50,11 +50,14 @@ def digits():
         ([3], "recipe: teachers is [3]; write each teacher as a [[teachers]] table"),
         ([{}], "recipe: teachers[0].name is missing"),
         ([{"name": "a", "networks": "x"}], "recipe: teachers[0].networks: there is no such key; did you mean 'network'?"),
-        ([{"name": "a/b"}], "recipe: teachers[0]: teacher name 'a/b' names a folder too; write letters, digits and dashes"),
-        ([{"name": "a", "seed": 3}], "teachers[0]: teacher 'a' has seed and no network; without one it is the recipe's dense"),
+        (
+            [{"name": "a/b"}],
+            "recipe: teachers[0]: teacher name 'a/b' is also used as the name of a folder; write letters, digits and dashes",
+        ),
+        ([{"name": "a", "seed": 3}], "teachers[0]: teacher 'a' has seed but no network, so it is the recipe's dense network"),
         ([{"name": "a", "network": "resnet21"}], "recipe: teachers[0]: there is no network 'resnet21'"),
-        ([{**OTHER, "jitter": 0.4}], "teacher 'other' has augmentation of its own and is not trained; give it a dense budget"),
-        ([{"name": "a", "store": "x"}], "teacher 'a' has a store and no top; say how many probabilities are stored"),
+        ([{**OTHER, "jitter": 0.4}], "teacher 'other' has augmentation of its own but is not trained; give it a dense budget"),
+        ([{"name": "a", "store": "x"}], "teacher 'a' has a store but no top; set top, the number of probabilities stored"),
         ([{"name": "a", "top": 0}], "recipe: teachers[0].top is 0: input should be greater than or equal to 1"),
         ([{"name": "a"}, {"name": "a"}], "recipe: two teachers are called 'a'; give each a name of its own"),
         ([{"name": "a", "stages": 1}], "recipe: teachers[0]: stages is 1; write each stage as a [[teachers.stages]] table"),
@@ -67,9 +70,7 @@ def test_settings_that_are_refused(teachers, text):
 
 
 def test_one_teacher_and_several_do_not_go_together():
-    with pytest.raises(
-        InvalidRecipe, match="has both \\[teacher\\] and \\[\\[teachers\\]\\]; make the one teacher one of the others"
-    ):
+    with pytest.raises(InvalidRecipe, match="has both \\[teacher\\] and \\[\\[teachers\\]\\]; move the one teacher into"):
         recipe(teacher={"network": "resnet20"}, teachers=[OTHER])
 
 

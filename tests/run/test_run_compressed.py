@@ -144,7 +144,7 @@ def test_the_files_keep_the_size_the_loaders_resize_to(own, tmp_path):
     ("mean", "std", "message"),
     [
         ([0.5], (), "mean has 1 numbers and std 0; both need one per channel"),
-        ([0.5] * 3, [0.2] * 3, "mean and std have 3 numbers and the images of the loaders have 1 channels"),
+        ([0.5] * 3, [0.2] * 3, "mean and std have 3 numbers, but the images of the loaders have 1 channels"),
         ([127.5], [58.0], r"seem to be in units of pixels from 0 to 255; .* divide them by 255"),
         (0.5, [0.2], r"mean is 0\.5 and std is \[0\.2\]; give a list of numbers, one per channel"),
         ([0.5], [0.0], r"std is \(0\.0,\); every deviation must be above 0"),

@@ -68,7 +68,7 @@ def test_corrected_biases_give_every_layer_the_mean_it_has_in_float(name):
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])
-def test_statistics_move_as_quantization_moved_them(name):
+def test_statistics_follow_the_shift_by_quantization(name):
     network, reference, images = adjusted(name, "batchnorm")
     seen = 0
     for pair in pairs(network, reference, images):
@@ -102,7 +102,7 @@ def errors(network, reference, images):
 
 @pytest.mark.parametrize("scales", ["learned", "observed"])
 @every_network
-def test_adaround_rounds_down_or_up_and_comes_nearer(name, scales):
+def test_adaround_rounds_down_or_up_and_reduces_the_error(name, scales):
     plain, reference = quantized(name, scales=scales)
     images = resources(name).calibration
     network, _, _ = adjusted(name, "adaround", scales=scales)
@@ -119,7 +119,7 @@ def test_adaround_rounds_down_or_up_and_comes_nearer(name, scales):
 
 @pytest.mark.parametrize("scales", ["learned", "observed"])
 @every_network
-def test_rounding_with_compensation_comes_nearer_and_keeps_means(name, scales):
+def test_gptq_reduces_the_error_and_keeps_means(name, scales):
     plain, reference = quantized(name, scales=scales)
     images = resources(name).calibration
     network, _, _ = adjusted(name, "gptq", scales=scales)
@@ -133,7 +133,7 @@ def test_rounding_with_compensation_comes_nearer_and_keeps_means(name, scales):
 
 
 @every_network
-def test_joint_calibration_brings_outputs_nearer_and_repairs_a_range(name):
+def test_joint_calibration_reduces_the_error_of_outputs(name):
     plain, reference = quantized(name, bits=8)
     images = resources(name).calibration
 
@@ -152,7 +152,7 @@ def test_joint_calibration_brings_outputs_nearer_and_repairs_a_range(name):
     assert all(parameter.requires_grad and not parameter.is_inference() for parameter in plain.grids.parameters())
 
 
-def test_adaround_comes_near_the_best_roundings_of_small_layers():
+def test_adaround_is_close_to_the_best_rounding_of_small_layers():
     """It is a descent: of five layers it found the very best for four."""
     totals = np.sum([small_layer(seed) for seed in range(5)], axis=0)
     found, best, nearest = totals
@@ -180,7 +180,7 @@ def small_layer(seed):
     return error(integers.float()), min(map(error, tried)), error((weight / scale).round().clamp(-3, 3))
 
 
-def test_a_clamp_takes_part_and_a_layer_without_bias_keeps_none():
+def test_adaround_handles_clamps_and_layers_without_bias():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Hardtanh(-0.5, 0.5), nn.Flatten(), nn.Linear(144, 4))
     network, given = Network(capture(module, (3, 8, 8))), resources("plain")
@@ -195,7 +195,7 @@ def test_a_clamp_takes_part_and_a_layer_without_bias_keeps_none():
     assert better < 0.7 * plain
 
 
-def test_large_networks_are_looked_at_on_fewer_images(monkeypatch):
+def test_large_networks_are_adjusted_on_fewer_images(monkeypatch):
     network, reference = quantized("plain")
     monkeypatch.setattr(corrections, "_LARGEST_VALUE", 10 * 8 * 8 * 8)
     for pair in pairs(network, reference, resources("plain").calibration):
@@ -224,7 +224,7 @@ def test_the_regularizer_and_its_sigmoid():
 @pytest.mark.parametrize("scales", ["learned", "observed"])
 @pytest.mark.parametrize("kind", [*BEFORE, *AFTER])
 @pytest.mark.parametrize("name", ["residual", "without_norm"])
-def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
+def test_every_adjustment_is_in_the_shipped_file(kind, name, scales):
     stage = Quantize(budget=NONE, weight_bits=5, scales=scales, adjust=(kind,), rounding_steps=20)
     found = run_stage(dense(name), stage, resources(name))
     images = resources(name).calibration[:20]
@@ -260,6 +260,6 @@ def test_every_adjustment_ships_as_it_was_made(kind, name, scales):
         ),
     ],
 )
-def test_settings_that_are_wrong(settings, said):
+def test_wrong_settings_are_refused(settings, said):
     with pytest.raises(InvalidRecipe, match=said):
         parse_stage({"stage": "quantize", **settings}, "stage")

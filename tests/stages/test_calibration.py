@@ -37,7 +37,7 @@ def squared_error(values, grid):
     return float(((levels - grid.zero_point) * grid.scale - values).__pow__(2).mean())
 
 
-def test_minmax_covers_exactly_what_was_seen():
+def test_minmax_covers_exactly_the_observed_range():
     grids, values = found("minmax")
     for name, grid in grids.items():
         assert grid == grid_for_range(float(values[name].min()), float(values[name].max()))
@@ -168,7 +168,7 @@ def test_no_images_and_infinite_values_are_refused():
 
 
 @pytest.mark.parametrize(("bits", "shape"), [(8, (5, 3000)), (8, (70, 16, 5, 5)), (4, (7, 999)), (2, (3, 70000)), (8, (4, 1))])
-def test_stopping_early_and_in_parts_changes_no_clip(bits, shape):
+def test_early_stopping_and_chunks_change_no_clip(bits, shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(bits)) ** 3
     weight[0] = 0
     rows = weight.reshape(len(weight), -1).abs()
@@ -180,7 +180,7 @@ def test_stopping_early_and_in_parts_changes_no_clip(bits, shape):
 
 
 @pytest.mark.parametrize("method", get_args(Calibrator))
-def test_pixels_do_not_lie_between_two_steps(method):
+def test_pixels_do_not_lie_on_rounding_ties(method):
     """With mean 0.5 and the whole range every one did, and runtimes round ties in both ways."""
     pixels = np.random.default_rng(0).permutation(np.arange(3 * 8 * 8 * 8) % 256).astype(np.float32)
     images = ((pixels / 255 - np.float32(0.5)) / np.float32(0.5)).reshape(8, 3, 8, 8)
@@ -205,7 +205,7 @@ class Tying(torch.nn.Module):
         return self.head(torch.cat([total, mean, x * torch.relu(x), torch.nn.functional.max_pool2d(x, 3, 1, 1)], 1)).flatten(1)
 
 
-def test_results_do_not_often_lie_between_two_steps():
+def test_results_rarely_lie_on_rounding_ties():
     """Half of all pairs of the sum did and a quarter of the means, and no order of float32 operations rounds all ties alike."""
     torch.manual_seed(0)
     network = Network(capture(Tying(), (3, 8, 8)))
@@ -242,7 +242,7 @@ class Faint(torch.nn.Module):
         return self.head(x[:, :1] + 17.99 * x[:, 1:]).flatten(1)
 
 
-def test_an_input_of_a_sum_does_not_lie_between_two_steps_where_the_other_is_zero():
+def test_a_sum_with_zero_does_not_lie_on_rounding_ties():
     """Behind a ReLU the other often is, so a tie there is common though few pairs have one."""
     torch.manual_seed(0)
     network = Network(capture(Faint(), (2, 8, 8)))

@@ -72,7 +72,7 @@ def test_the_gradient_passes_to_all_weights_and_zeros_come_back():
     assert grid(weight)[1, 2] == 0
 
 
-def test_the_stage_trains_and_ends_in_zeros_that_hold():
+def test_the_stage_trains_and_ends_with_fixed_zeros():
     stage = ClipQ(share=0.5, bits=4, rates={"0.0": Rate(share=0.25, bits=8)}, budget=SHORT)
     found = run_stage(dense("plain"), stage, resources("plain"))
     layers = weighted_layers(found.network)
@@ -87,7 +87,7 @@ def test_the_stage_trains_and_ends_in_zeros_that_hold():
         assert not layer.effective_weight()[zeros[name]].any()
 
 
-def test_bits_that_are_saved():
+def test_saved_bits_are_counted():
     network = dense("plain").network
     sizes = {name: layer.weight.numel() for name, layer in weighted_layers(network).items()}
     rates = {"0.0": Rate(0.5, 8), "1.0": Rate(0.75, 4)}
@@ -132,7 +132,7 @@ def fake_optuna(seen):
     )
 
 
-def test_the_rates_of_least_cost_are_taken(monkeypatch):
+def test_the_rates_of_lowest_cost_are_chosen(monkeypatch):
     seen = {}
     monkeypatch.setitem(sys.modules, "optuna", fake_optuna(seen))
     found = optimised(lambda rates: abs(rates["a"].share - 0.475) + rates["b"].bits / 100, ["a", "b"], trials=4, seed=3)
@@ -151,7 +151,7 @@ def test_the_stage_searches_for_layers_that_have_no_rates(monkeypatch):
     assert grids == {"0.0": (0.95 * best / 4, 2 + best), "1.0": (0.95 * best / 4, 2 + best), "4": (0.5, 8)}
 
 
-def test_a_search_without_optuna_and_layers_that_are_not_there_are_refused(monkeypatch):
+def test_a_search_without_optuna_and_unknown_layers_are_refused(monkeypatch):
     monkeypatch.setattr(clipq, "find_spec", lambda name: None)
     with pytest.raises(
         MissingDependency, match=r"30 trials of Bayesian optimisation need Optuna, which is not installed; run pip"

@@ -121,7 +121,7 @@ def test_gradients_of_crd_are_those_of_the_loss():
     assert_gradient(loss, STUDENT, step=2e-3)
 
 
-def test_crd_learns_to_tell_images_apart():
+def test_crd_learns_to_match_images():
     """A student that may be anything comes to give the teacher's features of the same image more than of others."""
     _, bank = bank_of(negatives=40)
     features = nn.Parameter(normal(IMAGES, 12))
@@ -160,7 +160,7 @@ def own_loaders(*, indexed):
     return DataLoader(IndexedDataset(data) if indexed else data, 50, **shuffled), DataLoader(data, 60)
 
 
-def test_crd_learns_from_a_loader_that_says_which_image_is_which(tmp_path):
+def test_crd_learns_from_a_loader_with_positions(tmp_path):
     start = start_from_loaders(Residual(), *own_loaders(indexed=True), seed=3, execution=FLOAT32)
     assert (start.images, start.positions) == (None, IMAGES)
     stage = Distill(budget=SHORT, criteria=(Contrast(negatives=10, dimensions=8),))
@@ -178,7 +178,7 @@ def test_crd_learns_from_a_loader_that_says_which_image_is_which(tmp_path):
     assert len(drawn.unique()) == 100
 
 
-def test_crd_is_refused_before_training_where_a_loader_tells_no_positions(tmp_path):
+def test_crd_without_positions_is_refused_before_training(tmp_path):
     start = start_from_loaders(Residual(), *own_loaders(indexed=False), execution=FLOAT32)
     stages = [FineTune(budget=SHORT), Distill(budget=SHORT, criteria=(Contrast(),))]
     with pytest.raises(InvalidRecipe, match=r"stage 2 \(distill\): a loss remembers every training image"):
@@ -243,5 +243,5 @@ def test_a_last_batch_of_one_image_is_reviewed():
     assert run_stage(dense("residual"), stage, resources("residual")).history[-1].epochs == 1
 
 
-def test_attention_of_one_pixel_says_nothing():
+def test_attention_of_one_pixel_has_no_loss():
     assert attention_distance(normal(2, 3, 1, 1), normal(2, 3, 1, 1, seed=1)) == 0

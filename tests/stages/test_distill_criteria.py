@@ -91,7 +91,7 @@ def test_the_weight_of_dkd_grows_over_its_warm_up():
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 10), shift=st.floats(-5, 5))
-def test_standardised_logits_know_neither_scale_nor_shift(seed, scale, shift):
+def test_standardised_logits_ignore_scale_and_shift(seed, scale, shift):
     found = outputs(seed)
     criterion = SoftLogits(temperature=2.0, standardise=True)
     moved = replace(found, logits=scale * found.logits + shift)
@@ -122,7 +122,7 @@ def test_without_labels_nothing_but_the_criteria_is_learned():
     assert len(Distill(criteria=({"loss": "dkd"},)).losses(resources("plain"))) == 2
 
 
-def test_settings_that_do_not_go_together_are_refused():
+def test_conflicting_settings_are_refused():
     with pytest.raises(InvalidRecipe, match="temperature and alpha have no effect with criteria; set labels"):
         Distill(criteria=({"loss": "dkd"},), alpha=0.5)
     with pytest.raises(InvalidRecipe, match=r"labels is 0\.0, but there are no criteria; use alpha instead"):
@@ -155,7 +155,7 @@ def test_criteria_are_explained(criterion, said):
         parse_stage({"stage": "distill", "criteria": [criterion]}, "stages[0]")
 
 
-def test_settings_come_back_from_json():
+def test_settings_survive_json():
     stage = Distill(criteria=({"loss": "dkd", "beta": 2.0}, {"loss": "kd"}), labels=0.5)
     assert parse_stage(stage_settings(stage), "stage") == stage
     assert not {"criteria", "labels"} & set(stage_settings(Distill()))
@@ -180,7 +180,7 @@ def test_every_criterion_is_tried():
 
 
 @pytest.mark.parametrize("kind", TRIED)
-def test_it_goes_on_after_a_kill_to_the_same_bits_and_ships_nothing_of_its_own(kind, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_bit_for_bit_and_ships_no_extra_modules(kind, tmp_path, monkeypatch):
     stage = Distill(criteria=({"loss": kind, **TRIED[kind]},), budget=LONG)
     parent = dense("residual")
     before = state(parent)

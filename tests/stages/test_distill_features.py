@@ -59,7 +59,7 @@ def test_a_regressor_gives_the_shape_of_the_teacher(kind, shape, wanted, layer):
     assert made(normal(2, *shape)).shape == (2, *wanted)
 
 
-def test_features_that_no_regressor_brings_together_are_refused():
+def test_features_that_no_regressor_can_match_are_refused():
     given_resources = resources("residual")
     said = (
         r"hint at 'stem' and 'head': the student returns \[8, 8, 8\] and the teacher \[4\], which regressor 'conv' cannot match"
@@ -99,7 +99,7 @@ def test_mimic_rounds_both_sides_and_lets_gradients_through():
     assert gradient.flatten().tolist() == [-1.0, 0.0]
 
 
-def test_attention_knows_no_scale_and_no_order_of_channels():
+def test_attention_ignores_scale_and_channel_order():
     student = MAPS[0]
     assert float(attention_distance(student, 3 * student)) < 1e-12
     assert float(attention_distance(student, -student[:, [2, 0, 3, 1]])) < 1e-12
@@ -140,7 +140,7 @@ def test_attention_adds_its_modules():
     assert loss_at(one) > 0
 
 
-def test_attention_wants_maps_and_as_many_on_both_sides():
+def test_attention_needs_maps_in_equal_number():
     with pytest.raises(InvalidRecipe, match=r"module 'head' returns values of shape \[4\]; name a convolution"):
         Attention(at=("head",)).begin(network("residual"), resources("residual"))
     with pytest.raises(InvalidRecipe, match="attention has 1 modules of the student and 2 of the teacher; name equally many"):
@@ -152,7 +152,7 @@ FEATURES = normal(6, 8), normal(6, 5, seed=1)
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 10))
-def test_relations_know_neither_rotation_nor_scale_nor_place(seed, scale):
+def test_relations_ignore_rotation_scale_and_translation(seed, scale):
     student, teacher = normal(6, 8, seed=seed), normal(6, 5, seed=seed + 1)
     rotation, _ = torch.linalg.qr(normal(8, 8, seed=seed + 2))
     moved = scale * student @ rotation + normal(8, seed=seed + 3)
@@ -208,7 +208,7 @@ def test_gradients_by_features_are_those_of_the_loss(criterion, features):
     assert_gradient(lambda x: value(criterion, x, teacher, extra=PLAIN), student)
 
 
-def test_a_path_may_be_what_the_last_layer_reads():
+def test_penultimate_is_the_input_of_the_last_layer():
     for name, shape in (("residual", (12,)), ("without_norm", (16,)), ("plain", (16,))):
         structure = network(name).structure
         last = [node for node in structure.nodes if node.op == "linear"][-1]

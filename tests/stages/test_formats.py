@@ -33,7 +33,7 @@ def largest(graph):
     return {node.name: int(np.abs(node.tensors["weight"].astype(int)).max()) for node in graph.nodes if node.op in WEIGHTED}
 
 
-def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
+def test_names_precede_patterns_and_longer_patterns_shorter_ones():
     wanted = {"layer*": Format(bits=4), "layer1.*": Format(bits=3), "layer1.1": Format(grid="ternary")}
     found = formats_of(NAMES, wanted, Format())
     assert [found[name].width(7) for name in NAMES] == [7, 3, 2, 4, 7]
@@ -51,12 +51,12 @@ def test_a_name_says_more_than_a_pattern_and_a_longer_one_more_than_a_shorter():
         ),
     ],
 )
-def test_patterns_that_say_nothing_or_two_things_are_refused(wanted, match):
+def test_patterns_without_a_match_or_in_conflict_are_refused(wanted, match):
     with pytest.raises(InvalidRecipe, match=match):
         formats_of(NAMES, wanted, Format())
 
 
-def test_of_many_layers_those_most_like_the_name_are_listed():
+def test_the_most_similar_layer_names_are_listed():
     names = tuple(f"layer{number}" for number in range(1, 21))
     with pytest.raises(
         InvalidRecipe, match=r"there is no such layer; the network has 20 layers, among them layer20, layer\d+, layer\d+$"
@@ -64,7 +64,7 @@ def test_of_many_layers_those_most_like_the_name_are_listed():
         formats_of(names, {"laier20": Format()}, Format())
 
 
-def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):
+def test_mixed_formats_ship_as_trained_and_are_restored(tmp_path):
     stage = Quantize(formats=MIXED, budget=SHORT)
     found = run_stage(dense("residual"), stage, resources("residual"))
     graph = freeze(found.network)
@@ -92,7 +92,7 @@ def test_mixed_formats_ship_as_they_train_and_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("grid", WEIGHT_GRIDS)
-def test_every_grid_ships_as_it_trains(grid):
+def test_every_grid_ships_as_trained(grid):
     """In a network with a layer of every kind, at the fewest bits that the grid has and at the most."""
     widths = WEIGHT_GRIDS[grid].widths
     formats = {"*": Format(grid=grid, bits=widths[0]), "*0": Format(grid=grid, bits=widths[-1])}
@@ -108,7 +108,7 @@ def test_every_grid_ships_as_it_trains(grid):
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
 
 
-def test_powers_of_two_are_taken_over_in_portions_and_stay_in_later_stages():
+def test_powers_of_two_are_fixed_in_portions_and_kept_by_later_stages():
     stage = Quantize(formats={"*": Format(grid="powers", bits=5)}, budget=replace(SHORT, epochs=4), portions=(0.5, 1.0))
     given = resources("residual")
     training = stage.begin(dense("residual").network, given)
@@ -199,7 +199,7 @@ def test_the_width_of_a_grid_follows_the_stage_unless_it_is_given():
     assert [Format().width(7), Format(bits=8).width(7), Format(grid="ternary").width(7)] == [7, 8, 2]
 
 
-def test_clipped_activations_ship_as_they_train_and_come_back(tmp_path):
+def test_clipped_activations_ship_as_trained_and_are_restored(tmp_path):
     stage = Quantize(activations="clipped", budget=SHORT)
     begun = stage.begin(dense("residual").network, resources("residual")).network
     found = run_stage(dense("residual"), stage, resources("residual"))

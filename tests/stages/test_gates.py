@@ -66,7 +66,7 @@ def begun(name, **settings):
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])
-def test_what_is_left_computes_what_the_network_with_settled_gates_did(name):
+def test_the_pruned_network_equals_the_gated_one(name):
     stage, training = begun(name)
     torch.manual_seed(1)
     training.extra[GATES].log_alpha.data.normal_(0, 3)
@@ -83,7 +83,7 @@ def test_what_is_left_computes_what_the_network_with_settled_gates_did(name):
     assert all(batch_norm.gate is None for batch_norm in training.network.batch_norms().values())
 
 
-def test_while_it_trains_a_batch_has_one_draw_and_the_next_another():
+def test_every_training_batch_draws_new_gates():
     stage, training = begun("residual", drop=0.5)
     stage.advance(training, 0.0)
     network, images = training.network.train(), resources("residual").calibration
@@ -114,7 +114,7 @@ def test_gates_learn_and_the_penalty_closes_them():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
-def test_an_exact_share_goes_if_it_is_asked_for(share):
+def test_a_given_share_is_removed_exactly(share):
     stage, training = begun("residual", sparsity=share)
     training.extra[GATES].log_alpha.data.normal_(0, 3)
     total = sum(map(len, channel_groups(training.network.graph()).sets))
@@ -128,7 +128,7 @@ def test_without_training_nothing_changes():
     assert same(state(run_stage(dense("residual"), Gates(budget=NONE), resources("residual"))), state(dense("residual")))
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     stage = Gates(budget=replace(SHORT, epochs=3), sparsity=0.3, drop=0.3)
     assert_killed_goes_on_to_the_same_bits(stage, tmp_path, epoch=2)
 

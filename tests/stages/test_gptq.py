@@ -34,7 +34,7 @@ def best_of_all(weight, square, scale):
     return float(errors(torch.cartesian_prod(*[steps] * len(weight)) * scale, weight, square).min())
 
 
-def test_rows_come_near_the_best_of_all_roundings():
+def test_rows_are_close_to_the_best_rounding():
     found = best = plain = 0.0
     for seed in range(4):
         weight, square, scales = problem(seed, width=6, rows=2)
@@ -73,13 +73,13 @@ def test_with_independent_inputs_every_weight_goes_to_its_nearest_step():
     assert torch.equal(rounded(weight, torch.eye(12), scales, top=TOP)[0], nearest(weight, scales))
 
 
-def test_what_lies_on_the_grid_stays():
+def test_weights_on_the_grid_are_kept():
     weight, square, scales = problem(seed=2)
     held = nearest(weight, scales)
     torch.testing.assert_close(rounded(held, square, scales, top=TOP)[0], held)
 
 
-def test_passes_end_where_no_single_weight_could_be_better(monkeypatch):
+def test_passes_end_at_a_local_optimum(monkeypatch):
     weight, square, scales = problem(seed=3)
     monkeypatch.setattr(gptq, "PASSES", 0)
     before = errors(rounded(weight, square, scales, top=TOP)[0], weight, square)

@@ -31,7 +31,7 @@ def mask_of(layer):
     return torch.ones_like(layer.weight, dtype=torch.bool) if layer.mask is None else layer.mask
 
 
-def test_hidden_weights_come_back_with_their_values():
+def test_restored_weights_have_their_hidden_values():
     layer = WeightedLayer(torch.tensor([[3.0, -2.0, 1.0]]), None)
     layers = {"only": layer}
     hide_(layers, hidden=True)
@@ -44,14 +44,14 @@ def test_hidden_weights_come_back_with_their_values():
     assert layer.weight.tolist() == [[0.0, -2.0, 1.0]]
 
 
-def test_masks_that_are_frozen_from_the_start_are_pruning_at_once():
+def test_masks_frozen_from_the_start_equal_one_shot_pruning():
     prune = Prune(sparsity=0.5, budget=SHORT)
     frozen = StraightThrough(sparsity=0.5, end=0.0, freeze=0.0, budget=SHORT)
     assert same(*(state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (prune, frozen)))
 
 
 @pytest.mark.parametrize("stage", [StraightThrough(sparsity=0.0, budget=SHORT), Movement(sparsity=0.0, budget=SHORT)])
-def test_where_nothing_is_pruned_it_is_fine_tuning(stage):
+def test_without_pruning_it_equals_fine_tuning(stage):
     plain, found = (run_stage(dense("residual"), one, resources("residual")) for one in (FineTune(budget=SHORT), stage))
     assert all(torch.equal(weight, weights(found)[name]) for name, weight in weights(plain).items())
     assert found.history[-1].sparsity == plain.history[-1].sparsity
@@ -85,7 +85,7 @@ def test_gradients_pass_straight_through_to_all_weights_and_pruned_ones_decay():
     ],
     ids=["straight through", "straight through 2:4", "movement", "movement soft"],
 )
-def test_weights_come_back_and_at_the_end_all_pruned_ones_are_0(stage, monkeypatch):
+def test_weights_are_restored_and_pruned_ones_end_at_0(stage, monkeypatch):
     masks = []
     put = put_masks_
 
@@ -105,7 +105,7 @@ def test_weights_come_back_and_at_the_end_all_pruned_ones_are_0(stage, monkeypat
 
 @pytest.mark.parametrize("kind", [StraightThrough, Movement])
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
-def test_the_sparsity_is_exact_and_what_was_pruned_stays(kind, pattern):
+def test_the_sparsity_is_exact_and_earlier_zeros_stay(kind, pattern):
     parent = run_stage(dense("residual"), Prune(sparsity=0.4, pattern=pattern, budget=SHORT), resources("residual"))
     found = run_stage(parent, kind(sparsity=0.7, pattern=pattern, every=2, budget=SHORT), resources("residual"))
     blocks = zeros = 0
@@ -179,7 +179,7 @@ def test_the_best_block_of_a_layer_stays_above_any_threshold():
     assert above(score, 0.01, torch.Size((2, 8)), BLOCKS).tolist() == [[False] * 4 + [True] * 4, [True] * 4 + [False] * 4]
 
 
-def test_without_gradients_movement_goes_by_size():
+def test_without_gradients_movement_uses_magnitude():
     none = replace(SHORT, epochs=0)
     moved, cut = (run_stage(dense("plain"), stage(sparsity=0.5, budget=none), resources("plain")) for stage in (Movement, Prune))
     assert same(state(moved), state(cut))
@@ -219,6 +219,6 @@ def test_a_layer_that_lost_channels_is_refused():
         (lambda: Movement(penalty=1.0), "threshold and penalty have no effect with selection hard; leave them"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(make, match):
+def test_conflicting_settings_are_refused(make, match):
     with pytest.raises(InvalidRecipe, match=match):
         make()

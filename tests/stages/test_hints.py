@@ -17,7 +17,7 @@ from paretrim.train.losses import LossTerm, cross_entropy
 from paretrim.train.training import Training
 
 
-def test_what_a_stage_draws_when_it_begins_is_a_function_of_the_seed(monkeypatch):
+def test_random_draws_of_a_stage_depend_on_the_seed(monkeypatch):
     begin, drawn = Hint.begin, []
 
     def watched(stage, network, resources, /):
@@ -61,7 +61,7 @@ def test_parts_at_once_see_their_own_modules_only():
     assert "projection" not in training.extra["0"]
 
 
-def test_a_teacher_gives_what_its_modules_return():
+def test_a_teacher_returns_module_outputs():
     given = resources("residual")
     batch = next(iter(given.train(20).epoch(0)))
     found = given.teacher.values(batch, 0, ("left", "down"))
@@ -82,7 +82,7 @@ def test_a_path_is_that_of_a_module_or_a_value_and_others_are_named():
         run_stage(dense("residual"), Hint(at="dwon", budget=SHORT), resources("residual"))
 
 
-def test_features_of_a_teacher_want_a_teacher():
+def test_teacher_features_need_a_teacher():
     term = LossTerm(cross_entropy().function, teacher_features=("down",))
     with pytest.raises(TrainingFailed, match="learns from a teacher and there is none"):
         fit(

@@ -75,7 +75,7 @@ def test_zeros_alone_have_one_bin(add_):
 @ways
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("others", [1, 40])
-def test_what_is_not_finite_is_remembered(bad, others, add_):
+def test_non_finite_values_are_remembered(bad, others, add_):
     seen = Histogram()
     add_(seen, torch.tensor([bad, *[1.0] * others]))
     add_(seen, torch.tensor([2.0]))

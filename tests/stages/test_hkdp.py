@@ -18,7 +18,7 @@ from paretrim.stages.prune.teacher_score import likeness
 from paretrim.train.training import Step
 
 
-def test_those_that_learn_have_the_largest_products_of_the_whole_network():
+def test_trained_weights_have_the_largest_products():
     weights = {"a": torch.tensor([[1.0, -2.0], [3.0, 0.5]]), "b": torch.tensor([[0.1, 4.0]])}
     gradients = {"a": torch.tensor([[1.0, 1.0], [-0.1, 4.0]]), "b": torch.tensor([[9.0, 1.0]])}
     found = active_weights(weights, gradients, 0.5, "unstructured")
@@ -43,7 +43,7 @@ def test_a_step_leaves_the_gradient_of_exactly_that_share():
         assert bool(active[name].any())
 
 
-def test_what_does_not_learn_decays_and_the_cut_is_exact():
+def test_other_weights_decay_and_the_final_sparsity_is_exact():
     stage = Gsm(sparsity=0.75, first=True, last=True, budget=replace(SHORT, epochs=12, momentum=0.9, weight_decay=0.05))
     plain = Prune(sparsity=0.75, first=True, last=True)
     training = stage.begin(dense("plain").network, resources("plain"))
@@ -67,7 +67,7 @@ def test_patterns_without_blocks_are_refused():
             Gsm(pattern=pattern, sparsity=0.5)
 
 
-def test_likeness_is_the_largest_absolute_correlation():
+def test_similarity_is_the_largest_absolute_correlation():
     random = np.random.default_rng(0)
     own, theirs = random.standard_normal((50, 4)), random.standard_normal((50, 3))
     own[:, 1] = -2 * theirs[:, 2] + 5

@@ -29,7 +29,7 @@ def living(candidate):
     return sum(int(layer.mask.sum()) for layer in weighted_layers(candidate.network).values() if layer.mask is not None)
 
 
-def test_every_round_takes_its_share_of_what_is_left():
+def test_every_round_prunes_its_share_of_the_rest():
     stage = Lottery(share=0.3, rewind="learning_rate", budget=NONE)
     found = run_stage(dense("residual"), replace(stage, share=0.0), resources("residual"))
     left = living(found)
@@ -39,7 +39,7 @@ def test_every_round_takes_its_share_of_what_is_left():
         assert living(found) == left
 
 
-def test_with_learning_rates_alone_it_is_pruning_at_once():
+def test_learning_rate_rewinding_equals_one_shot_pruning():
     total = sum(
         layer.mask.numel()
         for layer in weighted_layers(
@@ -53,7 +53,7 @@ def test_with_learning_rates_alone_it_is_pruning_at_once():
     assert same(*(state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (plain, found)))
 
 
-def test_what_is_left_goes_back_and_what_leaves_is_chosen_by_trained_weights():
+def test_remaining_weights_rewind_and_trained_ones_decide_the_mask():
     begun = Lottery(share=0.5).begin(dense("residual").network, resources("residual")).network
     early, cut = network("residual"), run_stage(dense("residual"), prune(budget=NONE), resources("residual")).network
     for name, layer in weighted_layers(begun).items():
@@ -94,11 +94,11 @@ def test_early_weights_are_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "fit", None)
     again = finished_dense(start("plain"), SHORT, tmp_path)
     assert same(first, state(again.early(1)))
-    with pytest.raises(InvalidRecipe, match="after epoch 3 of its dense training is asked for, and that has 2"):
+    with pytest.raises(InvalidRecipe, match="after epoch 3 of its dense training is needed, but that has only 2"):
         again.early(3)
 
 
-def test_a_run_with_a_ticket_goes_on_and_can_be_planned(tmp_path):
+def test_a_lottery_run_resumes_and_can_be_planned(tmp_path):
     begin, stages = start("plain"), (Lottery(epoch=1, budget=SHORT),) * 2
     trained = train_dense(begin, SHORT, tmp_path)
     found = run_stages(trained, stages, tmp_path)[-1]
@@ -108,7 +108,7 @@ def test_a_run_with_a_ticket_goes_on_and_can_be_planned(tmp_path):
     assert [stage.name for stage in planned.stages] == ["dense", "lottery", "lottery"]
 
 
-def test_times_writes_a_stage_so_often():
+def test_times_repeats_a_stage():
     entry = {"stage": "lottery", "rewind": "learning_rate"}
     once = parse_recipe({**MODEL, "stages": [entry, {"stage": "quantize"}]})
     thrice = parse_recipe({**MODEL, "stages": [{**entry, "times": 3}, {"stage": "quantize"}]})
@@ -119,7 +119,7 @@ def test_times_writes_a_stage_so_often():
             parse_recipe({**MODEL, "stages": [{**entry, "times": times}]})
 
 
-def test_where_there_are_no_early_weights_it_is_refused_before_anything_trains(tmp_path):
+def test_missing_early_weights_are_refused_before_training(tmp_path):
     ticket = {"stage": "lottery", "epoch": 2}
     unknown = r"this recipe has no dense training; give it a \[dense\] budget, or set rewind"
     with pytest.raises(InvalidRecipe, match=unknown):
@@ -133,7 +133,7 @@ def test_where_there_are_no_early_weights_it_is_refused_before_anything_trains(t
         Lottery().begin(network("plain"), replace(resources("plain"), early=None))
 
 
-def test_weights_do_not_go_back_into_other_layers():
+def test_rewinding_into_changed_layers_is_refused():
     channels = run_stage(dense("plain"), prune(pattern="channel", budget=NONE), resources("plain"))
     with pytest.raises(
         InvalidRecipe, match=r"the dense network had '.*' of shape .*, but the network now has shape .*; rewind before stages"
@@ -155,6 +155,6 @@ def test_weights_do_not_go_back_into_other_layers():
         (lambda: Lottery(rewind="learning_rate", epoch=1), "epoch is 1, but rewind learning_rate does not rewind weights"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(make, match):
+def test_conflicting_settings_are_refused(make, match):
     with pytest.raises(InvalidRecipe, match=match):
         make()

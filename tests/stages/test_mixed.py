@@ -70,7 +70,7 @@ def test_the_solver_is_exact_for_many_layers():
     assert sum(loss[number] for loss, number in zip(losses, found, strict=True)) == pytest.approx(table[budget], rel=1e-12)
 
 
-def test_no_items_take_nothing():
+def test_no_layers_cost_nothing():
     assert least_loss([], [], 0) == []
     assert least_loss([], [], -1) is None
 
@@ -89,7 +89,7 @@ def test_the_variance_is_that_of_all_outputs():
     assert found == pytest.approx({name: float(values[name].double().var(correction=0)) for name in names}, rel=1e-6)
 
 
-def test_by_variance_little_gets_few_bits_and_much_many():
+def test_low_variance_gets_few_bits_and_high_variance_many():
     found = layer_bits_of(Quantize(mixed=Mixture(by="variance", choices=THREE, percentiles=(30.0, 70.0))))
     variances = output_variances(dense("residual").network, tuple(found), resources("residual").calibration)
     ordered = [found[name] for name in sorted(found, key=variances.get)]
@@ -218,7 +218,7 @@ def test_all_layers_may_be_named():
     assert set(layer_bits_of(Quantize(formats={"*": Format(bits=3)}, mixed=Mixture(bits=4.0))).values()) == {3}
 
 
-def test_a_mixture_ships_as_it_trains():
+def test_a_mixture_ships_as_trained():
     stage = Quantize(budget=SHORT, mixed=Mixture(choices=THREE, bits=5.0, samples=4))
     found = run_stage(dense("residual"), stage, resources("residual"))
     graph, images = freeze(found.network), resources("residual").calibration[:10].numpy()
@@ -262,7 +262,7 @@ def test_settings_that_do_not_fit_are_refused(table, match):
         parse_stage({"stage": "quantize", "mixed": table}, "stage")
 
 
-def test_a_budget_that_nothing_keeps_is_refused():
+def test_an_unreachable_budget_is_refused():
     with pytest.raises(
         InvalidRecipe, match=r"the budget is \d+ bytes of weights, but the smallest choices take \d+ \(2 bits per weight"
     ):

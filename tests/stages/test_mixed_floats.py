@@ -108,7 +108,7 @@ def test_it_ships_as_it_trains(activations):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_layer_of_a_half_reads_another_of_it(name):
+def test_timed_halves_contain_no_adjacent_layers(name):
     graph = network(name).structure
     first, second = alternating(graph)
     assert first | second == set(weighted_layers(network(name)))

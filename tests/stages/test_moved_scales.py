@@ -95,7 +95,7 @@ def test_full_strength_gives_channels_one_reach_and_none_gives_it_to_the_weights
     assert uneven[alive].max() > 1.2 * uneven[alive].min()
 
 
-def test_what_passes_through_other_functions_stays_as_it_is():
+def test_channels_behind_other_functions_are_not_rescaled():
     network = branches()
     groups = scale_groups(network)
     free = {name: set(groups.free[members].tolist()) for name, members in groups.outputs.items()}

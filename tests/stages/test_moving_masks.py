@@ -25,7 +25,7 @@ def test_stages_whose_masks_grow_say_so_in_their_type():
     assert not growing & {"prune", "quantize", "distill", "finetune", "together", "lottery"}
 
 
-def test_the_smallest_go_and_the_steepest_come():
+def test_the_smallest_are_dropped_and_the_steepest_grown():
     mask = torch.tensor([[True, True, True, True, False, False, False, False]])
     weight = torch.tensor([[4.0, 3.0, -2.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
     gradient = torch.tensor([[9.0, 9.0, 9.0, 0.1, 0.2, -5.0, 1.0, 3.0]])
@@ -55,7 +55,7 @@ def test_every_layer_keeps_its_number_of_weights_and_others_of_them(pattern):
     assert found.history[-1].sparsity == sparsity(begun)
 
 
-def test_without_dropping_it_is_pruning_at_random():
+def test_without_dropping_it_equals_random_pruning():
     prune = Prune(sparsity=0.5, allocation="erk", score="random", budget=SHORT)
     still = RigL(sparsity=0.5, drop=0.0, every=1, budget=SHORT)
     late = RigL(sparsity=0.5, until=0.0, every=1, budget=SHORT)
@@ -64,7 +64,7 @@ def test_without_dropping_it_is_pruning_at_random():
     assert same(states[0], states[2])
 
 
-def test_masks_move_in_time_only(monkeypatch):
+def test_masks_move_only_until_their_end(monkeypatch):
     shares = []
     monkeypatch.setattr("paretrim.stages.prune.rigl.moved", lambda mask, _w, _g, share, _p: shares.append(share) or mask)
     stage = RigL(sparsity=0.5, every=4, until=0.75)
@@ -84,7 +84,7 @@ def test_the_published_phases():
     assert replace(stage, last_sparse=0.0).is_sparse_at(1.0)
 
 
-def test_one_sparse_phase_is_pruning_at_once():
+def test_one_sparse_phase_equals_one_shot_pruning():
     prune = Prune(sparsity=0.5, budget=SHORT)
     one = AcDc(sparsity=0.5, warmup=0.0, phase=1.0, last_dense=0.0, last_sparse=0.0, budget=SHORT)
     assert same(*(state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (prune, one)))
@@ -109,7 +109,7 @@ def test_weights_come_back_in_dense_phases_and_the_end_is_sparse(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["rigl", "acdc", "straight through", "movement", "movement soft"])
-def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(kind, tmp_path):
     stage = replace(STAGES[kind], budget=LONG)
     assert_killed_goes_on_to_the_same_bits(stage, tmp_path, epoch=3)
 
@@ -124,6 +124,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(kind, tmp_path):
         (lambda: RigL(score="larges"), "score 'larges' is unknown"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(make, match):
+def test_conflicting_settings_are_refused(make, match):
     with pytest.raises(InvalidRecipe, match=match):
         make()

@@ -147,7 +147,7 @@ def test_momentum_of_layers_that_stay_is_kept_where_others_are_replaced():
     assert layers[last].weight not in work.optimizer.state
 
 
-def test_another_mask_is_one_of_true_and_false_of_the_shape_of_the_weight():
+def test_a_new_mask_is_boolean_and_of_the_weights_shape():
     layer = next(iter(weighted_layers(network("plain")).values()))
     with pytest.raises(ValueError, match=r"a mask of torch.float32; a mask is torch.bool"):
         replace_mask_(layer, torch.ones_like(layer.weight))

@@ -56,7 +56,7 @@ def test_together_with_one_part_is_that_part(kind):
     assert same(state(alone), state(combined))
 
 
-def test_together_may_hold_together():
+def test_together_can_be_nested():
     flat = Together(parts=(Quantize(), Distill()), budget=SHORT)
     nested = Together(parts=(Together(parts=(Quantize(),)), Distill()), budget=SHORT)
     results = [run_stage(dense("plain"), stage, resources("plain")) for stage in (flat, nested)]
@@ -72,7 +72,7 @@ def test_together_refuses_no_parts_and_budgets_of_parts():
         Together(parts=(FineTune(budget=SHORT),))
 
 
-def test_distillation_wants_a_teacher():
+def test_distillation_needs_a_teacher():
     lonely = replace(resources("plain"), teacher=None)
     with pytest.raises(InvalidRecipe, match=r"stage 2 \(distill\): a distill stage needs a teacher, but the recipe has none"):
         run_stage(dense("plain"), Distill(), lonely)
@@ -99,7 +99,7 @@ def test_quantization_aware_training_keeps_what_was_learned():
     assert found.history[-1].value_after > learned - 0.1
 
 
-def test_a_stage_that_diverges_without_any_loss_telling_fails():
+def test_divergence_that_no_loss_shows_is_an_error():
     wild = Quantize(budget=replace(SHORT, learning_rate=1e6))
     with pytest.raises(TrainingFailed, match=r"\(quantize\): weights or statistics became infinite or NaN in epoch 1; lower the"):
         run_stage(dense("plain"), wild, resources("plain"))

@@ -69,7 +69,7 @@ def test_a_file_does_not_import_the_code_that_it_names(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_what_is_no_grid_is_refused_at_once(name, match):
+def test_a_class_that_is_no_grid_is_refused_early(name, match):
     with pytest.raises(InvalidRecipe, match=match):
         Format(grid=name)
 

@@ -69,7 +69,7 @@ def watched(monkeypatch):
 
 @pytest.mark.parametrize("later", LATER)
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_zeros_outlive_every_later_stage(pattern, later, watched):
+def test_zeros_survive_every_later_stage(pattern, later, watched):
     pruned = run_stage(dense("residual"), PATTERNS[pattern], resources("residual"))
     before = {name: layer.weight.detach() == 0 for name, layer in weighted_layers(pruned.network).items()}
     shapes = {name: zeros.shape for name, zeros in before.items()}
@@ -102,20 +102,20 @@ def test_counts_are_exact(pattern, schedule, sparsity):
 
 
 @pytest.mark.parametrize("schedule", ["one_shot", "cubic"])
-def test_what_leaves_a_layer_empty_is_refused_before_training(schedule):
+def test_emptying_a_layer_is_refused_before_training(schedule):
     stage = prune(pattern="1x4", sparsity=0.997, schedule=schedule)
     with pytest.raises(InvalidRecipe, match="leaves 2 of 504 blocks for 3 layers, but every layer keeps at least one"):
         stage.begin(dense("residual").network, resources("residual"))
 
 
-def test_first_and_last_take_part_if_asked():
+def test_first_and_last_are_pruned_on_request():
     found = run_stage(dense("residual"), prune(first=True, last=True, sparsity=0.5, budget=NONE), resources("residual"))
     masks = [layer.mask for layer in weighted_layers(found.network).values()]
     assert sum(int((~mask).sum()) for mask in masks) == round(0.5 * sum(mask.numel() for mask in masks))
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4"])
-def test_depthwise_convolutions_take_part_if_asked(pattern):
+def test_depthwise_convolutions_are_pruned_on_request(pattern):
     for asked, taking_part in ((False, [False, False, True, False]), (True, [False, True, True, False])):
         network = prune(pattern=pattern, depthwise=asked).begin(dense("depthwise").network, resources("depthwise")).network
         assert [layer.mask is not None for layer in weighted_layers(network).values()] == taking_part
@@ -129,7 +129,7 @@ def test_of_every_four_channels_two_stay():
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
-def test_pruning_more_nests(pattern):
+def test_masks_of_higher_sparsity_are_nested(pattern):
     half = run_stage(dense("residual"), prune(pattern=pattern, sparsity=0.5), resources("residual"))
     most = run_stage(half, prune(pattern=pattern, sparsity=0.8, schedule="cubic"), resources("residual"))
     for less, more in zip(prunable(half.network), prunable(most.network), strict=True):
@@ -138,7 +138,7 @@ def test_pruning_more_nests(pattern):
     assert int((~alive).sum()) == round(0.8 * len(alive))
 
 
-def test_the_cubic_schedule_prunes_on_the_way(monkeypatch):
+def test_the_cubic_schedule_prunes_gradually(monkeypatch):
     seen = []
     step = paretrim.train.fit._Work.step
 
@@ -227,7 +227,7 @@ def test_masks_are_cut_with_the_channels():
         ({"pattern": "3x3"}, r"pattern '3x3' is unknown"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(settings, text):
+def test_conflicting_settings_are_refused(settings, text):
     with pytest.raises(InvalidRecipe, match=text):
         Prune(**settings)
 

@@ -45,7 +45,7 @@ def test_without_a_rate_nothing_is_different():
 
 @pytest.mark.parametrize("epochs", [0, 2])
 @pytest.mark.parametrize("scales", ["learned", "observed"])
-def test_more_is_smaller(scales, epochs):
+def test_a_higher_rate_gives_a_smaller_file(scales, epochs):
     stage = Quantize(budget=replace(SHORT, epochs=epochs), scales=scales)
     found = [
         entropy(run_stage(dense("residual"), replace(stage, rate=rate), resources("residual")).network)
@@ -81,7 +81,7 @@ def test_the_rate_is_the_slope_of_loss_against_bits():
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
-def test_what_is_judged_is_what_was_chosen_and_zeros_stay(pattern):
+def test_judged_integers_are_the_chosen_ones_and_zeros_stay(pattern):
     pruned = run_stage(dense("residual"), prune(pattern=pattern), resources("residual"))
     found = run_stage(pruned, Quantize(budget=SHORT, rate=0.02), resources("residual")).network
     graph = freeze(found)
@@ -120,7 +120,7 @@ def test_later_stages_keep_the_price(later):
     assert all(layer.quantizer.price is not None for layer in weighted_layers(found.network).values())
 
 
-def test_dead_and_empty_layers_are_no_trouble():
+def test_dead_and_empty_layers_are_accepted():
     network = copy.deepcopy(dense("residual").network)
     first, second, *_ = weighted_layers(network).values()
     with torch.no_grad():
@@ -199,7 +199,7 @@ def test_bits_fall_towards_what_is_frequent():
     assert steps.grad.tolist() == [0.0, 2.0, 0.5, 3.5, 0.0]
 
 
-def test_penalties_are_no_goal():
+def test_the_objective_excludes_penalties():
     penalty, goal = LossTerm(lambda _: torch.zeros(()), penalty=True), cross_entropy()
     assert with_a_goal([goal], 0.0) == (goal,)
     assert with_a_goal([penalty, goal], 0.0) == (penalty, goal)

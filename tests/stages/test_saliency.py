@@ -46,7 +46,7 @@ def central(loss, change, step=1e-5):
 
 
 @pytest.mark.parametrize("name", ["plain", "residual"])
-def test_snip_is_what_the_loss_changes_by_with_a_connection(name):
+def test_snip_is_the_derivative_of_the_loss_by_a_connection(name):
     found = scores_of("snip", dense(name).network, resources(name))
     private, loss = exact(name)
     for layer_name, layer in weighted_layers(private).items():
@@ -88,7 +88,7 @@ def test_grasp_is_the_weight_times_the_change_of_the_gradient_along_itself():
         torch.testing.assert_close(found[name].square(), values - least, rtol=1e-4, atol=1e-5 * largest)
 
 
-def test_grasp_looks_through_grids():
+def test_grasp_works_through_fake_quantizers():
     quantized = Quantize(budget=NONE).begin(dense("plain").network, resources("plain")).network
     found = scores_of("grasp", quantized, resources("plain"))
     assert all(scores.any() for scores in found.values())
@@ -146,7 +146,7 @@ def test_rounds_change_nothing_where_the_score_stays():
         ({"pattern": "2:4", "sparsity": 0.5}, "pattern 2:4 is pruned in one round"),
     ],
 )
-def test_rounds_that_have_no_meaning_are_refused(settings, match):
+def test_meaningless_rounds_are_refused(settings, match):
     with pytest.raises(InvalidRecipe, match=match):
         Prune(**settings, rounds=3)
 

@@ -158,7 +158,7 @@ def test_a_score_of_ones_own_says_which_weights_go():
         (f"{THIS}:THIS", r"'THIS' is an object of type builtins.str; it must be a function or class"),
     ],
 )
-def test_a_score_that_is_not_there_is_refused_at_once(score, match):
+def test_an_unknown_score_is_refused_early(score, match):
     with pytest.raises(InvalidRecipe, match=match):
         Prune(score=score)
 
@@ -171,10 +171,10 @@ def test_a_score_that_is_not_there_is_refused_at_once(score, match):
         ("nothing", InvalidRecipe, "is None; return a mapping from every weighted layer to a tensor"),
         ("of_numpy", InvalidRecipe, r"of layer '0.0' is an object of type numpy.ndarray; return a tensor of shape \("),
         ("negative", InvalidRecipe, "of layer '0.0' is -1 at its smallest; scores must be 0 or more, and larger means keep"),
-        ("not_finite", TrainingFailed, "layer '0.0': .* scores are NaN or infinite; has the training diverged"),
+        ("not_finite", TrainingFailed, "layer '0.0': .* scores are NaN or infinite; check the weights, or train with a lower"),
     ],
 )
-def test_what_a_score_returns_is_checked(name, error, match):
+def test_score_results_are_checked(name, error, match):
     with pytest.raises(error, match=match):
         Prune(score=f"{THIS}:{name}", first=True).begin(dense("plain").network, resources("plain"))
 

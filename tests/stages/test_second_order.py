@@ -67,7 +67,7 @@ def test_moments_are_those_of_what_layers_compute(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_network_that_lost_nothing_is_left_as_it_is(name):
+def test_an_unpruned_network_is_not_changed_by_the_fit(name):
     found = settled(name)
     before, expected = copy.deepcopy(found), outputs(found)
     compensate_(found, before, resources().calibration, list(weighted_layers(found)))
@@ -76,7 +76,7 @@ def test_a_network_that_lost_nothing_is_left_as_it_is(name):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4", "2:4"])
-def test_a_fit_brings_outputs_nearer_to_those_before_and_keeps_zeros(name, pattern):
+def test_a_fit_reduces_the_output_error_and_keeps_zeros(name, pattern):
     before = settled(name)
     stage = Prune(sparsity=0.5, pattern=pattern, first=True, depthwise=True, budget=NONE)
     cut = stage.begin(before, resources()).network
@@ -102,7 +102,7 @@ def test_a_fit_takes_the_mean_into_the_bias():
 
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
 @pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])
-def test_scores_tell_the_error_that_is_left_after_the_fit(name, pattern):
+def test_scores_equal_the_error_after_the_fit(name, pattern):
     """One layer is cut by its scores: the squares of those that left add up to the relative error of its output."""
     found = settled(name)
     images = resources().calibration
@@ -183,6 +183,6 @@ def test_groups_lose_what_costs_least_while_their_quota_lasts():
         ({"score": "obs", "pattern": "channel"}, "obs ranks weights and blocks, not channels"),
     ],
 )
-def test_what_does_not_go_together_is_refused(settings, message):
+def test_conflicting_second_order_settings_are_refused(settings, message):
     with pytest.raises(InvalidRecipe, match=message):
         Prune(**settings)

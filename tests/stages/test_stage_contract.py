@@ -30,7 +30,7 @@ def result(kind, name, seed=0):
 
 @every_network
 @every_stage
-def test_the_parent_is_left_as_it_was_and_the_same_seed_gives_the_same_bits(kind, name):
+def test_the_parent_is_unchanged_and_the_seed_decides_all_bits(kind, name):
     parent = dense(name)
     before, structure, mode = state(parent), parent.network.structure, parent.network.training
     again = run_stage(parent, STAGES[kind], resources(name))
@@ -68,7 +68,7 @@ def test_training_leaves_the_callers_random_numbers_alone():
 
 @two_networks
 @every_stage
-def test_no_epochs_are_legal_and_train_nothing(kind, name):
+def test_zero_epochs_train_nothing(kind, name):
     found = run_stage(dense(name), replace(STAGES[kind], budget=NONE), resources(name))
     assert found.history[-1].epochs == 0
     if STAGES[kind].name in ("finetune", "distill"):
@@ -129,7 +129,7 @@ def test_a_candidate_survives_its_file(kind, name, tmp_path):
 
 @two_networks
 @every_stage
-def test_what_comes_out_freezes_to_what_was_trained(kind, name):
+def test_the_result_freezes_to_the_trained_network(kind, name):
     found = result(kind, name)
     graph = freeze(found.network)
     assert graph.quantized == (found.history[-1].bits < 32)

@@ -28,7 +28,7 @@ STAGES["all at once"] = Together(parts=(MovesMasks(), Hint()), budget=LONG)
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("kind", STAGES)
-def test_it_goes_on_after_a_kill_to_the_same_bits(kind, optimizer, tmp_path, monkeypatch):
+def test_a_killed_stage_resumes_bit_for_bit(kind, optimizer, tmp_path, monkeypatch):
     stage = replace(STAGES[kind], budget=replace(LONG, optimizer=optimizer))
     parent = dense("residual")
     before = state(parent)
@@ -63,7 +63,7 @@ def test_calibration_images_have_their_labels():
         replace(resources("plain"), calibration_labels=None).labelled_calibration()
 
 
-def test_a_stage_between_others_leaves_nothing_of_its_own_in_the_chain(tmp_path):
+def test_a_stage_leaves_no_modules_behind(tmp_path):
     chain = (MovesMasks(budget=SHORT), Quantize(budget=SHORT), Distill(budget=SHORT))
     found = run_stages(start("residual"), chain, tmp_path)
     assert [stage.name for stage in found[-1].history] == ["moves_masks", "quantize", "distill"]

@@ -28,7 +28,7 @@ def test_a_thin_network_is_as_wide_as_one_pruned_uniformly(name, multiple):
     assert widths(thin) == widths(run_stage(dense(name), pruned, resources(name)).network)
 
 
-def test_nothing_of_the_old_weights_is_left_and_the_seed_decides():
+def test_all_weights_are_new_and_the_seed_decides_them():
     parent = dense("residual")
     first, again = (run_stage(parent, Thin(budget=NONE, sparsity=0.0), resources("residual")).network for _ in range(2))
     other = run_stage(parent, Thin(budget=NONE, sparsity=0.0), resources("residual", seed=1)).network

@@ -93,14 +93,14 @@ def conv(node, inputs, weight):
 
 
 @pytest.mark.parametrize("name", ["plain", "depthwise", "without_norm"])
-def test_half_of_the_channels_of_every_layer_go(name):
+def test_half_of_the_channels_of_every_layer_are_removed(name):
     found = run_stage(dense(name), ThiNet(budget=NONE), resources(name)).network
     before = channel_groups(dense(name).network.graph()).sets
     after = channel_groups(found.graph()).sets
     assert [len(members) for members in after] == [len(members) // 2 for members in before]
 
 
-def test_outputs_of_residual_blocks_stay_unless_they_are_asked_for():
+def test_outputs_of_residual_blocks_are_pruned_only_on_request():
     parent = dense("residual")
     shapes = {name: layer.weight.shape[0] for name, layer in weighted_layers(parent.network).items()}
     inner = run_stage(parent, ThiNet(budget=NONE), resources("residual")).network
@@ -137,7 +137,7 @@ def test_weights_that_explode_while_layers_are_thinned_are_one_clear_error(rate)
         run_stage(dense("without_norm"), ThiNet(budget=replace(SHORT, learning_rate=rate)), resources("without_norm"))
 
 
-def test_what_cannot_be_thinned_is_refused():
+def test_networks_without_removable_channels_are_refused():
     with pytest.raises(InvalidRecipe, match="thinet: a channel sparsity of 1 leaves no network; stay below 1"):
         ThiNet(sparsity=1.0)
     narrow = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))

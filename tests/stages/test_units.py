@@ -112,7 +112,7 @@ def test_the_price_of_bits_follows_the_unit(power):
 
 
 @pytest.mark.parametrize("power", [-100, 100])
-def test_a_price_that_float32_does_not_hold_is_refused(power):
+def test_a_price_outside_float32_is_refused(power):
     match = "layer '[03]': its largest weight is .*, so the price of a bit is outside the range of float32; rescale the weights"
     with pytest.raises(TrainingFailed, match=match):
         quantized(2.0**power, "first layer", Quantize(budget=NONE, rate=0.02))
@@ -131,7 +131,7 @@ def test_a_price_that_float32_does_not_hold_is_refused(power):
         ),
     ],
 )
-def test_units_that_float32_does_not_hold_are_refused_by_name(unit, place, match):
+def test_units_outside_float32_are_refused_by_name(unit, place, match):
     with pytest.raises(TrainingFailed, match=match):
         quantized(unit, place, Quantize(budget=NONE))
 

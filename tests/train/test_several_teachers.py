@@ -181,7 +181,7 @@ def test_a_store_of_something_else_is_refused(changes, text, tmp_path):
 
 
 def test_more_classes_than_there_are_cannot_be_stored():
-    with pytest.raises(InvalidRecipe, match=f"top is 5 and the teacher tells {CLASSES} classes apart; store from 1 to {CLASSES}"):
+    with pytest.raises(InvalidRecipe, match=f"top is 5, but the teacher has {CLASSES} classes; set top from 1 to {CLASSES}"):
         sparse(None, origin=replace(ORIGIN, top=5))
 
 

@@ -237,5 +237,6 @@ def _same_outputs(arms: Sequence[Arm], outputs: Sequence[list[list[list[float]]]
             if other:
                 raise ExportMismatch(
                     f"arm '{arm.name}' ({arm.path}): the outputs of {other} of {len(found[index])} images differ "
-                    f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means nothing"
+                    f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means "
+                    "nothing; choose another runtime"
                 )

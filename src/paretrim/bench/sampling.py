@@ -124,9 +124,15 @@ def outputs_of(call: Inference, images: Images, *, batch: int, count: int) -> li
         parts = []
         for output in map(np.asarray, found if isinstance(found, tuple) else (found,)):
             if output.ndim < 2 or len(output) != batch:
-                raise ExportMismatch(f"its output has shape {output.shape} for a batch of {batch}; outputs are [{batch}, ...]")
+                raise ExportMismatch(
+                    f"its output has shape {output.shape} for a batch of {batch}, but outputs are [{batch}, ...]; export it "
+                    "with a free batch size"
+                )
             if not np.isfinite(output).all():
-                raise ExportMismatch(f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken")
+                raise ExportMismatch(
+                    f"its output for images {rows[0]} to {rows[-1]} is not finite; the deployed file is broken, so export it "
+                    "again"
+                )
             parts.append(output.reshape(batch, -1))
         together = np.concatenate(parts, axis=1)
         width = together.shape[1]

@@ -174,7 +174,8 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
     kept = sorted((np.sort(group) for group in groups if len(group)), key=lambda group: group.tolist())
     if not kept:
         raise UnstableMachine(
-            "every window drifted or was preempted, so no sample is left; measure again on a quiet machine with a steady clock"
+            "every window drifted or was preempted, so no sample is left; measure again on a quiet machine with a steady "
+            "clock, or leave latency out (--effort none)"
         )
     return kept
 

@@ -140,7 +140,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
         if changed:
             raise ExportMismatch(
                 f"the outputs of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
-                "or corrupts memory, so its time means nothing"
+                "or corrupts memory, so its time means nothing; choose another runtime"
             )
     return Samples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
 

@@ -168,7 +168,8 @@ def _refuse_two_answers(module: nn.Module, images: Tensor, expected: tuple[Tenso
             "between calls; make it deterministic"
         )
     raise UnsupportedOperation(
-        "the network's result for an image depends on the other images of its batch, but a file computes every image separately"
+        "the network's result for an image depends on the other images of its batch, but a file computes every image "
+        "separately; remove what mixes the images"
     )
 
 

@@ -28,9 +28,11 @@ def check_weights(graph: Graph) -> None:
         for name, value in node.tensors.items():
             place = f"'{node.name}.{_NAMES_IN_TORCH.get(name, name)}' of the model"
             if not np.isfinite(value).all():
-                raise UnsupportedOperation(f"{place} contains NaN or infinity; its training has failed")
+                raise UnsupportedOperation(f"{place} contains NaN or infinity; its training has failed, so load other weights")
             if name == "variance" and (lowest := float(value.min())) < 0:
-                raise UnsupportedOperation(f"{place} is {lowest:g} in a channel, but a variance is at least 0; it is damaged")
+                raise UnsupportedOperation(
+                    f"{place} is {lowest:g} in a channel, but a variance is at least 0; it is damaged, so load other weights"
+                )
 
 
 def without_dead(graph: Graph) -> Graph:

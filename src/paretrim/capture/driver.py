@@ -223,7 +223,7 @@ def _convert(work: Work, node: FxNode) -> None:
     if not name.startswith("aten."):
         if isinstance(node.meta.get("val"), torch.Tensor):
             name = name if name.isprintable() and "<" not in name else getattr(node.target, "__name__", name)
-            raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; only ATen operations are supported")
+            raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; write it with operations of torch")
         return
     call = call_of(node)
     for source in node.all_input_nodes:

@@ -124,7 +124,10 @@ def _of_view(work: Work, call: Call, seen: View, constant: Constant, *, scales: 
     given = over_channels(constant, seen.shape[-1])
     if given is constant and constant.tensor.numel() != 1:
         shape = tuple(constant.tensor.shape)
-        raise call.refused(f"the constant '{constant.name}' of shape {shape} is not one number per channel of {seen.shape}")
+        raise call.refused(
+            f"the constant '{constant.name}' of shape {shape} is not one number per channel of {seen.shape}; reshape it to "
+            "[C, 1, 1]"
+        )
     return replace(seen, name=_affine(work, call, seen.name, given, scales=scales, inverts=inverts).name)
 
 
@@ -136,7 +139,7 @@ def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: 
     shape = work.shapes[source]
     operand = per_channel(call, constant, shape).astype(np.float64)
     if scales and inverts and not operand.all():
-        raise call.refused(f"it divides by '{constant.name}', which contains 0")
+        raise call.refused(f"it divides by '{constant.name}', which contains 0; divide by other numbers")
     before = next(node for node in work.nodes if node.name == source) if source in work.shapes and work.nodes else None
     gamma, beta = np.ones(shape[0]), np.zeros(shape[0])
     if before is not None and before.op == "batch_norm" and before.attributes["epsilon"] == 0.0:
@@ -158,7 +161,10 @@ def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> Float
     if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # such as from torch.ones_like
         array = array[..., :1, :1]
     if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
-        raise call.refused(f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}")
+        raise call.refused(
+            f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}; reshape it to "
+            "[C, 1, 1]"
+        )
     return np.broadcast_to(array.reshape(-1), shape[:1])
 
 

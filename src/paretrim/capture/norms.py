@@ -87,7 +87,10 @@ def _instance_norm(work: Work, call: Call) -> Value:
 
 def _require_map(call: Call, value: View) -> None:
     if len(value.shape) != 3:
-        raise call.refused(f"it normalises {list(value.shape)}; this norm is supported for maps [C, H, W] only")
+        raise call.refused(
+            f"it normalises {list(value.shape)}; this norm is supported for maps [C, H, W] only; apply it to maps, or use "
+            "BatchNorm"
+        )
 
 
 NORMS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(

@@ -36,7 +36,10 @@ def _part(work: Work, call: Call, view: View, index: int) -> View:
     """The ``index``-th of the maps stacked in a value."""
     base, count = work.shapes[view.name], view.shape[0]
     if not view.plain or base[0] % count:
-        raise call.refused(f"a value of shape {base} read as {view.shape} cannot be split into {count} equal parts of channels")
+        raise call.refused(
+            f"a value of shape {base} read as {view.shape} cannot be split into {count} equal parts of channels; use a "
+            "number of parts that divides them"
+        )
     run = base[0] // count
     return View(cut(work, call, view.name, 0, start=index * run, stop=(index + 1) * run, step=1).name, view.shape[1:])
 

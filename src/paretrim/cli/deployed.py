@@ -258,7 +258,9 @@ def _provenance(source: Path, parsed: argparse.Namespace) -> Provenance:
 def _graph_of_folder(folder: Path, parsed: argparse.Namespace) -> Graph:
     """The graph of a run folder's candidate with the given label, or of its last candidate."""
     if parsed.mean or parsed.std:
-        raise InvalidRecipe("--mean and --std are for a single candidate; the files of a run folder take pixels already")
+        raise InvalidRecipe(
+            "--mean and --std are for a single candidate; the files of a run folder take pixels already, so leave them out"
+        )
     return read_graph(graph_file_in(_place_in(folder, parsed)))
 
 
@@ -274,7 +276,9 @@ def _place_in(folder: Path, parsed: argparse.Namespace) -> Path:
 
 def _graph_of_file(file: Path, parsed: argparse.Namespace) -> Graph:
     if (parsed.mean or parsed.std) and kind_of(file) in GRAPHS:
-        raise InvalidRecipe(f"--mean and --std are for a single candidate; the input of '{file}' cannot be changed")
+        raise InvalidRecipe(
+            f"--mean and --std are for a single candidate; the input of '{file}' cannot be changed, so leave them out"
+        )
     if parsed.label:
         raise InvalidRecipe(f"--label '{parsed.label}' chooses among the candidates of a run folder, and '{file}' is a file")
     if (parsed.mean is None) != (parsed.std is None):

@@ -200,7 +200,7 @@ def _require_batches(images: ImageSet, batch_size: int, mean: tuple[float, ...],
     if batch_size < 1:
         raise InvalidRecipe(f"batch_size is {batch_size}; it must be 1 or more")
     if not len(images):
-        raise InvalidRecipe("there are no images to make batches of")
+        raise InvalidRecipe("there are no images to make batches of; give at least one")
     channels = images.sample_shape[0]
     if len(mean) != channels or len(std) != channels:
         raise InvalidRecipe(f"{channels} channels need as many means and deviations; given {mean} and {std}")

@@ -193,7 +193,8 @@ def _unpack(layout: BinaryLayout, archive: Path, folder: Path) -> None:
                     continue
                 if member.size != layout.size_bytes(file):
                     raise DataUnavailable(
-                        f"'{archive}': '{member.name}' has {member.size:,} bytes, expected {layout.size_bytes(file):,}"
+                        f"'{archive}': '{member.name}' has {member.size:,} bytes, expected {layout.size_bytes(file):,}; "
+                        "delete it and run again to download it"
                     )
                 write_atomically(folder / file.name, content.read())
                 del wanted[member.name]

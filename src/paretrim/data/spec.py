@@ -70,11 +70,13 @@ class DataSpec:
         self._check_name()
         if self.folder is not None and self.name not in ("cifar10", "cifar100"):
             raise InvalidRecipe(
-                f"folder {brief(self.folder)} does not apply to {brief(self.name)}; only CIFAR is looked for in a folder"
+                f"folder {brief(self.folder)} does not apply to {brief(self.name)}; only CIFAR is looked for in a folder, so "
+                "leave it out"
             )
         if self.image_size is not None and not self.image_folder:
             raise InvalidRecipe(
-                f"image_size {self.image_size} does not apply to {brief(self.name)}; only an imagefolder is resized"
+                f"image_size {self.image_size} does not apply to {brief(self.name)}; only an imagefolder is resized, so "
+                "leave it out"
             )
         self._check_resize()
         if not 0 < self.validation < 1:

@@ -69,7 +69,9 @@ def balanced(labels: Indices, count: int, *, seed: int) -> Indices:
         DataUnavailable: there are fewer images, or ``count`` is below 1.
     """
     if not 1 <= count <= len(labels):
-        raise DataUnavailable(f"{count} images were asked for, allowed are 1 to {len(labels)}, the size of the training set")
+        raise DataUnavailable(
+            f"{count} images were asked for, allowed are 1 to {len(labels)}, the size of the training set; ask for fewer"
+        )
     order = shuffled(len(labels), seed=seed)
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):

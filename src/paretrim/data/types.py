@@ -96,10 +96,13 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, images in (("training", self.train), ("test", self.test)):
             if not len(images):
-                raise DataUnavailable(f"{self.name}: there are no {part} images")
+                raise DataUnavailable(f"{self.name}: there are no {part} images; add some, or choose another data set")
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= len(self.classes):
-                raise DataUnavailable(f"{self.name}: {part} labels span {low}..{high}, allowed are 0..{len(self.classes) - 1}")
+                raise DataUnavailable(
+                    f"{self.name}: {part} labels span {low}..{high}, but classes are numbered 0..{len(self.classes) - 1}; "
+                    "correct the labels"
+                )
         if self.train.sample_shape != self.test.sample_shape:
             raise DataUnavailable(
                 f"{self.name}: training images are {self.train.sample_shape}, test images {self.test.sample_shape}; "

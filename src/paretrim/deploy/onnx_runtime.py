@@ -61,7 +61,9 @@ class OnnxRuntimeRunnable(OneOutput):
             )
         images, *others = session.get_inputs()
         if others:
-            raise UnsupportedOperation(f"'{path}' has {1 + len(others)} inputs; it must have only images")
+            raise UnsupportedOperation(
+                f"'{path}' has {1 + len(others)} inputs; it must have only images, so export it again without the others"
+            )
         return cls(path, session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:

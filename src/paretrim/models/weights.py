@@ -231,7 +231,7 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
             )
         weights[key] = value.detach()
     if not weights:
-        raise WeightsMismatch("it holds no tensor at all")
+        raise WeightsMismatch("it holds no tensor at all; save network.state_dict()")
     return weights
 
 
@@ -265,7 +265,10 @@ def _require_plain(key: str, tensor: torch.Tensor) -> None:
             f"tensor '{key}' has shape {tuple(tensor.shape)} ({needed:,} bytes) over {stored:,} stored bytes; save it contiguous"
         )
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise CorruptFile(f"tensor '{key}' holds NaN or infinity; the file is damaged or its training had failed")
+        raise CorruptFile(
+            f"tensor '{key}' holds NaN or infinity; the file is damaged or its training had failed; download it again, or "
+            "train again"
+        )
     if key.rpartition(".")[2] == VARIANCE and bool((tensor < 0).any()):
         raise CorruptFile(f"tensor '{key}' holds a variance of {float(tensor.min()):g}; the file is damaged, download it again")
 

@@ -22,7 +22,9 @@ def last_map(graph: Graph) -> str:
         shape = node.type.shape
         if len(shape) == 3 and shape[1] * shape[2] > 1:
             return node.name
-    raise UnsupportedOperation("Grad-CAM needs a layer that returns a map of height and width, and this network has none")
+    raise UnsupportedOperation(
+        "Grad-CAM needs a layer that returns a map of height and width, and this network has none; leave Grad-CAM out (--inside)"
+    )
 
 
 def class_maps(network: Network, images: Tensor, classes: Tensor, *, at: str = "") -> Tensor:

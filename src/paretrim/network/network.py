@@ -258,7 +258,7 @@ def _layer(node: Node) -> nn.Module | None:
         if smallest < 0 or smallest + epsilon <= 0:
             raise UnsupportedOperation(
                 f"layer '{node.layer}': a variance of its BatchNorm (running_var) is {smallest:g}; it is never below 0, and "
-                f"above it with epsilon {epsilon:g}, so these weights are damaged"
+                f"above it with epsilon {epsilon:g}, so these weights are damaged; load others"
             )
         return BatchNorm(node.tensors, epsilon)
     if node.op == "dropout":

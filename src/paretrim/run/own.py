@@ -149,7 +149,10 @@ def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -
         return (), ()
     check_normalisation(means, deviations)
     if len(means) != channels:
-        raise InvalidRecipe(f"mean and std have {len(means)} numbers and the images of the loaders have {channels} channels")
+        raise InvalidRecipe(
+            f"mean and std have {len(means)} numbers, but the images of the loaders have {channels} channels; give one per "
+            "channel"
+        )
     return means, deviations
 
 

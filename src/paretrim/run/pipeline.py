@@ -156,7 +156,7 @@ def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Netwo
     def at(epoch: int) -> Network:
         if epoch > stage.budget.epochs:
             raise InvalidRecipe(
-                f"the network after epoch {epoch} of its dense training is asked for, and that has {stage.budget.epochs}; name "
+                f"the network after epoch {epoch} of its dense training is needed, but that has only {stage.budget.epochs}; name "
                 "an earlier epoch"
             )
         path = _place(folder, _dense_key(start, stage)).parent / f"early-{epoch:05d}" / "candidate.safetensors"

@@ -143,7 +143,8 @@ def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, T
     dataset = dataset or load(recipe.data)
     if recipe.data.mean is not None and len(recipe.data.mean) != dataset.train.sample_shape[0]:
         raise InvalidRecipe(
-            f"data.mean has {len(recipe.data.mean)} numbers and the images have {dataset.train.sample_shape[0]} channels"
+            f"data.mean has {len(recipe.data.mean)} numbers, but the images have {dataset.train.sample_shape[0]} channels; "
+            "give one per channel"
         )
     splits = split(dataset, recipe.data)
     device = recipe.execution.torch_device()

@@ -55,20 +55,27 @@ class TeacherSpec:
 
     def __post_init__(self) -> None:
         if not self.name.isprintable() or "/" in self.name or "\\" in self.name or self.name.startswith("."):
-            raise InvalidRecipe(f"teacher name {brief(self.name)} names a folder too; write letters, digits and dashes")
+            raise InvalidRecipe(
+                f"teacher name {brief(self.name)} is also used as the name of a folder; write letters, digits and dashes"
+            )
         if self.network:
             self.model()
         else:
             given = [name for name, value in self._needs_a_network() if value is not None]
             if given:
                 raise InvalidRecipe(
-                    f"teacher '{self.name}' has {given[0]} and no network; without one it is the recipe's dense network, as it "
-                    "is trained there; name a network"
+                    f"teacher '{self.name}' has {given[0]} but no network, so it is the recipe's dense network as it is trained "
+                    f"there; leave {given[0]} out, or name a network"
                 )
         if self.dense is None and any(value is not None for value in self.augmentation().values()):
-            raise InvalidRecipe(f"teacher '{self.name}' has augmentation of its own and is not trained; give it a dense budget")
+            raise InvalidRecipe(
+                f"teacher '{self.name}' has augmentation of its own but is not trained; give it a dense budget, or leave the "
+                "augmentation out"
+            )
         if self.store and self.top is None:
-            raise InvalidRecipe(f"teacher '{self.name}' has a store and no top; say how many probabilities are stored")
+            raise InvalidRecipe(
+                f"teacher '{self.name}' has a store but no top; set top, the number of probabilities stored for each image"
+            )
 
     def model(self) -> ModelSpec:
         """Its network."""
@@ -89,7 +96,7 @@ def check_names(teachers: tuple[TeacherSpec, ...], alone: ModelSpec | None) -> N
         InvalidRecipe: there are.
     """
     if alone is not None and teachers:
-        raise InvalidRecipe("the recipe has both [teacher] and [[teachers]]; make the one teacher one of the others")
+        raise InvalidRecipe("the recipe has both [teacher] and [[teachers]]; move the one teacher into [[teachers]]")
     names = [one.name for one in teachers]
     for name in names:
         if names.count(name) > 1:

@@ -55,7 +55,7 @@ class SparseTeacher:
     def __init__(self, teacher: StoredTeacher, origin: StoreOrigin, *, images: int, folder: Path | None) -> None:
         classes = teacher.classes
         if not 1 <= origin.top <= classes:
-            raise InvalidRecipe(f"top is {origin.top} and the teacher tells {classes} classes apart; store from 1 to {classes}")
+            raise InvalidRecipe(f"top is {origin.top}, but the teacher has {classes} classes; set top from 1 to {classes}")
         self.teacher, self.origin, self.images, self.classes, self.folder = teacher, origin, images, classes, folder
         self.index_type = torch.uint8 if classes <= 256 else torch.int16 if classes <= 2**15 else torch.int32
         self._epoch, self._missing = -1, 0

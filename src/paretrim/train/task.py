@@ -149,7 +149,9 @@ class Classification:
             UnsupportedOperation: there are several outputs.
         """
         if len(outputs) != 1:
-            raise UnsupportedOperation(f"the network returns {len(outputs)} outputs, and classes are decided from one")
+            raise UnsupportedOperation(
+                f"the network returns {len(outputs)} outputs, and classes are decided from one; write a task of your own"
+            )
         return np.asarray(outputs[0].argmax(1), np.int64)
 
     def agreement(self, ours: Array, theirs: Array, /) -> Array:

@@ -95,7 +95,7 @@ def from_bytes(content: bytes | memoryview, *, threads: int = THREADS, limit: fl
     try:
         values, text, tensors, records = native.read_trim(content, threads=min(threads, MOST_THREADS), limit=allowed(limit))
     except MemoryError as error:
-        raise CorruptFile(f"its {len(content):,} bytes decode to more than fits into memory") from error
+        raise CorruptFile(f"its {len(content):,} bytes decode to more than fits into memory; free some") from error
     try:
         graph = _graph(values)
         validate(graph)

@@ -1,7 +1,7 @@
-"""A second reader of the ``.trim`` file, written from its ``SPEC.md`` alone: what that page does not say, it cannot know.
+"""A second reader of the ``.trim`` file, written from ``SPEC.md`` alone: it knows only what that page says.
 
-It shares no line with the native reader, takes its time (a second for some thirty thousand weights), and is meant for small
-files. Its modules are the chapters of that page, and what it takes of the package is the graph that it gives back.
+It shares no code with the native reader, is slow (a second for about thirty thousand weights), and is meant for small files.
+Its modules are the chapters of that page; from the package it uses only the graph that it returns.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class File(NamedTuple):
 
 
 def read(content: bytes) -> File:
-    """Everything in a file, whose graph keeps the rules of its operations.
+    """The whole file; its graph satisfies the rules of its operations.
 
     Raises:
-        ValueError: the bytes are no file that the page allows; the message begins with the record.
+        ValueError: the page does not allow these bytes; the message begins with the record.
     """
     file = decode(content)
     try:
@@ -44,7 +44,7 @@ def read(content: bytes) -> File:
 
 
 def decode(content: bytes) -> File:
-    """Everything in a file that is well-formed, whatever its graph computes.
+    """The whole file, if it is well-formed; the rules of operations are not checked.
 
     Raises:
         ValueError: as from :func:`read`.

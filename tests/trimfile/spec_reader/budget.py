@@ -1,4 +1,4 @@
-"""Budget: what a file of so many bytes may ask of its reader."""
+"""Budget: the work that a file of a given size may cause."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spec_reader.structure import Layer, Structure, widens
 
 
 def check_budget(structure: Structure, size: int) -> None:
-    """What a file of so many bytes may take, by its structure."""
+    """Refuse a structure that needs more than a file of ``size`` bytes may."""
     last = {value: index for index, layer in enumerate(structure.layers) for value in layer.inputs}
     last |= dict.fromkeys(structure.outputs, len(structure.layers))
     parts = weights = sums = 0
@@ -36,13 +36,13 @@ def channels(kind: ValueType) -> int:
 
 
 def value_bytes(kind: ValueType) -> int:
-    """Size of a value in memory: channels come in fours."""
+    """Size of a value in memory, with channels rounded up to a multiple of 4."""
     rest = math.prod(kind.shape[1:])
     return -(-channels(kind) // 4) * 4 * rest * (1 if kind.quantized else 4)
 
 
 def multiply_adds(layer: Layer) -> int:
-    """Work of one node."""
+    """Multiply-adds of one node."""
     elements = math.prod(layer.type.shape)
     if layer.operation in ("conv2d", "linear") and "weight" in layer.tensors:
         return layer.tensors["weight"].count * math.prod(layer.type.shape[1:])

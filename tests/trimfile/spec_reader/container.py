@@ -14,7 +14,7 @@ KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 @dataclass
 class Record:
-    """One line of the table, and its stored bytes without the first."""
+    """One line of the table, with its stored bytes except the first."""
 
     name: str
     kind: int
@@ -35,20 +35,20 @@ def version_of(file: Bytes) -> int:
 
 
 def split(content: bytes) -> list[Record]:
-    """The records, their digests and the seal checked."""
+    """The records, after a check of their digests and the seal."""
     file = Bytes(content)
     version = version_of(file)
     records = [table_line(file, index) for index in range(file.varint(8192))]
     sealed = content[: file.at]
-    require(file.take(32) == hashlib.sha256(sealed).digest(), "its seal is not the digest of what stands before it")
+    require(file.take(32) == hashlib.sha256(sealed).digest(), "its seal is not the digest of what precedes it")
     kinds = [record.kind for record in records]
-    require(kinds == sorted(kinds), "its records stand in another order than their kinds")
+    require(kinds == sorted(kinds), "its records are not in the order of their kinds")
     require(kinds.count(1) == kinds.count(3) == 1 and kinds.count(2) <= 1, f"its records are of the kinds {kinds}")
     require(sum(record.decoded for record in records) <= 2**32, "its records hold more than 2^32 bytes")
     for record in records:
         with named(record.name):
             stored = file.take(record.stored)
-            require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 is another")
+            require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 does not match")
             require(len(stored) > 0, "it is empty")
             record.coding, record.data = stored[0], stored[1:]
             known = {5: 3, 6: 4}.get(version, 2) if record.kind == 4 else 1

@@ -1,4 +1,4 @@
-"""Bytes that are read from the front, and what is said of those that are not allowed."""
+"""A cursor over bytes, and errors that name the record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Errors within say in which record they are."""
+    """Put the record's name in front of errors."""
     try:
         yield
     except ValueError as error:
@@ -35,7 +35,7 @@ class Bytes:
         return self.content[self.at - count : self.at]
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """All remaining bytes."""
         return self.take(len(self.content) - self.at)
 
     def byte(self, most: int = 255) -> int:
@@ -58,7 +58,7 @@ class Bytes:
         return value
 
     def zigzag(self, bits: int = 64) -> int:
-        """A signed integer of so many bits."""
+        """A signed integer of ``bits`` bits."""
         value = self.varint(2**bits - 1)
         return -(value + 1 >> 1) if value & 1 else value >> 1
 
@@ -67,5 +67,5 @@ class Bytes:
         return self.take(self.varint(4096))
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Refuse leftover bytes."""
         require(self.at == len(self.content), f"{len(self.content) - self.at} bytes follow its end")

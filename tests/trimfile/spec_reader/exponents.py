@@ -14,7 +14,7 @@ from spec_reader.structure import FLOATS
 
 
 def read_exponents(file: Bytes, pieces: list[Piece]) -> None:
-    """The elements of a record's pieces, all of which have some."""
+    """The elements of a record's pieces, none of which is empty."""
     require(all(piece.tensor.element in FLOATS for piece in pieces), "it is coded by exponents but holds integers")
     stream = Stream(file.take(file.varint()))
     symbols = Symbols(file.take(file.varint()))

@@ -44,13 +44,13 @@ class Symbols:
         return symbols
 
     def end(self) -> None:
-        """All words are taken and all states as at the writer's beginning."""
+        """Refuse leftover words, and states that are not 2^16."""
         done = next(self.words, None) is None and set(self.states) == {2**16}
         require(done, "its symbols do not end where its weights do")
 
 
 class FrequencyWeights:
-    """The frequencies of a record, and its integer weights by them."""
+    """The frequencies of a record, and a decoder of its integer weights."""
 
     def __init__(self, stream: Stream, symbols: Symbols) -> None:
         self.stream, self.symbols = stream, symbols
@@ -116,7 +116,7 @@ def value_shares(stream: Stream) -> list[npt.NDArray[np.int64]]:
 
 
 def checked(shares: npt.NDArray[np.int64], total: int) -> npt.NDArray[np.int64]:
-    """Shares of one kind that sum up to what they should."""
+    """The shares of one kind, if they sum to ``total``."""
     require(bool(np.all((shares >= 0) & (shares <= total))), f"a frequency in it is not in 0..{total}")
     require(int(shares.sum()) == total, f"frequencies in it sum up to {int(shares.sum())} of {total}")
     return shares

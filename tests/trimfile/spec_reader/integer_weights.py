@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass
 class Row:
-    """A row that is being read: its values, those of the row before, and weights other than 0 in every block of both."""
+    """A row while it is read: its values, those of the row before, and counts of nonzero weights in every block of both."""
 
     first: bool
     values: list[int]
@@ -54,7 +54,7 @@ class Row:
     any: bool = False
 
     def note(self, magnitude: int) -> None:
-        """A value more, for the mean: its magnitude, counted from the smallest as 1."""
+        """Update the mean by a magnitude, where the smallest counts as 1."""
         self.any = True
         self.seen = min(self.seen + 1, 255)
         change = 256 * magnitude - self.mean
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass
 class Place:
-    """What stands around a weight."""
+    """The neighbours of a weight."""
 
     channel: int
     kind: int
@@ -74,7 +74,7 @@ class Place:
     row_before: int
 
     def size(self) -> int:
-        """How large the weights around are."""
+        """The weighted magnitude of the neighbours."""
         return 2 * abs(self.left) + 2 * abs(self.above) + abs(self.channel_before) + abs(self.row_before)
 
     def trend(self, area: int) -> int:
@@ -84,7 +84,7 @@ class Place:
         return -size if t < 0 else size
 
     def signs(self) -> tuple[int, ...]:
-        """The signs around."""
+        """The signs of the neighbours."""
         return tuple((value > 0) - (value < 0) for value in (self.left, self.above, self.channel_before))
 
 
@@ -122,7 +122,7 @@ class IntegerWeights:
         return found
 
     def plan(self, piece: Piece) -> Plan:
-        """What is said of a piece before its weights."""
+        """The parameters of a piece, which precede its weights."""
         self.model.mixers = {key: mixer for key, mixer in self.model.mixers.items() if key[0] != "listed"}
         channels, *between = piece.tensor.shape[1:]
         width = between.pop() if between else 1
@@ -135,7 +135,7 @@ class IntegerWeights:
         return Plan(channels, math.prod(between), width, blocks, sided, floor, self.stream.raw(2), self.stream.raw(1), [])
 
     def table(self) -> list[int]:
-        """The values of a piece that has a table."""
+        """The table of a piece."""
         missing = self.stream.raw(6) + 1
         found = []
         integers = [value for value in range(-128, 128) if value]
@@ -243,7 +243,7 @@ def smallest_of(floor: np.float32, scale: int) -> int:
 
 
 def place_of(plan: Plan, row: Row, channel: int, position: int, kind: int) -> Place:
-    """What stands around a weight; 0 outside."""
+    """The neighbours of a weight; 0 outside."""
     y, x = divmod(position, plan.width)
     at = channel * plan.area + position
     left, above = row.values[at - 1] if x else 0, row.values[at - plan.width] if y else 0

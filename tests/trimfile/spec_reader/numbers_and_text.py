@@ -24,7 +24,7 @@ def text_record(record: Record) -> bytes:
 
 
 def short_of(bits: int, element: str) -> int:
-    """The bits of a number in its own type, from those of the float32 that it is."""
+    """The bits of a number in its own type, from those of its float32."""
     if element == "<f4":
         return bits
     if element == "<u2":
@@ -130,7 +130,7 @@ def steps(layer: Layer, scales: Tensor) -> list[int]:
 
 
 def predictions(spec: InputSpec, layer: Layer, tensor: Tensor) -> list[int] | None:
-    """What the bytes of a table of pixels probably are."""
+    """The predicted bytes of a pixel table; None for other tensors."""
     channels = len(spec.mean)
     table = layer.operation == "quantize" and layer.inputs == (0,) and tensor.name == "table"
     if not table or tensor.shape != (channels, 256) or len(spec.std) != channels:

@@ -10,7 +10,7 @@ from spec_reader.cursor import require
 
 
 def read_provenance(content: bytes) -> dict[str, Any] | None:
-    """The object, with exactly the keys that it should have."""
+    """The object, if it has exactly the right keys."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         require(len(dict(pairs)) == len(pairs), "a key stands in it twice")
@@ -47,13 +47,13 @@ def read_provenance(content: bytes) -> dict[str, Any] | None:
 
 
 def depth(value: object) -> int:
-    """Arrays and objects within each other."""
+    """Depth of nested arrays and objects."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
 
 def is_stage(stage: object) -> bool:
-    """Whether an object of the history has exactly what it should."""
+    """Whether an object of the history has exactly the right keys and types."""
     numbers = "seconds", "sparsity", "accuracy_before", "accuracy_after"
     if not isinstance(stage, dict) or set(stage) != {"name", "settings", "epochs", "bits", *numbers}:
         return False

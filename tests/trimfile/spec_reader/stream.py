@@ -29,7 +29,7 @@ class Stream:
             self.code = self.code << 16 | self.word()
 
     def word(self) -> int:
-        """The next word; behind the end, of which 64 bytes may be taken, it is 0."""
+        """The next word; past the end it is 0, for at most 64 bytes."""
         word = next(self.words, None)
         if word is None:
             self.silent += 2
@@ -37,12 +37,12 @@ class Stream:
         return 0 if word is None else int(word[0])
 
     def end(self) -> None:
-        """Nothing is left, and no zeros that say nothing."""
+        """Refuse leftover bytes and a zero byte at the end."""
         whole = next(self.words, None) is None and not self.data.endswith(b"\0")
         require(whole, "its coded stream does not end where its values do")
 
     def fill(self) -> None:
-        """Words until the range is wide enough."""
+        """Take words until the range is at least 2^32."""
         while self.range < 2**32:
             self.code = (self.code << 16 | self.word()) & 2**64 - 1
             self.range <<= 16
@@ -60,7 +60,7 @@ class Stream:
         return bit
 
     def raw(self, bits: int) -> int:
-        """A number of so many bits, all equally likely."""
+        """An unsigned number of ``bits`` bits, all equally likely."""
         if bits > 16:
             upper = self.raw(bits - 16)
             return upper << 16 | self.raw(16)
@@ -78,13 +78,13 @@ def learned(state: int, bit: int, limit: int) -> int:
 
 
 def wrapped(value: int, bits: int) -> int:
-    """A signed integer of so many bits."""
+    """A signed integer of ``bits`` bits, wrapped."""
     half = 1 << bits - 1
     return (value + half) % (2 * half) - half
 
 
 def relaxed(state: int, most: int) -> int:
-    """A counter that learns as fast as after so many bits."""
+    """A counter relaxed to ``most``."""
     return state & ~1023 | min(state & 1023, most)
 
 
@@ -92,7 +92,7 @@ Key = tuple[Any, ...]
 
 
 class Model:
-    """Counters and mixers, each under a name of its own; a mixer is its weights and its rate."""
+    """Counters and mixers by key; a mixer is its weights and its rate."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -111,7 +111,7 @@ class Model:
         return bit
 
     def mixed(self, keys: Sequence[Key], mixer: Key, weight: int | Sequence[int], limits: Sequence[int] = (MOBILE,) * 5) -> int:
-        """A mixed bit; the weights of the mixer are these at first, or all ``weight``."""
+        """A mixed bit; ``weight`` is the initial weight of a new mixer, or one for each counter."""
         states = [self.counter(key) for key in keys]
         inputs = [STRETCH[state >> 20] for state in states]
         weights, rate = self.mixers.get(mixer, ([weight] * len(keys) if isinstance(weight, int) else weight, 6144))
@@ -126,7 +126,7 @@ class Model:
 
 
 def tree(bits: int, decide: Callable[[int, int], int]) -> int:
-    """A number whose bits are decided from the highest, by node and number of the bit."""
+    """A number whose bits are decoded from the highest, by node and number of the bit."""
     node = 1
     for number in range(bits):
         node = 2 * node + decide(node, number)

@@ -32,7 +32,7 @@ FLOATS = {"<f4": 20, "<f2": 7, "<u2": 4}
 
 @dataclass
 class Tensor:
-    """One tensor: at first what the structure says of it, then its elements, in order."""
+    """One tensor; its elements are added later, in order."""
 
     name: str
     element: str
@@ -61,13 +61,13 @@ class Tensor:
 
 
 def bits_of(element: str) -> str:
-    """How elements are held until they are all there: floats as their bits."""
+    """The type of stored elements: floats are kept as their bits."""
     return element.replace("f", "u")
 
 
 @dataclass
 class Layer:
-    """One node as it stands in the structure. ``inputs`` are numbers of values, ``source`` the type of the first."""
+    """One node of the structure. ``inputs`` are numbers of values, ``source`` the type of the first."""
 
     name: bytes
     operation: str
@@ -90,11 +90,11 @@ class Structure:
     types: list[ValueType]
 
     def tensors(self, *, large: bool) -> list[tuple[Layer, Tensor]]:
-        """All tensors that are large, or all that are not."""
+        """All large tensors, or all others."""
         return [(layer, tensor) for layer in self.layers for tensor in layer.tensors.values() if tensor.large == large]
 
     def graph(self) -> Graph:
-        """The graph, once all tensors have their elements."""
+        """The graph, after all elements are read."""
         names = ["images", *(layer.name.decode() for layer in self.layers)]
         nodes = tuple(
             Node(
@@ -138,7 +138,7 @@ def read_structure(content: bytes, version: int) -> Structure:
 
 
 def version_for(layers: list[Layer], *, vector: bool) -> int:
-    """The version that a file with these nodes has; ``vector`` where its one output has one axis."""
+    """The version of a file with these nodes; ``vector`` if its only output has one axis."""
     short = any(tensor.element in ("<f2", "<u2") for layer in layers for tensor in layer.tensors.values())
     return 4 if short or any(widens(layer) for layer in layers) else 2 if vector else 3
 
@@ -157,7 +157,7 @@ def read_shape(file: Bytes) -> tuple[int, ...]:
 
 
 def read_reals(file: Bytes) -> tuple[float, ...]:
-    """A count and as many reals."""
+    """A count, then that many reals."""
     return tuple(read_real(file) for _ in range(file.varint(65536)))
 
 
@@ -195,7 +195,7 @@ def read_node(file: Bytes, types: list[ValueType], before: bytes) -> Layer:
 
 
 def read_name(file: Bytes, before: bytes) -> bytes:
-    """A name that shares its first bytes with another."""
+    """A name that may share its first bytes with another."""
     name = before[: file.varint(len(before))] + file.text()
     require(len(name) <= 4096, "a name is longer than 4096 bytes")
     name.decode()
@@ -203,7 +203,7 @@ def read_name(file: Bytes, before: bytes) -> bytes:
 
 
 def keys(file: Bytes) -> Iterator[str]:
-    """A count, and as many keys in order, each before what belongs to it."""
+    """A count, then that many keys in order; the caller reads what follows each key."""
     last = b""
     for index in range(file.varint(32)):
         number = file.varint(len(KEYS))

@@ -1,4 +1,4 @@
-"""Weights: the elements of one record, however they are coded."""
+"""Weights: the elements of one record, in any coding."""
 
 from __future__ import annotations
 

@@ -214,7 +214,8 @@ def _checked(found: object, layer: str, shape: tuple[int, ...], name: str) -> Te
     wrong = scores.numel() - int(torch.isfinite(scores).sum())
     if wrong:
         raise TrainingFailed(
-            f"layer '{layer}': {wrong} of {scores.numel()} scores are NaN or infinite; has the training diverged?"
+            f"layer '{layer}': {wrong} of {scores.numel()} scores are NaN or infinite; check the weights, or train with a "
+            "lower learning rate"
         )
     if scores.numel() and float(scores.min()) < 0:
         raise InvalidRecipe(

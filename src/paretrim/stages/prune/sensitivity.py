@@ -137,7 +137,10 @@ class _Look:
             loss = float(self._task.loss(outputs, self._labels, label_smoothing=0.0))
         decisions = torch.from_numpy(self._task.decide(tuple(output.numpy() for output in outputs)))
         if not math.isfinite(loss):
-            raise TrainingFailed("the loss of the network on validation images is not finite; has the training diverged?")
+            raise TrainingFailed(
+                "the loss of the network on validation images is not finite; check the weights, or train with a lower "
+                "learning rate"
+            )
         return CurvePoint(sparsity, loss, worth(self._task, decisions, self._labels))
 
     def found(self, pattern: str, score: str, base: CurvePoint, curves: Sequence[Curve]) -> Sensitivity:

@@ -238,7 +238,9 @@ def _require_steps(name: str, weight: Tensor) -> None:
     """Reject a layer whose weights are too small for steps in float32; all zeros are fine."""
     largest = float(weight.abs().max())
     if not 0 <= largest < math.inf:
-        raise TrainingFailed(f"layer '{name}': its largest weight is {largest}; has earlier training diverged?")
+        raise TrainingFailed(
+            f"layer '{name}': its largest weight is {largest}; check the weights, or train with a lower learning rate"
+        )
     if 0 < largest < SMALLEST_WEIGHT:
         raise TrainingFailed(
             f"layer '{name}': its largest weight is {largest:.2g}, too small for steps in float32; rescale its weights to at "
