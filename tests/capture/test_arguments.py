@@ -52,6 +52,12 @@ FITTING = {
     },
     "layer_norm": {"normalized_shape": list(SHAPE), "weight": None, "bias": None, "eps": 0.1},
     "roll": {"shifts": [1, 2], "dims": [1, 3]},
+    "index_copy": {"dim": 1, "index": torch.tensor([3, 0]), "source": (2, 6, 6)},
+    "index_fill": {"dim": 1, "index": torch.tensor([2, 5])},
+    "rms_norm": {"normalized_shape": list(SHAPE), "weight": None, "eps": 0.1},
+    "select_scatter": {"src": (6, 6), "dim": 1, "index": 3},
+    "slice_scatter": {"src": (3, 6, 6), "dim": 1, "start": 1, "end": 7, "step": 2},
+    **{name: {"dim": [2, 3]} for name in ("std", "std_mean", "var", "var_mean")},
     "index": {"indices": [None, torch.tensor([2, 0, 1])]},
     "index_select": {"dim": 1, "index": torch.tensor([2, 3, 0])},
     "matmul": {"self": (288,), "other": torch.randn(288, 3)},
@@ -175,6 +181,9 @@ def written_down(target, values):
         elif isinstance(value, torch.Tensor):
             symbols[name] = graph.placeholder(name)
             work.constants[symbols[name]], numbers[name] = Constant(name, value), value.clone()
+        elif name in ("src", "source") and isinstance(value, tuple):
+            symbols[name] = part = graph.placeholder(name)
+            work.known[part], numbers[name] = _part_of_input(work, part, seen, value)
         elif name == "indices":
             places = graph.placeholder(name)
             work.constants[places], symbols[name] = Constant(name, value[-1]), [*value[:-1], places]
@@ -195,6 +204,15 @@ def written_down(target, values):
     if isinstance(expected, tuple):  # behind the result stand places in the image, which are not known
         expected = expected[: len(found)]
     return [view.shape for view in views], found, list(expected) if isinstance(expected, list | tuple) else [expected]
+
+
+def _part_of_input(work, node, seen, shape):
+    """The first channels of the input as a value of its own."""
+    node.meta["val"] = part = seen[:, : shape[0] if len(shape) == 3 else 1].reshape(2, *shape).clone()
+    base = shape if len(shape) == 3 else (1, *shape)
+    first = {"axis": 0, "start": 0, "stop": base[0], "step": 1}
+    name = work.emit(Call(node, Arguments({})), "slice", [INPUT], shape=base, attributes=first).name
+    return View(name, shape), part.clone()
 
 
 def _as_base(work, view):

@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
@@ -45,11 +46,15 @@ def _ordered(work: Work, call: Call, orders: Mapping[int, list[int]]) -> Value:
     source = work.read(call, call.source)
     value = View(source, work.shapes[source])
     for axis, places in orders.items():
-        if axis:
-            value = along(work, call, value, axis, np.eye(len(places), dtype=np.float32)[places])
-        else:
-            value = ordered_channels(work, call, value, places)
+        value = ordered(work, call, value, axis, places)
     return value
+
+
+def ordered(work: Work, call: Call, value: View, axis: int, places: list[int]) -> View:
+    """Channels (axis 0), rows (1) or columns (2) of a value, in this order; some may be left out or repeated."""
+    if axis == 0:
+        return ordered_channels(work, call, value, places)
+    return along(work, call, value, axis, np.eye(value.shape[axis], dtype=np.float32)[places])
 
 
 def ordered_channels(work: Work, call: Call, value: View, places: list[int]) -> View:
@@ -59,6 +64,15 @@ def ordered_channels(work: Work, call: Call, value: View, places: list[int]) -> 
     parts = [cut(work, call, value.name, 0, start=start, stop=stop, step=1) for start, stop in runs]
     shape = (len(places), *value.shape[1:])
     return parts[0] if len(parts) == 1 else work.emit(call, "concat", [part.name for part in parts], shape=shape)
+
+
+def fixed_places(work: Work, index: object) -> list[int]:
+    """The numbers of a constant index, or where a constant mask is true; none if it is neither."""
+    constant = work.constant(index)
+    if constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.bool:
+        return [int(place) for place in constant.tensor.nonzero()[:, 0]]
+    fixed = constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.int64
+    return [int(place) for place in constant.tensor] if constant is not None and fixed else []
 
 
 def _axes(work: Work, call: Call, name: str) -> list[int]:

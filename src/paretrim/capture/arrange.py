@@ -8,13 +8,12 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
-import torch
 from torch.fx import Node as FxNode
 
-from paretrim.capture.along import ORDERS, ordered_channels
+from paretrim.capture.along import ORDERS, fixed_places, ordered
 from paretrim.capture.call import Call, operation_of
 from paretrim.capture.concat import concat
-from paretrim.capture.cut import cut, placed
+from paretrim.capture.cut import axis_in, cut, placed
 from paretrim.capture.elementwise import pointwise
 from paretrim.capture.pixels import PIXELS, moved_blocks
 from paretrim.capture.remedies import reason_behind
@@ -31,13 +30,17 @@ def _slice(work: Work, call: Call) -> Value:
         if start in (None, 0) and (not isinstance(end, int) or end >= _WHOLE_BATCH):
             return work.view(call, call.source)
         raise call.refused("it slices the batch; every image must be computed alike")
-    source = work.read(call, call.source)
-    shape = work.shapes[source]
-    axis = call.integer("dim") % (len(shape) + 1) - 1
+    view = work.view(call, call.source)
+    axis = call.integer("dim") % (len(view.shape) + 1) - 1
+    base = work.shapes[view.name]
+    within = axis_in(view.shape, base, axis) if view.plain and 1 < len(view.shape) < len(base) == 3 else None
+    source = view.name if within is not None else work.read(call, call.source)
+    axis, shape = axis if within is None else within, work.shapes[source]
     first = None if start is None else call.integer("start")
     stop = None if end is None else call.integer("end")
     first, stop, step = slice(first, stop, call.integer("step")).indices(shape[axis])
-    return cut(work, call, source, axis, start=first, stop=stop, step=step)
+    made = cut(work, call, source, axis, start=first, stop=stop, step=step)
+    return made if within is None else View(made.name, call.shape())
 
 
 def _split(work: Work, call: Call) -> Value:
@@ -218,27 +221,19 @@ def _repeat(work: Work, call: Call) -> Value:
 
 
 def _chosen(work: Work, call: Call) -> Value:
-    """Channels in another order, for example from RGB to BGR, as a concatenation of runs."""
+    """Channels, rows or columns in another order, for example from RGB to BGR."""
     source = work.read(call, call.source)
-    channels, shape = work.shapes[source][0], work.shapes[source]
+    shape = work.shapes[source]
     if call.operation == "index":
         listed = call.arguments["indices"]
         axes = [axis for axis, index in enumerate(listed) if index is not None] if isinstance(listed, list | tuple) else []
-        places = _fixed_places(work, listed[axes[0]]) if len(axes) == 1 and isinstance(listed, list | tuple) else []
+        places = fixed_places(work, listed[axes[0]]) if len(axes) == 1 and isinstance(listed, list | tuple) else []
     else:
-        axes, places = [call.integer("dim")], _fixed_places(work, call.arguments["index"])
-    if len(shape) != 3 or [axis % 4 for axis in axes] != [1] or not places:
-        raise call.refused("index only channels (axis 1), with fixed numbers; rows, columns and images cannot be indexed")
-    places = [place % channels for place in places]
-    return ordered_channels(work, call, View(source, work.shapes[source]), places)
-
-
-def _fixed_places(work: Work, index: object) -> list[int]:
-    constant = work.constant(index)
-    if constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.bool:
-        return [int(place) for place in constant.tensor.nonzero()[:, 0]]
-    fixed = constant is not None and constant.tensor.dim() == 1 and constant.tensor.dtype == torch.int64
-    return [int(place) for place in constant.tensor] if constant is not None and fixed else []
+        axes, places = [call.integer("dim")], fixed_places(work, call.arguments["index"])
+    axis = axes[0] % (len(shape) + 1) - 1 if len(axes) == 1 else -1
+    if len(shape) not in (1, 3) or axis < 0 or not places:
+        raise call.refused("index channels, rows or columns, one axis at a time and with fixed numbers; images cannot be indexed")
+    return ordered(work, call, View(source, shape), axis, [place % shape[axis] for place in places])
 
 
 def _same(work: Work, call: Call) -> Value:

@@ -16,6 +16,7 @@ from torch.fx import Node as FxNode
 from paretrim.capture.call import Call
 from paretrim.capture.elementwise import added, affine, combine, larger_of, per_channel, pointwise
 from paretrim.capture.remedies import remedy
+from paretrim.capture.scattered import index_put
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.graph.types import FloatArray
 
@@ -90,7 +91,9 @@ def _masked_fill(work: Work, call: Call) -> Value:
 
 
 def _index_put(work: Work, call: Call) -> Value:
-    """``x[mask] = number``, with a mask of the shape of the value."""
+    """``x[mask] = number``, with a mask of the shape of the value, or at fixed channels, rows or columns."""
+    if (indexed := index_put(work, call)) is not None:
+        return indexed
     places, number = call.arguments["indices"], work.constant(call.arguments["values"])
     call.require("accumulate", False, remedy(call.operation))
     mask = places[0] if isinstance(places, list | tuple) and len(places) == 1 else None

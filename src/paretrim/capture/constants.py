@@ -37,6 +37,9 @@ def is_constant(work: Work, node: FxNode) -> bool:
     if (filled := _filled(node)) is not None:
         work.constants[node] = Constant(node.name, filled)
         return True
+    if (copied := _copied(work, node)) is not None:
+        work.constants[node] = copied
+        return True
     sources = node.all_input_nodes
     if not all(source in work.constants for source in sources) or not _is_repeatable(node) or changes_constant(work, node):
         return False
@@ -69,6 +72,17 @@ def _filled(node: FxNode) -> torch.Tensor | None:
         return torch.full(tuple(made.shape), float(value)) if fixed else None
     sides = [side for side in made.shape[1:] if isinstance(side, int)]
     return torch.full((1, *sides), float(value)) if len(sides) == made.ndim - 1 else None
+
+
+def _copied(work: Work, node: FxNode) -> Constant | None:
+    """A constant copied to the place of an activation, or repeated for every image, for one image."""
+    place = {"copy": 1, "expand": 0, "expand_as": 0}.get(operation_of(node)) if node.op == "call_function" else None
+    given = node.args[place] if place is not None and not is_in_place(node) else None
+    source = work.constants.get(given) if isinstance(given, FxNode) else None
+    shape = node.meta["val"].shape if source is not None else ()
+    if source is None or not shape or isinstance(shape[0], int) or not all(isinstance(side, int) for side in shape[1:]):
+        return None
+    return Constant(source.name, source.tensor.expand(1, *shape[1:]))
 
 
 def changes_constant(work: Work, node: FxNode) -> bool:

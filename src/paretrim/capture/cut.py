@@ -30,3 +30,20 @@ def placed(work: Work, call: Call, value: View, axis: int, *, start: int, extent
         "after": tuple(after if place == axis else 0 for place in range(3)),
     }
     return work.emit(call, "pad", [value.name], shape=shape, attributes=attributes)
+
+
+def axis_in(shape: tuple[int, ...], base: tuple[int, ...], axis: int) -> int | None:
+    """The axis of a value of shape ``base`` that is this one of its view of ``shape``, which only lacks axes of size 1.
+
+    >>> axis_in((8, 5), (8, 1, 5), 1)
+    2
+    """
+    places, at = [], 0
+    for side in shape:
+        while at < len(base) and base[at] != side:
+            if base[at] != 1:
+                return None
+            at += 1
+        places.append(at)
+        at += 1
+    return places[axis] if at <= len(base) and all(side == 1 for side in base[at:]) else None

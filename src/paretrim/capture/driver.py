@@ -38,10 +38,12 @@ from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import Program, program_of
 from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
+from paretrim.capture.scattered import WRITING
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.stacked_first import stack_behind_the_batch_
 from paretrim.capture.transposed import TRANSPOSED
 from paretrim.capture.work import Constant, Value, View, Work
+from paretrim.capture.written_parts import write_into_parts_
 from paretrim.errors import ParetrimError, UnsupportedOperation, reason_of
 from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
@@ -58,6 +60,7 @@ CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         **POOLING,
         **STACKED,
         **COPIES,
+        **WRITING,
         **VIEWS,
         **PARTS,
     }
@@ -114,6 +117,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     private = private_copy(module)
     program = program_of(private, shape)
     graph = program.module.graph
+    write_into_parts_(graph, program.tensors)
     write_into_new_ones_(graph)
     stack_behind_the_batch_(graph)
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
@@ -252,7 +256,7 @@ def _convert(work: Work, node: FxNode) -> None:
 def _is_mask(call: Call) -> bool:
     """Whether a result is true or false by a comparison, or shows one that is; a cast to bool is neither."""
     source = next(iter(call.node.all_input_nodes), None)
-    shows = call.operation in VIEWS or call.operation in PARTS or call.operation in ("cat", "clone")
+    shows = call.operation in VIEWS or call.operation in PARTS or call.operation in ("cat", "clone", "slice_scatter", "copy")
     return call.operation in COMPARISONS or (shows and source is not None and source.meta["val"].dtype == torch.bool)
 
 

@@ -85,9 +85,25 @@ def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
     """The sum or product of two activations; axes of size 1 are broadcast, except for [C, 1, 1] in a product."""
     if op == "mul" and first.shape != second.shape and first.shape[-2:] == (1, 1):
         first, second = second, first
+    if (pair := _of_groups(work, call, first, second) or _of_groups(work, call, second, first)) is not None:
+        groups, value, factor = pair
+        return replace(groups, name=combine(work, call, op, value, factor).name)
     first, second = _broadcast(work, call, op, first, second)
     wide = work.shapes[first.name]
     return replace(first, name=work.emit(call, op, [first.name, second.name], shape=wide).name)
+
+
+def _of_groups(work: Work, call: Call, first: View, second: View) -> tuple[View, View, View] | None:
+    """Groups of channels [G, ...] and one number for each, [G, 1, ...]: as themselves, as a map, and one for each channel."""
+    wide, narrow = work.shapes[first.name], work.shapes[second.name]
+    groups, single = first.shape[0], (first.shape[0], *[1] * (len(first.shape) - 1))
+    fits = len(wide) == 3 and narrow == (groups, 1, 1) and second.shape == single and wide[0] % groups == 0
+    if not (first.plain and second.plain and first.shape not in (wide, single) and fits):
+        return None
+    of_each = View(second.name, narrow)
+    if wide[0] != groups:
+        of_each = work.mixed(call, of_each, np.kron(np.eye(groups), np.ones((wide[0] // groups, 1))).astype(np.float32))
+    return first, View(first.name, wide), of_each
 
 
 def _repeated(call: Call, value: View) -> View:

@@ -6,6 +6,7 @@ positions costs accuracy, which the measured accuracy shows. BatchNorm costs not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from paretrim.capture.call import Call
 from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
 from paretrim.capture.last import as_map, over_channels
 from paretrim.capture.layers import normalised_by_constants
-from paretrim.capture.pooling import mean
+from paretrim.capture.pooling import mean, reduced
 from paretrim.capture.work import Value, View, Work
 
 
@@ -34,27 +35,31 @@ def _scaled(work: Work, call: Call, value: View) -> View:
     channels = value.shape[0]
     tensors = []
     for name, number in (("weight", 1.0), ("bias", 0.0)):
-        given = work.constant(call.arguments[name])
+        given = work.constant(call.arguments[name]) if name in call.arguments else None
         none = np.full(channels, number, np.float32)
         tensors.append(none if given is None else per_channel(call, over_channels(given, channels), value.shape))
     return affine(work, call, value.name, *tensors)
 
 
-def _layer_norm(work: Work, call: Call) -> Value:
-    """Over the channels of a channels-last map, or over a whole map or vector."""
+def _normalised_part(work: Work, call: Call) -> tuple[View, View, set[int]]:
+    """A map [C, H, W] with the axes over which a layer normalises it, and the argument as a view of it.
+
+    These are the channels of a channels-last map or of a vector, or all axes of a map.
+    """
     normalized = call.integers("normalized_shape")
     value, seen = as_map(work, call, call.source)
-    if seen.last or seen.shape[:-1] == (1,) * (len(seen.shape) - 1):
-        axes = {1}
-        fits = normalized == seen.shape[-1:]
-    else:
-        axes = {1, 2, 3}
-        fits = normalized == seen.shape
-    if not fits:
+    over_channels = seen.last or seen.shape[:-1] == (1,) * (len(seen.shape) - 1)
+    if normalized != (seen.shape[-1:] if over_channels else seen.shape):
         raise call.refused(
             f"it normalises {list(normalized)} of {list(seen.shape)}; normalise whole images, or channels permuted to the last "
             "axis, or use BatchNorm"
         )
+    return value, seen, {1} if over_channels else {1, 2, 3}
+
+
+def _layer_norm(work: Work, call: Call) -> Value:
+    """Over the channels of a channels-last map, or over a whole map or vector."""
+    value, seen, axes = _normalised_part(work, call)
     made = _normalised(work, call, value, lambda given: mean(work, call, given, axes))
     return replace(seen, name=made.name)
 
@@ -93,7 +98,60 @@ def _require_map(call: Call, value: View) -> None:
         )
 
 
+def _rms_norm(work: Work, call: Call) -> Value:
+    """As a layer norm, but only divided by the root of the mean square."""
+    value, seen, axes = _normalised_part(work, call)
+    epsilon = call.optional_number("eps")
+    least = float(np.finfo(np.float32).eps) if epsilon is None else epsilon
+    power = mean(work, call, combine(work, call, "mul", value, value), axes)
+    factor = pointwise(work, call, pointwise(work, call, power, "add_constant", least), "power", -0.5)
+    return replace(seen, name=_scaled(work, call, combine(work, call, "mul", value, factor)).name)
+
+
+def _variance(work: Work, call: Call, what: str) -> tuple[View, View]:
+    """Variances over some axes of a map, and the means that they are taken around."""
+    value, axes = reduced(work, call, what)
+    count = math.prod(value.shape[axis - 1] for axis in axes)
+    lost = _lost(call)
+    if count <= lost:
+        raise call.refused(f"it takes the {what} of {count} numbers, divided by {count} - {lost:g}; set correction=0")
+    middle = mean(work, call, value, axes)
+    centred = combine(work, call, "add", value, pointwise(work, call, middle, "mul_constant", -1.0))
+    found = mean(work, call, combine(work, call, "mul", centred, centred), axes)
+    return (pointwise(work, call, found, "mul_constant", count / (count - lost)) if lost else found), middle
+
+
+def _lost(call: Call) -> float:
+    """The correction of a variance: what is subtracted from the count of its numbers."""
+    if "unbiased" in call.arguments:
+        return 1.0 if call.arguments["unbiased"] else 0.0
+    given = call.optional_number("correction")
+    return 1.0 if given is None else given
+
+
+def _spread(*, root: bool, with_mean: bool) -> Callable[[Work, Call], Value]:
+    """Variances or, with ``root``, standard deviations."""
+
+    def convert(work: Work, call: Call) -> Value:
+        found, middle = _variance(work, call, "standard deviation" if root else "variance")
+        if root:
+            found = pointwise(work, call, found, "power", 0.5)
+        shape = call.shape()
+        return (View(found.name, shape), View(middle.name, shape)) if with_mean else View(found.name, shape)
+
+    return convert
+
+
 NORMS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
-    {"layer_norm": _layer_norm, "group_norm": _group_norm, "instance_norm": _instance_norm}
+    {
+        "layer_norm": _layer_norm,
+        "group_norm": _group_norm,
+        "instance_norm": _instance_norm,
+        "rms_norm": _rms_norm,
+        "var": _spread(root=False, with_mean=False),
+        "std": _spread(root=True, with_mean=False),
+        "var_mean": _spread(root=False, with_mean=True),
+        "std_mean": _spread(root=True, with_mean=True),
+    }
 )
 """Operations whose result is a new tensor."""

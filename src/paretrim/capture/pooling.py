@@ -67,7 +67,7 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
     return work.emit(call, "adaptive_avg_pool", [source], shape=shape, attributes={"output_size": (shape[1], shape[2])})
 
 
-def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
+def reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     """A map [C, H, W] and the axes (1 to 3, the batch is 0) that an operation reduces to one number each."""
     view = work.view(call, call.source)
     rank = len(view.shape) + 1
@@ -87,18 +87,30 @@ def _reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     if flat or (axes == {2} and view.shape == (base[0], 1)):
         whole = base if flat else (base[0], 1, 1)
         return View(work.settled(call, replace(view, shape=whole)), whole), {2, 3}
+    if _is_of_groups(view, base) and axes == set(range(2, rank)):
+        return view, axes
     if len(view.shape) != 3:
         raise call.refused(
-            f"compute the {what} over channels, height or width of maps [C, H, W]; this is over axes {sorted(axes)} of "
-            f"{view.shape}"
+            f"compute the {what} over channels, height or width of maps [C, H, W], or over whole groups of channels; this is "
+            f"over axes {sorted(axes)} of {view.shape}"
         )
     source = work.read(call, call.source)
     return View(source, work.shapes[source]), axes
 
 
+def _is_of_groups(view: View, base: tuple[int, ...]) -> bool:
+    """Whether a view [G, ...] of a map shows groups of channels with their pixels, which follow each other."""
+    return len(base) == 3 and len(view.shape) > 1 and view.plain and view.shape != base and base[0] % view.shape[0] == 0
+
+
 def mean(work: Work, call: Call, view: View, axes: set[int]) -> View:
-    """Means of a map over some of its axes, which are kept."""
-    channels = view.shape[0]
+    """Means of a map over some of its axes, which are kept; of groups of channels [G, ...] one for each group."""
+    channels, base = view.shape[0], work.shapes[view.name]
+    if view.shape != base:
+        share = channels / base[0]
+        pooled = mean(work, call, View(view.name, base), {2, 3})
+        made = work.mixed(call, pooled, np.kron(np.eye(channels), np.full((1, base[0] // channels), share)).astype(np.float32))
+        return View(made.name, (channels, *[1] * (len(view.shape) - 1)))
     if axes & {2, 3}:
         size = tuple(1 if axis in axes else view.shape[axis - 1] for axis in (2, 3))
         view = work.emit(call, "adaptive_avg_pool", [view.name], shape=(channels, *size), attributes={"output_size": size})
@@ -107,12 +119,12 @@ def mean(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 def mean_of_map(work: Work, call: Call) -> Value:
     """Means over channels, height, width or several of them."""
-    return View(mean(work, call, *_reduced(work, call, "mean")).name, call.shape())
+    return View(mean(work, call, *reduced(work, call, "mean")).name, call.shape())
 
 
 def sum_of_map(work: Work, call: Call) -> Value:
     """Sums, as means times the count; over channels only, directly."""
-    view, axes = _reduced(work, call, "sum")
+    view, axes = reduced(work, call, "sum")
     if axes == {1}:
         return View(work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)).name, call.shape())
     count = math.prod(view.shape[axis - 1] for axis in axes)
@@ -122,6 +134,10 @@ def sum_of_map(work: Work, call: Call) -> Value:
 
 def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
     """The maximum over some axes of a map, which are kept; over channels by halving until one is left."""
+    if view.shape != work.shapes[view.name]:
+        raise call.refused(
+            f"it takes the largest of groups {list(view.shape)} of channels; only means and sums of groups are known"
+        )
     if axes & {2, 3}:
         window = tuple(view.shape[axis - 1] if axis in axes else 1 for axis in (2, 3))
         left = (view.shape[0], view.shape[1] // window[0], view.shape[2] // window[1])
@@ -136,12 +152,12 @@ def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 def amax_of_map(work: Work, call: Call) -> Value:
     """Maxima over channels, height, width or several of them."""
-    return View(_largest(work, call, *_reduced(work, call, "largest")).name, call.shape())
+    return View(_largest(work, call, *reduced(work, call, "largest")).name, call.shape())
 
 
 def amin_of_map(work: Work, call: Call) -> Value:
     """Minima over channels, height, width or several of them."""
-    view, axes = _reduced(work, call, "smallest")
+    view, axes = reduced(work, call, "smallest")
     largest = _largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
     return View(pointwise(work, call, largest, "mul_constant", -1.0).name, call.shape())
 

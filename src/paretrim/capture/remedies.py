@@ -11,7 +11,6 @@ RANDOM = "it draws random numbers even in eval mode, but a file is deterministic
 _LISTED = "docs/operations.md"
 """The list of supported operations, for users."""
 
-_NORM = "use BatchNorm; statistics of the image itself cannot be folded into a layer"
 _ATTENTION = (
     "use a convolutional network; attention is not supported, and matrix products of two activations only between maps "
     "[N, C, H, K] and [N, C, K, W]"
@@ -21,7 +20,10 @@ _CHOICE = (
 )
 _ROUNDING = "leave the rounding out; paretrim.Quantize rounds values where the file needs it"
 _PLACES = "return the logits; compute indices and orders outside of the network"
-_WRITING = "join the parts with torch.cat; writing to parts of a value, or filling all of it, is not supported"
+_WRITING = (
+    "join the parts with torch.cat; writing to parts of a value that is read again through another view, or filling all of it, "
+    "is not supported"
+)
 _UNWRITTEN = (
     "join the parts with torch.cat, or start from the value itself, where it makes a tensor of any numbers for others to write "
     "parts of; only writing over all of it at once is known"
@@ -32,13 +34,12 @@ _MORE_PIXELS = (
 )
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("rms_norm", "var", "var_mean", "std", "std_mean"), _NORM)
-    | dict.fromkeys(("matmul", "bmm", "mm"), _ATTENTION)
+    dict.fromkeys(("matmul", "bmm", "mm"), _ATTENTION)
     | dict.fromkeys(("eq", "ne", "heaviside", "isnan", "isinf", "isfinite"), _CHOICE)
     | dict.fromkeys(("round", "floor", "ceil", "trunc", "fake_quantize_per_tensor_affine"), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
     | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "grid_sampler"), _MORE_PIXELS)
-    | dict.fromkeys(("fill", "zero", "index_fill", "index_put", "slice_scatter", "masked_scatter"), _WRITING)
+    | dict.fromkeys(("fill", "zero", "index_put", "masked_scatter"), _WRITING)
     | dict.fromkeys(("empty", "empty_like", "new_empty"), _UNWRITTEN)
     | {
         "item": "compute with the tensor itself, without .item() or float()",
@@ -55,8 +56,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
 
 def reason_behind(operations: Collection[str]) -> str | None:
     """Advice for the pattern that a permutation is part of, such as attention, from the operations behind it; None if none."""
-    met = {INSTEAD[operation] for operation in operations if operation in INSTEAD}
-    return next((reason for reason in (_ATTENTION, _NORM) if reason in met), None)
+    return _ATTENTION if any(INSTEAD.get(operation) == _ATTENTION for operation in operations) else None
 
 
 _BEHIND = MappingProxyType(

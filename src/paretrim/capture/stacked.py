@@ -13,7 +13,7 @@ from types import MappingProxyType
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call, operation_of
-from paretrim.capture.cut import cut
+from paretrim.capture.cut import axis_in, cut
 from paretrim.capture.elementwise import combine, larger, maximum, pointwise
 from paretrim.capture.pooling import amax_of_map, extreme, mean_of_map, sum_of_map
 from paretrim.capture.work import Value, View, Work
@@ -129,6 +129,9 @@ def _select(work: Work, call: Call) -> Value:
     if axis < 0:
         raise call.refused("it selects one image of a batch; every image must be computed alike")
     index %= view.shape[axis]
+    base = work.shapes[view.name]
+    if view.plain and len(view.shape) < len(base) == 3 and (place := axis_in(view.shape, base, axis)) is not None:
+        return View(cut(work, call, view.name, place, start=index, stop=index + 1, step=1).name, call.shape())
     if axis == 0:
         return _part(work, call, view, index)
     if view.shape[axis] == 1:
