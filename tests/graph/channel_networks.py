@@ -152,7 +152,7 @@ def option_a():
 
 
 def padded_alone():
-    """Zero channels that nothing is added to; a pre-activation ``batch_norm`` gives them a value."""
+    """Zero channels without an addition; a pre-activation ``batch_norm`` gives them a value."""
     d = Drawing()
     x = d.node("pad", d.block(INPUT, 4), attributes={"before": (2, 1, 0), "after": (1, 0, 1)})
     return d.finish(d.block(d.norm(x), 3))
@@ -208,7 +208,7 @@ def shuffle():
 
 
 def pixel_shuffle():
-    """Channels of a block of pixels, from a grouped convolution, in front of another convolution."""
+    """A grouped convolution, a pixel shuffle and another convolution."""
     d = Drawing()
     x = d.block(d.block(INPUT, 6), 16, groups=2)
     x = d.block(d.node("pixel_shuffle", x, attributes={"factor": (2, 2)}), 5)
@@ -216,7 +216,7 @@ def pixel_shuffle():
 
 
 def chunks():
-    """Uneven chunks that go separate ways; the last counts from the end."""
+    """Uneven chunks in separate branches; the last is indexed from the end."""
     d = Drawing()
     x = d.block(INPUT, 9)
     parts = [d.cut(x, 0, 0, 2), d.cut(x, 0, 2, 5), d.cut(x, 0, -4, 2**62)]
@@ -231,7 +231,7 @@ def vgg():
 
 
 def step_slice():
-    """Every second channel; what is taken apart this way stays whole."""
+    """Every second channel; such channels cannot be removed."""
     d = Drawing()
     return d.finish(d.block(d.cut(d.block(INPUT, 6), 0, 1, 6, 2), 4))
 

@@ -1,4 +1,4 @@
-"""Graphs of one node, for tests of what is refused."""
+"""Graphs of one node, for tests of refusals."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What operations of the graph do to one number, by hand, and the types that their tests give them."""
+"""Operations of the graph on single numbers, computed by hand, and value types for their tests."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Small random graphs with every operation, float or integer, whose grids fit the values that flow through them."""
+"""Small random graphs with every operation, float or integer, with grids that fit their values."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def grid(real, *, minimum=-np.inf):
 
 
 class Builder:
-    """Adds nodes to a graph and computes their values on a few images, from which it takes the grids."""
+    """Adds nodes to a graph and computes their values on a few images, which determine the grids."""
 
     def __init__(self, rng, *, quantized, shape=(3, 8, 8), pixels=True, count=3):
         self.rng, self.quantized = rng, quantized
@@ -222,7 +222,7 @@ def shuffled(b, x):
 
 
 def pixels_shuffled(b, x):
-    """Twice as many rows, and columns or not, of channels that a convolution makes."""
+    """Channels of a convolution become twice as many rows, and perhaps columns."""
     factor = (2, int(b.rng.integers(1, 3)))
     x = b.simple("pixel_shuffle", [b.conv(x, 3 * factor[0] * factor[1], kernel=1, relu=False)], {"factor": factor})
     return b.simple("pixel_unshuffle", [x], {"factor": (2, 1)}) if b.rng.random() < 0.5 else x
@@ -251,7 +251,7 @@ def preactivated(b, x):
 
 
 def attended(b, x):
-    """A map times another one transposed, and that times the map."""
+    """A map times another one transposed, then times the map."""
     scores = b.simple("matmul", [x, b.conv(x, b.types[x].shape[0], kernel=1, relu=False)], {"transposed": 1})
     return b.simple("matmul", [scores, x])
 
@@ -267,7 +267,7 @@ BLOCKS = (
 
 
 def random_graph(seed, *, quantized, blocks=3, pixels=True, heads=1):
-    """A graph of random blocks and the images its grids were chosen on, with so many outputs."""
+    """A graph of random blocks with this many outputs, and the images that determined its grids."""
     b = Builder(np.random.default_rng(seed), quantized=quantized, pixels=pixels)
     x = b.conv(b.start(), 4)
     for index in b.rng.integers(0, len(BLOCKS), blocks):
@@ -278,7 +278,7 @@ def random_graph(seed, *, quantized, blocks=3, pixels=True, heads=1):
 
 
 def head(b, x, *, plain=False):
-    """A vector from a map: five numbers from a linear layer, or the pooled map itself, where it is ``plain``."""
+    """A vector from a map: five numbers from a linear layer, or with ``plain`` the pooled map itself."""
     size = tuple(int(b.rng.integers(1, extent + 1)) for extent in b.types[x].shape[1:])
     x = b.simple("flatten", [b.simple("adaptive_avg_pool", [x], {"output_size": size})])
     if not plain:

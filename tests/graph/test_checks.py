@@ -126,7 +126,7 @@ HUGE = ValueType((2, 4, 4), "uint8", 2.0**100, 3)
 
 
 def tiny(shape):
-    """The finest grid there is."""
+    """The finest possible grid."""
     return ValueType(shape, "uint8", 2.0**-126, 0)
 
 

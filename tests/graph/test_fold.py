@@ -57,7 +57,7 @@ def test_batch_norm_as_an_affine_map():
 
 
 def padded(before, after, *, readers=("c",), output="c"):
-    """A pad of [2, 5, 5], read by 3x3 convolutions with a padding of their own."""
+    """A pad of [2, 5, 5] before 3x3 convolutions that pad as well."""
     channels, height, width = (extent + b + a for extent, b, a in zip((2, 5, 5), before, after, strict=True))
     pad = Node("p", "pad", (INPUT,), ValueType((channels, height, width)), {"before": before, "after": after})
     weight = np.random.default_rng(0).normal(0, 1, (3, channels, 3, 3)).astype(f32)
@@ -84,7 +84,7 @@ def test_a_pad_of_channels_or_with_other_readers_is_kept():
 
 
 def behind_a_shuffle(cut):
-    """A convolution whose 12 channels become the pixels of 3, perhaps without the outermost of them, normalised there."""
+    """A convolution whose 12 channels become the pixels of 3, perhaps cropped, and then normalised."""
     rng = np.random.default_rng(4)
     weight = {"weight": rng.normal(0, 1, (12, 2, 3, 3)).astype(f32)}
     edges = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
@@ -105,7 +105,7 @@ def behind_a_shuffle(cut):
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_norm_behind_a_pixel_shuffle_is_folded(cut):
-    """A transposed convolution is written so; every channel gets the factor and shift of the one that it is part of."""
+    """As in a transposed convolution: every channel gets factor and shift of the channel it becomes part of."""
     graph = behind_a_shuffle(cut)
     folded = fold(graph)
     validate(folded)
@@ -119,7 +119,7 @@ def test_a_norm_behind_a_pixel_shuffle_is_folded(cut):
 
 
 def test_a_norm_is_kept_if_its_input_has_other_readers():
-    """Where the shuffled value has another reader, or is an output, its numbers may not change."""
+    """If the shuffled value has another reader or is an output, its numbers must not change."""
     graph = behind_a_shuffle(cut=False)
     assert "batch_norm" in {node.op for node in fold(replace(graph, outputs=("f", "p"))).nodes}
     more = Node("h", "adaptive_avg_pool", ("p",), ValueType((3, 1, 1)), {"output_size": (1, 1)})

@@ -42,7 +42,7 @@ def test_functions_equal_torch(function):
 
 @pytest.mark.parametrize("exponent", [2.0, 3.0, 0.5, 1 / 3, -0.5, -1.0, -2.0, -3.0, -50.0])
 def test_powers_are_finite_everywhere(exponent):
-    """Also at a pole and left of a root; and where torch gives a number it is this one."""
+    """Also at a pole and left of a root; equal to torch wherever torch gives a number."""
     x = np.array([-3.0, -1.0, -1e-3, 0.0, 1e-30, 1e-3, 0.5, 1.0, 2.0], np.float32)
     found = functions.evaluate("power", x, exponent).astype(np.float32)
     assert np.isfinite(found).all()
@@ -66,7 +66,7 @@ def test_powers_are_finite_everywhere(exponent):
     ],
 )
 def test_tables_of_steep_functions_end_at_the_ends_of_the_grid(function, constant, expected):
-    """At -1280, -10, 0, 10 and 1270: a pole inside the range of the input, or a result far beyond that of the output."""
+    """At -1280, -10, 0, 10 and 1270: a pole within the input's range, or a result far beyond the output's range."""
     source, output = (ValueType((1,), "uint8", float(np.float32(scale)), 128) for scale in (10.0, 0.02))
     table = functions.pointwise_table(function, constant, source, output)
     assert table[[0, 127, 128, 129, 255]].tolist() == expected

@@ -93,7 +93,7 @@ def test_a_product_of_matrices_is_a_sum_over_k(transposed):
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("pixels", [True, False])
 def test_integer_nodes_are_within_a_step_of_their_float_meaning(block, pixels):
-    """Every node against its float meaning on its own dequantized inputs: half a step, one more where bias or table round."""
+    """Every node against its float meaning on its dequantized inputs: half a step, plus one if a bias or a table rounds."""
     b = Builder(np.random.default_rng(7), quantized=True, pixels=pixels)
     graph = finish(b, block(b, b.conv(b.start(), 4)))
     known, types = values(graph, b.images), graph.types

@@ -1,4 +1,4 @@
-"""The integer graph against float arithmetic on the same integers, where numbers are at the edge of what they may be."""
+"""The integer graph against float arithmetic on the same integers, at the limits of their ranges."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def grid(scale, zero_point=0):
 
 
 def layer(weight_shape, *, gamma, beta, bias=None, activation=None):
-    """conv -> BatchNorm -> activation -> flatten; the weight itself arrives as integers."""
+    """conv -> BatchNorm -> activation -> flatten; the weight is given as integers."""
     rows = weight_shape[0]
     one, zero = np.ones(rows, f32), np.zeros(rows, f32)
     kind = ValueType((rows, SHAPE[1] - 2, SHAPE[2] - 2))

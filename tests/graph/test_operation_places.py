@@ -46,7 +46,7 @@ NATIVE_PLACES = {
 
 @pytest.mark.parametrize("name", NATIVE_PLACES)
 def test_an_operation_is_named_once_in_the_native_runtime(name):
-    """Beside the generated table, which names its number, inputs, attributes, tensors, grid, work and shape rule."""
+    """In addition to the generated table of numbers, inputs, attributes, tensors, grids, work and shape rules."""
     spelled = re.compile(rf"\bOp::{name}\b")
     naming = {path.relative_to(NATIVE).as_posix() for path in NATIVE_SOURCES if spelled.search(path.read_text("utf-8"))}
     assert naming == NATIVE_PLACES[name]
@@ -56,7 +56,7 @@ def test_an_operation_is_named_once_in_the_native_runtime(name):
     "file", ["graph/check.cpp", "graph/shapes.cpp", "graph/cost.cpp", "plan/plan.cpp", "plan/windows.cpp", "plan/matmul.cpp"]
 )
 def test_checks_shapes_costs_and_the_planner_read_tables_and_ask_for_no_operation(file):
-    """One that does is images read before any quantize: which of them a graph begins with is a rule of graphs."""
+    """The exception is the rule about what may read the images, which is a rule of graphs."""
     asked = re.findall(r"\bOp::\w+", (NATIVE / file).read_text("utf-8"))
     assert asked == (["Op::quantize"] if file == "plan/plan.cpp" else [])
 

@@ -17,7 +17,7 @@ SETS = {name: reorderable(graph, GROUPS[name]) for name, graph in NETWORKS.items
 
 
 def shuffled(name, random):
-    """A permutation of the classes that stays within the reorderable sets."""
+    """A permutation of the classes within the reorderable sets."""
     source = np.arange(GROUPS[name].count)
     for members in SETS[name]:
         source[members] = random.sample(members.tolist(), len(members))
@@ -67,7 +67,7 @@ def test_reorderable_channels_are_found():
 
 
 def tangled():
-    """A value added to itself with its first two and last two channels exchanged: classes of two channels each."""
+    """A value added to itself with its first two and last two channels swapped: classes of two channels each."""
     d = Drawing()
     x = d.block(INPUT, 4)
     turned = d.node("concat", d.cut(x, 0, 2, 4), d.cut(x, 0, 0, 2))
@@ -75,7 +75,7 @@ def tangled():
 
 
 def half_turned():
-    """A value added to itself with two of its four channels exchanged."""
+    """A value added to itself with two of its four channels swapped."""
     d = Drawing()
     x = d.block(INPUT, 4)
     turned = d.node("concat", d.cut(x, 0, 1, 2), d.cut(x, 0, 0, 1), d.cut(x, 0, 2, 4))
@@ -96,7 +96,7 @@ def test_reordering_a_tangled_network_computes_the_same(draw):
 
 
 def test_a_set_with_fixed_positions_is_not_reordered():
-    """Two classes of three channels each, turned in opposite directions: exchanging them would add other pairs."""
+    """Two classes of three channels each, rotated in opposite directions: swapping them would add other pairs."""
     d = Drawing()
     x = d.block(INPUT, 6)
     turned = d.node("concat", d.cut(x, 0, 1, 3), d.cut(x, 0, 0, 1), d.cut(x, 0, 5, 6), d.cut(x, 0, 3, 5))

@@ -59,7 +59,7 @@ def test_file_is_safetensors(tmp_path):
 
 
 def test_bytes_of_a_small_file_are_fixed():
-    """A change of format must be meant: raise FORMAT and keep reading the old one."""
+    """A change of format must be deliberate: raise FORMAT and keep reading the old one."""
     weight = {"weight": np.array([[1, 0], [-2, 127]], np.float32), "bias": np.array([0.5, -1], np.float32)}
     nodes = (
         Node("flat", "flatten", (INPUT,), ValueType((2,))),
@@ -88,7 +88,7 @@ def test_every_changed_byte_and_every_truncation_is_detected():
 
 
 def forge(change=None, *, header_change=None, text=None, body=None):
-    """A file with a right seal whose author is not our writer."""
+    """A file with a valid digest that our writer did not write."""
     content = to_bytes(small())
     length = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :] if body is None else body
@@ -110,7 +110,7 @@ def test_forged_file_without_changes_is_read():
 
 
 def setter(*path):
-    """A change that sets the value at the end of a path of keys."""
+    """A change that sets the value at a path of keys."""
 
     def change(structure):
         *keys, last, value = path

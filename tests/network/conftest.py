@@ -1,4 +1,4 @@
-"""Random graphs and tiny networks live with other tests; test folders are no packages, so their places are named here."""
+"""Adds the folders of random graphs and tiny networks to the path, since test folders are not packages."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ f32 = np.float32
 
 @pytest.fixture
 def network():
-    """A convolution with BatchNorm and a classifier, of whose weights about 60 % are masked."""
+    """A convolution with BatchNorm and a classifier; about 60 % of the weights are masked."""
     rng = np.random.default_rng(0)
     kind, rows = ValueType((4, 6, 6)), 4
     norm = {name: rng.uniform(0.5, 1.5, rows).astype(f32) for name in ("gamma", "beta", "mean", "variance")}

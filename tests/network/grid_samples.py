@@ -1,4 +1,4 @@
-"""A weight of unlike channels, every number format fitted to it, and the tests that run over all of them."""
+"""A weight with different channels, every number format fitted to it, and helpers for tests over all formats."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ every_unit = pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e6, 1e30])
 
 
 def a_weight(unit=1.0):
-    """Dense and sparse channels, one of zeros and one far below the others."""
+    """Dense and sparse channels, one all zero and one much smaller than the others."""
     torch.manual_seed(0)
     weight = torch.randn(6, 5, 3, 3)
     weight[1][torch.rand(5, 3, 3) < 0.6] = 0

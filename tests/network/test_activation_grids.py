@@ -1,4 +1,4 @@
-"""What every number format of activations promises, and each against its paper."""
+"""The contract of activation formats, and each format against its paper."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_an_activation_keeps_its_type(kind):
 
 
 def test_the_gradients_of_step_and_offset_are_those_of_lsq_plus():
-    """Equations 5 to 7 with their scale: values inside move the step by their rounding, clipped ones both by the end."""
+    """Equations 5 to 7: inside, the step's gradient is the rounding error; clipped values move step and offset by the end."""
     grid = ACTIVATION_GRIDS["offset"].fitted(Grid(0.5, 4), "learned")  # -2 to 125.5
     x = torch.tensor([[-3.0, 0.2, 1.3, 200.0]], requires_grad=True)
     upstream = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
@@ -73,7 +73,7 @@ def test_an_offset_moves_the_zero_point_and_zero_stays_exact():
 
 
 def test_the_reach_of_a_clipped_activation_moves_by_what_is_clipped():
-    """PACT, equation 3: 1 where a value is at or above the reach, else 0; values inside keep their gradient."""
+    """PACT, equation 3: 1 for values at or above the reach, else 0; values inside keep their gradient."""
     grid = ACTIVATION_GRIDS["clipped"].fitted(Grid(2 / TOP, 0), "learned")
     x = torch.tensor([[-1.0, 0.5, 1.5, 2.5, 7.0]], requires_grad=True)
     grid(x).backward(torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0]]))

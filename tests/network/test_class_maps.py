@@ -1,4 +1,4 @@
-"""Grad-CAM: against the class activation map, finite differences and its own laws."""
+"""Grad-CAM against the class activation map, finite differences and its invariants."""
 
 import pytest
 import torch

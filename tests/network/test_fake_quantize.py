@@ -79,7 +79,7 @@ def test_zeros_stay_exactly_zero(scales):
 
 @pytest.mark.parametrize("scales", ["learned", "observed"])
 def test_bfloat16_lands_within_a_level_of_float32(scales):
-    """Activations keep their type, and land within a level of float32; weights are rounded in float32."""
+    """Activations keep their type and land within a level of float32; weights are rounded in float32."""
     step = 1 / 256  # a power of two, so that every level is a bfloat16
     x = torch.linspace(-0.2, 1.1, 500).reshape(1, -1).bfloat16()
     quantizer = ActivationQuantizer(Grid(step, 20), scales=scales).eval()

@@ -109,7 +109,7 @@ def test_named_layers_compute_in_float32_and_all_runtimes_agree(residual, format
 
 @pytest.mark.parametrize("formats", CHOICES, ids=lambda formats: "-".join(formats))
 def test_the_trained_network_equals_the_interpreter(residual, formats):
-    """The training network, and the torch network that judges integers, give what the interpreter gives."""
+    """The training network and the torch network of integers give the interpreter's results."""
     made = quantized(residual, **formats).eval()
     graph = freeze(made)
     expected = interpreter.run(graph, IMAGES.numpy())
@@ -121,7 +121,7 @@ def test_the_trained_network_equals_the_interpreter(residual, formats):
 
 
 def _as(weight, form):
-    """A weight as files store it."""
+    """A weight as stored in files."""
     tensor = torch.from_numpy(np.array(weight))
     return tensor.numpy() if form == "float32" else tensor.half().numpy() if form == "float16" else _bits(tensor)
 
@@ -151,7 +151,7 @@ def test_one_float_layer_equals_the_interpreter_bit_for_bit(seed, form):
 
 
 def test_a_clamp_behind_a_float_layer_equals_the_file():
-    """ReLU6 between two float layers stays a clamp; and no negative zero comes out of it."""
+    """ReLU6 between two float layers stays a clamp and never returns a negative zero."""
     kind = ValueType((2, 1, 1))
     node = Node("clamp", "clamp", ("layer",), kind, {"minimum": -0.0, "maximum": 6.0})
     value = torch.tensor([-1.0, -0.0, 7.0, 3.0]).reshape(2, 2, 1, 1)

@@ -1,4 +1,4 @@
-"""Weights of 16 bits and weights alone in integers: rounding, folding and the way to a file."""
+"""16-bit weights, and integer weights with float activations: rounding, folding and files."""
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ def fitted(weight, name):
 
 
 def nearest_bfloat16(values):
-    """Round to nearest, of two to the even one, bit by bit."""
+    """Round half to even, bit by bit."""
     bits = values.view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def numbers():
-    """Of many sizes, with numbers half-way between two of the format and subnormal ones of float16."""
+    """Numbers of many magnitudes, with ties of the format and subnormal numbers of float16."""
     rng = np.random.default_rng(0)
     halfway = (1 + np.arange(64) / 2048).astype(np.float32), (1 + np.arange(64) / 256).astype(np.float32)
     return np.concatenate(
@@ -96,7 +96,7 @@ def quantized(network, **settings):
     ],
 )
 def test_freezing_keeps_what_the_network_computes(network, form, dtype):
-    """With masks, and a BatchNorm of which one factor is negative and one is 0."""
+    """With masks, and a BatchNorm with a negative factor and a zero factor."""
     with torch.no_grad():
         network.layers["norm"].gamma.copy_(torch.tensor([0.7, -1.2, 0.0, 2.0]))
     fake = quantized(network, formats={"*": form})

@@ -84,7 +84,7 @@ def arrays_of(graph):
 
 
 def test_a_frozen_graph_does_not_change_with_the_network(network):
-    """Whatever happens to the network afterwards: only a graph that is asked to share memory changes with it."""
+    """Later changes of the network affect only graphs that share its memory on request."""
     frozen, own, shared = freeze(network), network.graph(), network.graph(shared=True)
     before = [arrays_of(graph) for graph in (frozen, own, shared)]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What every number format of the tables promises, and the ternary and clipped ones against their papers."""
+"""The contract of every number format, and ternary and clipped formats against their papers."""
 
 import copy
 import json
@@ -72,7 +72,7 @@ def test_a_weight_in_any_unit_has_the_same_integers_and_finite_gradients(kind, b
 
 @every_weight_grid
 def test_scores_see_gradients_of_all_weights(kind, bits, scales, priced):
-    """In evaluation mode, also where weights stand still while they train."""
+    """In evaluation mode, also for weights that do not train."""
     weight = a_weight().requires_grad_()
     upstream = torch.randn_like(weight)
     fitted(weight.detach(), kind, bits, scales, priced).eval()(weight).backward(upstream)
@@ -163,7 +163,7 @@ def test_grids_and_settings_that_are_unknown_are_refused():
 
 
 def test_uniform_grids_keep_their_stored_names():
-    """Candidates of earlier versions are read, and those of today's grids are the same bytes."""
+    """Candidates of earlier versions are readable, and today's are written with the same bytes."""
     assert ACTIVATION_GRIDS[UNIFORM].fitted(Grid(0.5, 3), "observed").facts() == "observed"
     assert fitted(a_weight(), UNIFORM, 4, "learned", False).facts() == {"bits": 4, "scales": "learned"}
 

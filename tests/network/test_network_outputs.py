@@ -1,4 +1,4 @@
-"""Several outputs in the network that trains, in its integers computed by torch, and on the way back from a file."""
+"""Several outputs in the training network, in its integers computed by torch, and in a thawed file."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_integers_by_torch_have_the_bits_of_the_interpreter(seed, heads):
 
 
 class Trunk(nn.Module):
-    """A linear head, a head that ends in ReLU, and the features that both read."""
+    """A linear head, a head with a ReLU, and the features that both read."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ IMAGES = torch.randn(16, 1, 6, 6, generator=torch.Generator().manual_seed(2))
 
 
 def quantized():
-    """A network with a quantizer wherever one belongs."""
+    """A network with all its quantizers."""
     return put_on_grids_(Network(capture(Trunk(), (1, 6, 6))).eval(), IMAGES)
 
 

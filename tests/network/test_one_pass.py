@@ -24,7 +24,7 @@ def by_torch(call, monkeypatch):
 
 
 def trained(make, x, upstream):
-    """What a grid gives, the gradient of its input and those of its parameters."""
+    """A grid's result, the gradient of its input and those of its parameters."""
     grid, x = make().train(), x.detach().clone().requires_grad_()
     y = grid(x)
     if y.requires_grad:
@@ -44,7 +44,7 @@ def laid_out(x, layout):
 
 
 def activations(shape, seed, grid, layout):
-    """Values about the grid: between, on and half-way between its steps, at its ends and beyond."""
+    """Values around the grid: on its steps, between them, on ties, at its ends and beyond."""
     random = torch.Generator().manual_seed(seed)
     levels = torch.randint(-grid.zero_point - 4, 260 - grid.zero_point, shape, generator=random).float()
     kind = torch.rand(shape, generator=random)
@@ -115,7 +115,7 @@ def test_weight_grids_give_the_values_of_torch_to_the_bit_and_its_gradients(name
 @pytest.mark.parametrize("name", ACTIVATION_GRIDS)
 @pytest.mark.parametrize("grid", [Grid(0.0131, 0), Grid(0.0131, 40)])
 def test_bfloat16_is_rounded_once(name, grid):
-    """The float32 value of the same number, in bfloat16; the gradient is that of float32, in bfloat16."""
+    """Value and gradient are those of float32, rounded to bfloat16."""
     quantizer = ACTIVATION_GRIDS[name].fitted(grid, "learned")
     x = activations((4, 300), 5, grid, torch.contiguous_format).bfloat16().requires_grad_()
     wide = x.detach().float().requires_grad_()

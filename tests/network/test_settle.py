@@ -1,4 +1,4 @@
-"""After every stage scales and biases in front of uint8 results are plain, and the network that trained is the one that ships."""
+"""After every stage, scales and biases before uint8 results are plain, and the trained network equals the shipped one."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A deployed file trains on: what freezes again is what was in it, and its zeros stay."""
+"""A deployed file can be trained further: it freezes to the same content, and its zeros stay."""
 
 import sys
 from dataclasses import replace
@@ -69,7 +69,7 @@ def test_a_thawed_network_freezes_to_its_file(name, settings, suffix, tmp_path):
 
 
 def loss_of(network):
-    """The mean cross-entropy of training images, which training makes smaller; a share of right ones may lose one by chance."""
+    """The mean cross-entropy of training images, which training reduces; accuracy could drop by chance."""
     images, labels = resources("residual").labelled_calibration()
     with torch.no_grad():
         return float(torch.nn.functional.cross_entropy(network.eval()(images), labels))
@@ -93,7 +93,7 @@ def test_a_thawed_network_trains_and_keeps_its_zeros(tmp_path):
 
 
 class Preactivated(nn.Module):
-    """A BatchNorm that cannot be folded, clamps fused and alone, a table, a sum of values of either sign."""
+    """An unfoldable BatchNorm, fused and separate clamps, a table, and a sum of values of both signs."""
 
     def __init__(self):
         super().__init__()
@@ -108,7 +108,7 @@ class Preactivated(nn.Module):
 
 
 def settled(node):
-    """Attributes; the epsilon of a BatchNorm is part of its factors by then, and nobody reads it."""
+    """Attributes except a BatchNorm's epsilon, which is part of its factors by then."""
     return {key: value for key, value in node.attributes.items() if key != "epsilon"}
 
 
@@ -147,7 +147,7 @@ def test_other_files_and_huge_biases_are_refused(tmp_path):
 
 @pytest.mark.parametrize("bits", [(8, 4, 2, 4), (2, 8, 4, 8), (4, 2, 8, 2)])
 def test_every_layer_has_the_bits_of_its_own_integers(bits):
-    """No layer gets those of the widest one, wherever in the network that is."""
+    """No layer gets the bits of the widest layer."""
     network = Quantize(budget=NONE, calibrator="minmax").begin(dense("without_norm").network, resources("without_norm")).network
     for layer, count in zip(weighted_layers(network).values(), bits, strict=True):
         layer.quantizer = WeightQuantizer(layer.masked_weight().detach(), bits=count, scales="learned")

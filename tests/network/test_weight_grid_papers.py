@@ -46,7 +46,7 @@ def test_the_ternary_gradient_goes_straight_through():
 
 @pytest.mark.parametrize("bits", [2, 3, 7])
 def test_dorefa_is_its_formula(bits):
-    """Equations 5 and 9 of the paper with k bits, written as they stand; times the largest weight of the channel."""
+    """Equations 5 and 9 of the paper with k bits, times the largest weight of the channel."""
     torch.manual_seed(1)
     weight = torch.randn(3, 50) * 0.2
     weight[0, 0] = 0.75  # so that tanh counts in 1
@@ -93,7 +93,7 @@ def test_k_means_finds_the_best_two_clusters_of_a_line():
 
 
 def test_the_gradient_of_a_centroid_is_the_sum_over_its_members():
-    """Over the square root of their number; members stay those of the first centroids, however far these have moved."""
+    """Divided by the square root of their number; members stay assigned, however far the centroids move."""
     torch.manual_seed(2)
     weight = torch.randn(4, 300)
     weight[:, ::3] = 0
@@ -129,7 +129,7 @@ def test_powers_of_two_by_the_rule_of_the_paper(bits, powers):
 
 
 def test_the_largest_weights_are_fixed_first_and_stay():
-    """INQ, sections 2.2 and 2.3: half, then three quarters, then all; what is free trains, what is fixed does not."""
+    """INQ, sections 2.2 and 2.3: half, three quarters, all; free weights train, fixed ones do not."""
     torch.manual_seed(6)
     weight = nn.Parameter(torch.randn(4, 25))
     with torch.no_grad():

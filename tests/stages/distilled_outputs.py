@@ -1,4 +1,4 @@
-"""Outputs with made-up features, and what every criterion of distillation promises of its gradient."""
+"""Outputs with made-up features, and a check of a criterion's gradient."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from paretrim.train.losses import Outputs
 
 
 class OtherTask:
-    """Whatever is no classification."""
+    """Any task other than classification."""
 
     name = "other"
 
@@ -19,7 +19,7 @@ def normal(*shape, seed=0, spread=1.0):
 
 
 def assert_gradient(function, x, step=1e-2, tolerance=2e-2):
-    """Along random directions the gradient is what central differences give."""
+    """The gradient equals central differences along random directions."""
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(function(x), x)
     for seed in range(3):

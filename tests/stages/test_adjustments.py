@@ -1,4 +1,4 @@
-"""What is done around quantization without training: laws, and brute force on tiny problems."""
+"""Corrections for quantization without training, against invariants and brute force on tiny problems."""
 
 import copy
 import itertools
@@ -46,7 +46,7 @@ def adjusted(name, kind, **settings):
 
 
 def means(pair):
-    """Of what both layers give after their BatchNorm, float64 [Co] each."""
+    """Means of both layers after BatchNorm, float64 [Co] each."""
     found = []
     for parts, norm in zip(zip(*pair.results(), strict=True), (pair.norm, pair.float_norm), strict=True):
         values = torch.cat([part.double() for part in parts])
@@ -153,14 +153,14 @@ def test_joint_calibration_reduces_the_error_of_outputs(name):
 
 
 def test_adaround_is_close_to_the_best_rounding_of_small_layers():
-    """It is a descent: of five layers it found the very best for four."""
+    """It is a local search: it finds the optimum for four of five layers."""
     totals = np.sum([small_layer(seed) for seed in range(5)], axis=0)
     found, best, nearest = totals
     assert best <= found <= 1.1 * best < 0.7 * nearest
 
 
 def small_layer(seed):
-    """Squared error of six weights as adaround rounds them, at best, and rounded to the nearest."""
+    """Squared error of six weights by adaround, at best, and rounded to nearest."""
     torch.manual_seed(seed)
     network = Network(capture(nn.Sequential(nn.Flatten(), nn.Linear(6, 1, bias=False)), (6, 1, 1)))
     images = (torch.randn(200, 6) @ torch.randn(6, 6))[:, :, None, None]

@@ -181,7 +181,7 @@ def test_early_stopping_and_chunks_change_no_clip(bits, shape):
 
 @pytest.mark.parametrize("method", get_args(Calibrator))
 def test_pixels_do_not_lie_on_rounding_ties(method):
-    """With mean 0.5 and the whole range every one did, and runtimes round ties in both ways."""
+    """With mean 0.5 and the full range every pixel would be a tie, which runtimes round differently."""
     pixels = np.random.default_rng(0).permutation(np.arange(3 * 8 * 8 * 8) % 256).astype(np.float32)
     images = ((pixels / 255 - np.float32(0.5)) / np.float32(0.5)).reshape(8, 3, 8, 8)
     grid = calibrate(observed()[0], (INPUT,), torch.from_numpy(images), method=method, percentile=100.0)[INPUT]
@@ -193,7 +193,7 @@ def test_pixels_do_not_lie_on_rounding_ties(method):
 
 
 class Tying(torch.nn.Module):
-    """A sum, a product, an average and a concatenation whose ranges are simple multiples of those of their inputs."""
+    """A sum, a product, an average and a concatenation with ranges that are simple multiples of their inputs' ranges."""
 
     def __init__(self):
         super().__init__()
@@ -206,7 +206,7 @@ class Tying(torch.nn.Module):
 
 
 def test_results_rarely_lie_on_rounding_ties():
-    """Half of all pairs of the sum did and a quarter of the means, and no order of float32 operations rounds all ties alike."""
+    """Otherwise half of the sum's pairs and a quarter of the means would be ties, which float32 orders round differently."""
     torch.manual_seed(0)
     network = Network(capture(Tying(), (3, 8, 8)))
     images = torch.rand(8, 3, 8, 8)
@@ -243,7 +243,7 @@ class Faint(torch.nn.Module):
 
 
 def test_a_sum_with_zero_does_not_lie_on_rounding_ties():
-    """Behind a ReLU the other often is, so a tie there is common though few pairs have one."""
+    """Behind a ReLU the other input is often zero, so such ties would be common."""
     torch.manual_seed(0)
     network = Network(capture(Faint(), (2, 8, 8)))
     images = torch.rand(8, 2, 8, 8) * 0.9

@@ -97,7 +97,7 @@ def test_saved_bits_are_counted():
 
 
 def fake_optuna(seen):
-    """As much of Optuna as is used, with trials in a row in place of a Gaussian process."""
+    """The used part of Optuna, with fixed trials in place of a Gaussian process."""
 
     class Trial:
         def __init__(self, number):

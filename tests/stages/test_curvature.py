@@ -1,4 +1,4 @@
-"""The curvature of a loss by layer against the whole Hessian, computed one second derivative after the other."""
+"""The curvature of a loss by layer against the full Hessian, computed entry by entry."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def whole_gauss_newton_traces(tiny, given):
 
 
 def small(between):
-    """126 weights that have been trained a little, and 12 images."""
+    """A briefly trained network of 126 weights, and 12 images."""
     torch.manual_seed(0)
     parts = nn.Conv2d(3, 2, 3, 3), between, nn.Flatten(), nn.Linear(8, 4)
     whole = resources("plain")

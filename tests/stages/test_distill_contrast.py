@@ -122,7 +122,7 @@ def test_gradients_of_crd_are_those_of_the_loss():
 
 
 def test_crd_learns_to_match_images():
-    """A student that may be anything comes to give the teacher's features of the same image more than of others."""
+    """A free student learns features closer to the teacher's of the same image than to those of others."""
     _, bank = bank_of(negatives=40)
     features = nn.Parameter(normal(IMAGES, 12))
     teacher = normal(IMAGES, 12, seed=9)
@@ -153,7 +153,7 @@ def test_crd_needs_positions_classes_and_more_than_one_of_them():
 
 
 def own_loaders(*, indexed):
-    """The tiny images as a user's data set, a shuffled loader that leaves out the last few, and one for validation."""
+    """The tiny images as a user's data set, with a shuffled loader that drops the last few, and a validation loader."""
     images = image_set()
     data = TensorDataset(images.images.float() / 255, images.labels)
     shuffled = {"shuffle": True, "generator": torch.Generator(), "drop_last": True}

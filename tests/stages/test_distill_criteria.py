@@ -1,4 +1,4 @@
-"""Every loss of a distill stage: its laws, its gradients, and a run that is killed."""
+"""Every loss of a distill stage: its invariants, its gradients, and a killed run."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Losses on features: their laws, a direct computation of each, and what does not fit."""
+"""Losses on features: invariants, a direct computation of each, and refusals."""
 
 from dataclasses import replace
 

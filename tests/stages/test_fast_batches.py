@@ -1,4 +1,4 @@
-"""Forward passes without gradient: every image once, in order, in parts that suit the network."""
+"""Forward passes without gradients: every image once, in order, in batches that suit the network."""
 
 import math
 

@@ -93,7 +93,7 @@ def test_mixed_formats_ship_as_trained_and_are_restored(tmp_path):
 
 @pytest.mark.parametrize("grid", WEIGHT_GRIDS)
 def test_every_grid_ships_as_trained(grid):
-    """In a network with a layer of every kind, at the fewest bits that the grid has and at the most."""
+    """In a network with a layer of every kind, at the grid's fewest and most bits."""
     widths = WEIGHT_GRIDS[grid].widths
     formats = {"*": Format(grid=grid, bits=widths[0]), "*0": Format(grid=grid, bits=widths[-1])}
     found = run_stage(dense("without_norm"), Quantize(formats=formats, budget=SHORT), resources("without_norm"))

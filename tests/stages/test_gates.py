@@ -1,4 +1,4 @@
-"""Hard-concrete gates: their distribution, their gradients, and the network that is left."""
+"""Hard-concrete gates: their distribution, their gradients, and the pruned network."""
 
 import copy
 import math

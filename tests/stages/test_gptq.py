@@ -1,4 +1,4 @@
-"""Rounding with compensation on rows of one layer, against trying everything and against elimination as published."""
+"""GPTQ on rows of one layer, against brute force and against the published elimination."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_rows_are_close_to_the_best_rounding():
 
 
 def by_elimination(weight, square, scale):
-    """The same column after column as published: with the inverse of what is left, from which every column is eliminated."""
+    """The published algorithm: column by column, eliminating each column from the inverse of the rest."""
     weight, inverse = weight.clone(), torch.linalg.inv(square)
     values = torch.zeros_like(weight)
     for column in torch.argsort(square.diagonal(), stable=True).flip(0).tolist():

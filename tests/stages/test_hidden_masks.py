@@ -1,4 +1,4 @@
-"""Stages whose pruned weights live on behind the mask: what reaches them, what moves the masks, and what they reduce to."""
+"""Stages that keep the values of pruned weights behind the mask: gradients, mask updates and special cases."""
 
 import itertools
 from dataclasses import replace

@@ -45,7 +45,7 @@ def test_counts_are_those_of_the_final_bins(values, add_):
 
 
 def test_long_rows_are_counted_to_the_last_value():
-    """Several of the native chunks, and a part of one; what lies in one bin is counted side by side."""
+    """Several native chunks and a partial one."""
     values = torch.full((2**21 + 4099,), 0.75)
     values[::3] = -0.5
     values[-1] = 1.0

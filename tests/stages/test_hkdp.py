@@ -1,4 +1,4 @@
-"""HKDP in both descriptions: global sparse momentum, and channels that answer as the teacher's do."""
+"""HKDP in both descriptions: global sparse momentum, and channels correlated with the teacher's."""
 
 import copy
 from dataclasses import replace

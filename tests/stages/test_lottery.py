@@ -1,4 +1,4 @@
-"""Lottery tickets: how much a round takes, where weights and learning rates go back to, and where the early weights come from."""
+"""Lottery tickets: the share of a round, rewinding of weights and learning rates, and the early weights."""
 
 import math
 from dataclasses import replace

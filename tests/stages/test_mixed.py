@@ -28,7 +28,7 @@ THREE = (Format(bits=2), Format(bits=4), Format(bits=8))
 
 
 def by_brute_force(losses, costs, budget):
-    """The least loss within the budget, by trying everything; None where nothing fits."""
+    """The least loss within the budget, by brute force; None if nothing fits."""
     found = None
     for choice in itertools.product(*(range(len(some)) for some in losses)):
         if sum(cost[number] for cost, number in zip(costs, choice, strict=True)) <= budget:
@@ -54,7 +54,7 @@ def test_the_solver_finds_what_brute_force_finds(seed):
 
 
 def test_the_solver_is_exact_for_many_layers():
-    """Against a table over every budget; 55 layers of which no two are alike."""
+    """Against dynamic programming over every budget, with 55 different layers."""
     random = np.random.default_rng(0)
     sizes = random.integers(1, 90, 55)
     losses = [(random.random() * size * np.array([4.0**-bits for bits in (2, 4, 6, 8)])).tolist() for size in sizes]
@@ -98,7 +98,7 @@ def test_low_variance_gets_few_bits_and_high_variance_many():
 
 
 def question_of(tiny, given, settings):
-    """What a stage that quantizes every layer of ``tiny`` asks of a mixture."""
+    """The question of a stage that quantizes every layer of ``tiny``."""
     stage = Quantize(mixed=settings)
 
     def fit(weight, form):

@@ -1,4 +1,4 @@
-"""Stages whose masks may grow: what moves, when, and what they are where nothing does."""
+"""Stages whose masks may grow: what changes, when, and special cases."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Stages that look at gradients: when they see them, which they are, and what follows for masks and for the optimizer."""
+"""Stages that observe gradients: when, which ones, and the effect on masks and the optimizer."""
 
 import copy
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_observing_comes_after_the_backward_pass_and_before_the_optimizer():
 
 @pytest.mark.parametrize("quantized", [False, True])
 def test_dense_gradients_are_those_of_the_weights_that_compute_and_change_nothing_else(quantized):
-    """A layer whose mask is taken away, with the same values, has for gradients of its weights the dense ones."""
+    """The same layer without its mask has these gradients."""
     private = MovesMasks().begin(dense("residual").network, resources("residual")).network
     if quantized:
         private = Quantize(budget=Budget(epochs=0)).begin(private, resources("residual")).network

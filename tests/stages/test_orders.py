@@ -1,4 +1,4 @@
-"""Order is data: all orders end in the same constraint form, and combinations equal their parts."""
+"""All orders end in the same form of constraints, and combinations equal their parts."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Pruned weights stay zero in value, gradient and momentum, whatever comes after."""
+"""Pruned weights stay zero in value, gradient and momentum through all later stages."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What ``rate`` of the quantize stage promises: fewer bits, nothing at 0, and what ships is what was chosen."""
+"""``rate`` of the quantize stage: fewer bits, no effect at 0, and the chosen integers ship."""
 
 import copy
 import math

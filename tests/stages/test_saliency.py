@@ -1,4 +1,4 @@
-"""Scores against the laws that define them."""
+"""Scores against their definitions."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Scores by name: what every score of the table promises, and that pruning takes the smallest."""
+"""The contract of every named score, and pruning by the smallest."""
 
 import copy
 

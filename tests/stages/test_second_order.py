@@ -1,4 +1,4 @@
-"""Pruning by second order and fitting what stays, on the tiny networks of the contract suite."""
+"""Second-order pruning and the fit of the remaining weights, on the tiny networks of the contract suite."""
 
 import copy
 from dataclasses import replace
@@ -103,7 +103,7 @@ def test_a_fit_takes_the_mean_into_the_bias():
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
 @pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])
 def test_scores_equal_the_error_after_the_fit(name, pattern):
-    """One layer is cut by its scores: the squares of those that left add up to the relative error of its output."""
+    """One layer is pruned by its scores: the squared scores of removed weights sum to the relative error of its output."""
     found = settled(name)
     images = resources().calibration
     layer = list(weighted_layers(found))[-2]

@@ -1,4 +1,4 @@
-"""The scan of every layer alone, and the shares of zeros that are made from it."""
+"""The scan of single layers, and the sparsities computed from it."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What every stage promises, over one table of stages and networks."""
+"""The contract of every stage, over a table of stages and networks."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Optimal brain surgeon on rows of one layer, against trying everything."""
+"""Optimal brain surgeon on rows of one layer, against brute force."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The plain smaller network, and counts of channels that the CPU likes."""
+"""The plain smaller network, and channel counts that are fast on this CPU."""
 
 import math
 from dataclasses import replace

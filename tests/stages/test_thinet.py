@@ -18,7 +18,7 @@ from paretrim.stages.prune.thinet import ThiNet, contributions, greedy_removal, 
 
 
 def samples(n=6, m=40, seed=0):
-    """What n channels add in m places, some of it alike."""
+    """Contributions of n channels at m positions, partly correlated."""
     g = torch.Generator().manual_seed(seed)
     mixed = torch.randn(m, n, generator=g, dtype=torch.float64) @ torch.randn(n, n, generator=g, dtype=torch.float64)
     return mixed + 0.3

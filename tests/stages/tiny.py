@@ -90,7 +90,7 @@ def network(name):
 
 @functools.cache
 def image_set(count=120):
-    """Noise with a bright corner that tells the class."""
+    """Noise with a bright corner that identifies the class."""
     random = np.random.default_rng(5)
     images = random.integers(0, 128, (count, *SHAPE), dtype=np.uint8)
     labels = np.arange(count) % CLASSES
@@ -122,7 +122,7 @@ def start(name, *, seed=0, images=None, execution=FLOAT32):
 
 
 def resources(name, *, seed=0, images=None, execution=FLOAT32) -> Resources:
-    """What stages get, with the network itself as teacher."""
+    """Resources of a stage, with the network itself as teacher."""
     begin = start(name, seed=seed, images=images, execution=execution)
     given = begin.resources(StoredTeacher(begin.network, execution, images=0, classes=CLASSES, folder=None))
     return replace(given, early=lambda _epoch: network(name))
@@ -214,7 +214,7 @@ def layer_bits_of(stage, name="residual"):
 
 
 class Interrupted(BaseException):
-    """Stands for a kill: nothing in the package catches it."""
+    """Simulates a kill: nothing in the package catches it."""
 
 
 def interrupting_in(epoch):
@@ -228,7 +228,7 @@ def interrupting_in(epoch):
 
 
 def assert_killed_goes_on_to_the_same_bits(stage, folder, *, epoch):
-    """A run that is stopped in an epoch and given again ends where one without a stop does."""
+    """A run that is stopped in an epoch and resumed ends with the same bits as an uninterrupted one."""
     with pytest.raises(Interrupted):
         run_stage(dense("residual"), stage, resources("residual"), folder=folder, report=interrupting_in(epoch))
     again = run_stage(dense("residual"), stage, resources("residual"), folder=folder)

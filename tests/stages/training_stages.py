@@ -1,4 +1,4 @@
-"""Stages that use all that the protocol allows while they train: gradients, moving masks, other layers, modules of their own."""
+"""Stages that use everything the protocol allows in training: gradients, moving masks, other layers, extra modules."""
 
 import copy
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ LONG = replace(SHORT, epochs=3)
 
 @dataclass(frozen=True)
 class MovesMasks:
-    """Half of every weight is masked; a tenth of what lives is dropped, by the sum of ``|w * gradient|`` so far, and others grow.
+    """Half of every weight is masked; a tenth of the rest is dropped by the sum of ``|w * gradient|``, and others grow.
 
     Source: Mocanu et al. 2018 (SET), with another score.
     """
@@ -70,7 +70,7 @@ def remembered(weight):
 
 @dataclass(frozen=True)
 class Narrows(FineTune):
-    """Removes half of the channels in the middle of its training, and quantizes what is left."""
+    """Removes half of the channels in the middle of its training, and quantizes the others."""
 
     def advance(self, training, progress, /):
         parameters = sum(parameter.numel() for parameter in training.network.parameters())
@@ -82,7 +82,7 @@ class Narrows(FineTune):
 
 @dataclass(frozen=True)
 class Hint(FineTune):
-    """The value behind a module shall be the teacher's, behind a projection that trains too."""
+    """Matches a module's output with the teacher's, through a trained projection."""
 
     budget: Budget = field(default_factory=Budget)
     at: str = "down"
