@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from random_graphs import Builder
 from paretrim import trimfile
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
+from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph import interpreter
 from paretrim.graph.checks import validate
@@ -102,8 +102,7 @@ def test_named_layers_compute_in_float32_and_all_runtimes_agree(residual, format
         assert plan(read, instruction_set=name, measure=False).outputs(images)[0].tobytes() == expected.tobytes()
     export_onnx(graph, tmp_path / "a.onnx")
     check_onnx(graph, tmp_path / "a.onnx", images)  # node by node: ONNX Runtime once rounded the weights of float layers to int8
-    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    found = open_runnable(tmp_path / "a.onnx", runtime="onnxruntime")(images)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
 
 
