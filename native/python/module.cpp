@@ -75,15 +75,20 @@ std::unique_ptr<Network> plan_graph(nb::handle object, int threads, const std::s
 }
 
 std::unique_ptr<Network> plan_trim(nb::handle object, int threads, const std::string& instruction_set, bool measure,
-                                   const std::string& choices, double limit) {
+                                   const std::string& choices, double limit, nb::handle known) {
   const ByteView content(object);
+  std::vector<ArrayHolder> arrays;
+  Graph expected;
+  if (!known.is_none()) expected = graph_of(known, &arrays);
   const std::uint8_t* data = content.data();
   const std::size_t size = content.size();
   Settings settings = settings_of(threads, instruction_set, measure, choices);
   settings.measured_work = measured_work(size, limit);
+  const Graph* graph = known.is_none() ? nullptr : &expected;
   return interruptible([&](const Poll& poll) {
     settings.poll = poll;
-    return std::make_unique<Network>(read_trim(data, size, {std::min(threads, max_readers), limit, true, poll}), settings);
+    const ReadSettings reading = {std::min(threads, max_readers), limit, true, poll, graph, true};
+    return std::make_unique<Network>(read_trim(data, size, reading), settings);
   });
 }
 
@@ -220,7 +225,7 @@ NB_MODULE(_native, m) {
   m.def("plan_graph", &plan_graph, nb::arg("graph"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"),
         nb::arg("measure"), nb::arg("choices"));
   m.def("plan_trim", &plan_trim, nb::arg("content"), nb::kw_only(), nb::arg("threads"), nb::arg("instruction_set"),
-        nb::arg("measure"), nb::arg("choices"), nb::arg("limit") = 1.0);
+        nb::arg("measure"), nb::arg("choices"), nb::arg("limit") = 1.0, nb::arg("known") = nb::none());
   m.def("usual_limit", &usual_limit);
   m.def("check", &check, nb::arg("graph"));
   m.def("instruction_sets", &instruction_sets);

@@ -91,21 +91,23 @@ nb::tuple read(nb::handle object, int threads, double limit, bool checked) {
   const ByteView content(object);
   const std::uint8_t* data = content.data();
   const std::size_t size = content.size();
-  TrimContents found = interruptible(
-      [&](const Poll& poll) { return read_trim_contents(data, size, {std::min(threads, max_readers), limit, checked, poll}); });
+  TrimContents found = interruptible([&](const Poll& poll) {
+    return read_trim_contents(data, size, {std::min(threads, max_readers), limit, checked, poll, nullptr, true});
+  });
   nb::list tensors, records;
   for (const TrimPart& part : found.tensors) tensors.append(nb::make_tuple(part.name, part.tensor, part.bytes));
   for (const TrimPart& part : found.records) records.append(nb::make_tuple(part.name, part.bytes));
   return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
 }
 
-nb::object write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit) {
+nb::object write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit,
+                 bool check_weights) {
   std::vector<ArrayHolder> arrays;
   const Graph viewed = graph_of(graph, &arrays);
   nb::object file;
   {
     LockRelease release;
-    write_trim(viewed, {provenance}, {threads, few_floats, limit}, [&](std::size_t size) {
+    write_trim(viewed, {provenance}, {threads, few_floats, limit, check_weights}, [&](std::size_t size) {
       release.locked([&] {
         file = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
         PyErr_Clear();
@@ -126,7 +128,8 @@ void bind_trim(nb::module_& module) {
              nb::arg("checked") = true);
   module.def("coded_bytes", &trim::coded_bytes);
   module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"),
-             nb::arg("few_floats") = trim::few_float_bytes, nb::arg("limit") = std::numeric_limits<double>::infinity());
+             nb::arg("few_floats") = trim::few_float_bytes, nb::arg("limit") = std::numeric_limits<double>::infinity(),
+             nb::arg("check_weights") = true);
 }
 
 }  // namespace paretrim

@@ -6,6 +6,7 @@
 #include "trim/budget.h"
 #include "trim/bytes.h"
 #include "trim/container.h"
+#include "trim/known_weights.h"
 #include "trim/parallel.h"
 #include "trim/provenance.h"
 #include "trim/records.h"
@@ -54,6 +55,19 @@ void make_room(Graph& graph, const std::vector<trim::Place>& places) {
     Tensor& tensor = graph.nodes[place.node].tensors.find(place.name)->second;
     tensor.bytes.resize(static_cast<std::size_t>(trim::bytes_of(tensor)));
   }
+}
+
+void make_room_for_weights(Graph& graph) {
+  try {
+    make_room(graph, trim::large_tensors(graph));
+  } catch (const std::bad_alloc&) {
+    trim::corrupt("records of weights: their bytes do not fit into memory");
+  }
+}
+
+std::vector<double> decode_compared(Graph& graph, const std::vector<trim::Piece>& pieces, const std::uint8_t* data,
+                                    std::size_t size, std::uint64_t version, const Poll& poll) {
+  return trim::decode_known(graph, pieces, data, size, version, poll);
 }
 
 // The pieces of every record of weights. Checks that the table's sizes match the structure.
@@ -134,19 +148,20 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
     make_room(graph, places);
     trim::decode_parameters(graph, record.data, record.stored);
   });
-  try {
-    make_room(graph, trim::large_tensors(graph));
-  } catch (const std::bad_alloc&) {
-    trim::corrupt("records of weights: their bytes do not fit into memory");
+  if (settings.known) {
+    trim::view_known(graph, *settings.known, container.version);
+  } else {
+    make_room_for_weights(graph);
   }
   std::vector<std::vector<double>> bits(pieces.size());
-  trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {
+  const auto decode = settings.known ? decode_compared : trim::decode_weights;
+  trim::in_parallel(settings.weights ? pieces.size() : 0, settings.threads, [&](std::size_t i) {
     reading(records, at + i, [&](const Record& record) {
-      bits[i] = trim::decode_weights(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
+      bits[i] = decode(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
     });
   });
   check_version(container, at);
-  contents.tensors = parts_of(graph, pieces, bits);
+  if (settings.weights) contents.tensors = parts_of(graph, pieces, bits);
   contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(container))});
   for (std::size_t i = 0; i < records.size(); ++i) {
     contents.records.push_back({trim::name_of(records, i), "", static_cast<double>(records[i].stored)});

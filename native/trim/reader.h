@@ -30,9 +30,11 @@ inline constexpr int max_readers = 64;  // maximum number of threads that decode
 
 struct ReadSettings {
   int threads = 1;
-  double limit = 1;     // factor on the budget of SPEC.md, "Budget"
-  bool checked = true;  // whether to check the graph's structure before weights are decoded
-  Poll poll;            // called by every thread between rows of weights
+  double limit = 1;              // factor on the budget of SPEC.md, "Budget"
+  bool checked = true;           // whether to check the graph's structure before weights are decoded
+  Poll poll;                     // called by every thread between rows of weights
+  const Graph* known = nullptr;  // what the file must hold; the large tensors of the result then view those of this graph
+  bool weights = true;           // false only with `known`: records of weights are not decoded
 };
 
 // The value of the environment variable PARETRIM_LIMIT, or 1. Throws unsupported_operation if it is not a number above 0.

@@ -20,6 +20,7 @@ struct WriteSettings {
   int threads = 1;
   std::uint64_t few_floats = trim::few_float_bytes;
   double limit = std::numeric_limits<double>::infinity();  // of the readers that must accept the file
+  bool check_weights = true;  // whether to decode the weights again; false only if the reader that opens the file next does
 };
 
 // Writes the file to memory from `room`, which is called once, then decodes it again and compares it with the graph. `validate`

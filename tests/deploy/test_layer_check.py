@@ -14,7 +14,7 @@ from paretrim.deploy.layer_check import check_layers
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.graph import interpreter
 from paretrim.graph.operations.table import OPERATIONS
-from paretrim.graph.types import INPUT, InputSpec, Node, ValueType
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime import Session, plan
 
 
@@ -122,6 +122,37 @@ def test_a_file_that_gives_other_outputs_is_refused(little):
     other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
     with pytest.raises(ExportMismatch, match="every single node is right, but the whole file gives other values of"):
         check_layers(graph, images, other)
+
+
+@pytest.mark.parametrize("wrong", [None, "first", "inner", "last"])
+def test_of_many_values_of_a_library_function_some_channels_are_computed(little, monkeypatch, wrong):
+    shape = (64, 64, 64)
+    graph = Graph(InputSpec(shape), (Node("act", "pointwise", (INPUT,), ValueType(shape), {"function": "gelu"}),), ("act",))
+    images = np.random.default_rng(0).normal(0, 1, (1, *shape)).astype(np.float32)
+    session, computed = plan(graph, measure=False), []
+    channels = layer_check._channels(graph.nodes[0], 1.0)
+    assert 16 <= len(channels) <= 18
+    assert {channels[0], channels[-1]} == {0, 63}
+
+    class Another(Session):
+        def step_values(self, images):
+            found = super().step_values(images)["act"].copy()
+            if wrong is not None:
+                found[0, channels[{"first": 0, "inner": 5, "last": -1}[wrong]], -1, -1] += 1
+            return {"act": found}
+
+    def counted(node, *others):
+        computed.append(node.type.shape)
+        return interpreter.compute(node, *others)
+
+    monkeypatch.setattr(layer_check, "compute", counted)
+    other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
+    if wrong is None:
+        check_layers(graph, images, other)
+    else:
+        with pytest.raises(ExportMismatch, match=r"node 'act' \(pointwise, layer ''\) is the first that"):
+            check_layers(graph, images, other)
+    assert computed == [(len(channels), 64, 64)]
 
 
 @settings(max_examples=30, deadline=None)

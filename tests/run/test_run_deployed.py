@@ -19,6 +19,7 @@ from paretrim.run.judge import deploy
 from paretrim.run.pipeline import run_stages
 from paretrim.run.run import run_recipe
 from paretrim.run.start import start_from
+from paretrim.runtime import plan
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
@@ -70,22 +71,35 @@ def test_files_that_are_there_are_used_again(start, quantized, tmp_path):
     assert second.graph.output == first.graph.output
 
 
+def with_another_bias(graph):
+    """The same network, but for one bias."""
+    *nodes, last = graph.nodes
+    bias = last.tensors["bias"].copy()
+    bias[0] += 1 if bias.dtype == np.int32 else np.spacing(np.abs(bias[0]) + 1)
+    return replace(graph, nodes=(*nodes, replace(last, tensors={**last.tensors, "bias": bias})))
+
+
 @pytest.mark.parametrize("name", ["dense", "quantized"])
-def test_a_file_that_computes_something_else_is_no_deployed_file(name, start, request, tmp_path, monkeypatch):
-    def write_another(graph, path, provenance):
-        *nodes, last = graph.nodes
-        bias = last.tensors["bias"].copy()
-        bias[0] += 1 if bias.dtype == np.int32 else np.spacing(np.abs(bias[0]) + 1)
-        trimfile_write(replace(graph, nodes=(*nodes, replace(last, tensors={**last.tensors, "bias": bias}))), path, provenance)
+def test_a_file_that_holds_another_network_is_no_deployed_file(name, start, request, tmp_path, monkeypatch):
+    def write_another(graph, path, provenance, **settings):
+        trimfile_write(with_another_bias(graph), path, provenance, **settings)
 
     trimfile_write = trimfile.write
     monkeypatch.setattr(judge.trimfile, "write", write_another)
-    with pytest.raises(ExportMismatch, match=r"unchecked\.trim' in paretrim \S+ gives the outputs .* on \d+ of 32 images"):
+    with pytest.raises(CorruptFile, match=r"unchecked\.trim': it does not decode to the network that it was written from"):
         deploy(request.getfixturevalue(name), start, tmp_path)
     assert not (tmp_path / "model.trim").exists()
     monkeypatch.undo()
     deploy(request.getfixturevalue(name), start, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.trim"]
+
+
+@pytest.mark.parametrize("name", ["dense", "quantized"])
+def test_a_runtime_that_computes_something_else_delivers_no_file(name, start, request, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "open_session", lambda _, *, measure, known: plan(with_another_bias(known), measure=measure))
+    with pytest.raises(ExportMismatch, match=r"unchecked\.trim' in paretrim \S+ gives the outputs .* on \d+ of 32 images"):
+        deploy(request.getfixturevalue(name), start, tmp_path)
+    assert not (tmp_path / "model.trim").exists()
 
 
 def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, tmp_path):

@@ -22,6 +22,9 @@ from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, Valu
 from paretrim.graph.windows import Values
 from paretrim.runtime import Session
 
+LIBRARY_VALUES = 2**16
+"""About how many values of a node with such a function are computed: NumPy has none for GELU, so they are computed one by one."""
+
 LIBRARY_BOUND = 1e-4
 """Largest error, relative to the largest value, of nodes that use functions of a math library, such as SiLU. Libraries may round
 one value in 10^8 differently."""
@@ -113,10 +116,15 @@ def same(actual: Values, expected: Values, *, exact: bool) -> bool:
 
 
 def _channels(node: Node, share: float) -> Values | None:
-    """The output channels of a layer to check; None for all, and for nodes without weights.
+    """The output channels of a node to check; None for all.
 
-    The same channels in every group or, if one channel per group is too much, one channel in some groups.
+    Of a layer the same channels in every group or, if one channel per group is too much, one channel in some groups. Of nodes
+    without weights all, but of functions of a mathematics library on many values some, with the first and the last.
     """
+    if rounds_elsewhere(node) and node.type.size > LIBRARY_VALUES:
+        channels = node.type.shape[0]
+        inner = _spread(max(1, channels * LIBRARY_VALUES // node.type.size), channels, node_offset(node))
+        return np.union1d(inner, [0, channels - 1])
     if node.op not in WEIGHTED or share >= 1:
         return None
     outputs, groups = len(node.tensors["weight"]), _groups(node)

@@ -113,6 +113,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
 
     Raises:
         ExportMismatch: the ``.trim`` file does not compute what the graph defines.
+        CorruptFile: it does not hold that graph.
     """
     onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
     if trim.exists():
@@ -128,7 +129,7 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     task = start.task
     if task != CLASSIFICATION:
         facts |= task_facts(task.name, task.metric)
-    trimfile.write(graph, unchecked, Provenance(recipe, history, facts))
+    trimfile.write(graph, unchecked, Provenance(recipe, history, facts), check_weights=False)  # check_trim does
     expected = check_trim(graph, unchecked, images)
     unchecked.replace(trim)
     return _with_onnx(DeployedFiles(graph, onnx, trim), (images, expected), facts, classes=task == CLASSIFICATION)
@@ -171,10 +172,11 @@ def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
 def check_trim(graph: Graph, trim: Path, images: Values) -> tuple[FloatArray, ...]:
     """The file, opened by the runtime it is for, gives the bits of the reference interpreter on the graph in memory.
 
-    All kernels give the same bits, so the runtime need not measure which of them are fast. Of a large float network the
-    interpreter computes some channels of every layer. Gives the outputs for these images.
+    Its weights, as decoded from the disk, are compared with those of the graph. All kernels give the same bits, so the runtime
+    need not measure which of them are fast. Of a large float network the interpreter computes some channels of every layer.
+    Gives the outputs for these images.
     """
-    runnable = open_session(trim, measure=False)
+    runnable = open_session(trim, measure=False, known=graph)
     if affordable_share(graph) < 1:
         return check_layers(graph, images, runnable)
     found = runnable.outputs(images)

@@ -63,13 +63,28 @@ class Network:
 
 def plan_graph(graph: Graph, *, threads: int, instruction_set: str, measure: bool, choices: str) -> Network: ...
 def plan_trim(
-    content: bytes | memoryview, *, threads: int, instruction_set: str, measure: bool, choices: str, limit: float = 1.0
+    content: bytes | memoryview,
+    *,
+    threads: int,
+    instruction_set: str,
+    measure: bool,
+    choices: str,
+    limit: float = 1.0,
+    known: Graph | None = None,
 ) -> Network: ...
 def usual_limit() -> float: ...
 def read_trim(
     content: bytes | memoryview, *, threads: int, limit: float = 1.0, checked: bool = True
 ) -> tuple[GraphValues, str, list[tuple[str, str, float]], list[tuple[str, float]]]: ...
-def write_trim(graph: Graph, *, provenance: str, threads: int, few_floats: int = 2**21, limit: float = ...) -> bytes: ...
+def write_trim(
+    graph: Graph,
+    *,
+    provenance: str,
+    threads: int,
+    few_floats: int = 2**21,
+    limit: float = ...,
+    check_weights: bool = True,
+) -> bytes: ...
 def coded_bytes() -> int: ...
 def count_values(
     values: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], low: float, high: float, exponent: int

@@ -198,6 +198,7 @@ def load(
     measure: bool = True,
     remember: bool = True,
     limit: float | None = None,
+    known: Graph | None = None,
 ) -> Session:
     """Open a deployed file: a ``.trim`` or a ``.graph`` file.
 
@@ -210,15 +211,16 @@ def load(
         limit: factor on the budget of memory and work that a ``.trim`` file has for its size. A small file can decode to
             gigabytes, so raise it only for a file that you trust; an error says how far. By default the value of the
             environment variable ``PARETRIM_LIMIT``, or 1.
+        known: the graph that a ``.trim`` file was written from. Whatever the file decodes to is compared with it.
 
     Raises:
-        CorruptFile: the file is missing, damaged, of a newer format, or exceeds ``limit``.
+        CorruptFile: the file is missing, damaged, of a newer format, exceeds ``limit``, or does not hold ``known``.
         UnsupportedOperation: it is another kind of file, the runtime does not support the network, or a setting is invalid.
     """
     path = path_of(path)
     with located(f"'{path}'"):
         threads = _checked(threads, instruction_set)
-    plan_with = _planner_of(path, limit)
+    plan_with = _planner_of(path, limit, known)
     stored = read_choices(path) if remember and measure else {}
     place = setting(threads=threads, instruction_set=instruction_set)
     with located(f"'{path}'"):
@@ -284,11 +286,14 @@ def allowed(limit: float | None) -> float:
     return float(min(limit, sys.float_info.max))
 
 
-def _planner_of(path: Path, limit: float | None) -> Callable[..., Network]:
+def _planner_of(path: Path, limit: float | None, known: Graph | None) -> Callable[..., Network]:
     """A function that plans the network of a file, given the settings."""
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
-            return partial(native.plan_trim, content_of(path), limit=allowed(limit))
+            graph = None if known is None else with_user_names(known)
+            return partial(native.plan_trim, content_of(path), limit=allowed(limit), known=graph)
+    if known is not None:
+        raise UnsupportedOperation(f"'{path}' is no .trim file; only one is compared with a known graph")
     if path.suffix == ".onnx":
         raise UnsupportedOperation(
             f"'{path}' is an ONNX file; open the .trim or .graph file next to it, or write one from the candidate with"

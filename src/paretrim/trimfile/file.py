@@ -41,8 +41,18 @@ class TrimFile:
     record_bytes: Mapping[str, int]
 
 
-def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, *, threads: int = THREADS) -> None:
+def write(
+    graph: Graph,
+    path: Path | str,
+    provenance: Provenance | None = None,
+    *,
+    threads: int = THREADS,
+    check_weights: bool = True,
+) -> None:
     """Check a graph and write it; an existing file is replaced in one step.
+
+    The content is decoded and compared with the graph before it is written. Without ``check_weights`` its weights are not: then
+    :func:`paretrim.runtime.load` must do it, with this graph as ``known``, before anyone else uses the file.
 
     Raises:
         UnsupportedOperation: the graph breaks a rule of its operations, ``threads`` is below 1, or the file would exceed the
@@ -51,7 +61,7 @@ def write(graph: Graph, path: Path | str, provenance: Provenance | None = None, 
         OutOfSpace: the disk is full; the old file is intact.
         CannotWrite: the path is not writable; the old file is intact.
     """
-    write_atomically(Path(path), to_bytes(graph, provenance, threads=threads))
+    write_atomically(Path(path), to_bytes(graph, provenance, threads=threads, check_weights=check_weights))
 
 
 def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Graph:
@@ -71,15 +81,15 @@ def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None =
         return from_bytes(content_of(path), threads=threads, limit=limit)
 
 
-def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS) -> bytes:
-    """The content of a file. The bytes do not depend on the number of threads. Errors as in :func:`write`."""
+def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS, check_weights: bool = True) -> bytes:
+    """The content of a file. The bytes do not depend on the number of threads. Arguments and errors as in :func:`write`."""
     _require_threads(threads)
     graph = with_user_names(graph)
     validate(graph)
     threads = min(threads, MOST_THREADS)
     text, limit = texts.encode(provenance or Provenance()), allowed(None)
     try:
-        return native.write_trim(graph, provenance=text, threads=threads, limit=limit)
+        return native.write_trim(graph, provenance=text, threads=threads, limit=limit, check_weights=check_weights)
     except CorruptFile as error:
         needed = re.search(r"PARETRIM_LIMIT=\d+", str(error))
         if needed is None:
