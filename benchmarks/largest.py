@@ -13,6 +13,7 @@ and its check node by node. ``--markdown`` writes the table of docs/large-networ
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -29,20 +30,47 @@ from torchvision_networks import models
 
 from paretrim import trimfile
 from paretrim.bench.machine import describe, source_commit, versions
-from paretrim.capture import capture
+from paretrim.capture.agreement import captured_network
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.errors import ParetrimError
 from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.network.freeze import freeze
-from paretrim.network.network import Network
 from paretrim.run.judge import EXACT_IMAGES, check_trim
 
 TRANSFORMERS = ("vit", "swin")
 """In names of networks that are no convolutional ones."""
 
 SPEC = InputSpec((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+OF_TIMM = "timm/"
+"""How the name of a network of timm begins."""
+
+TIMM = (
+    "dm_nfnet_f2",
+    "resnetv2_50x3_bit",
+    "convnextv2_large",
+    "tf_efficientnetv2_xl",
+    "resnext101_32x16d",
+    "resnetrs420",
+    "rdnet_large",
+    "seresnextaa201d_32x8d",
+    "regnety_320",
+    "hrnet_w64",
+    "repvgg_b3",
+    "legacy_senet154",
+    "resnest269e",
+    "ecaresnet269d",
+    "nasnetalarge",
+    "pnasnet5large",
+    "dpn107",
+    "inception_next_base",
+    "tf_efficientnet_b8",
+    "mambaout_base",
+)
+"""Large convolutional networks of timm, each of another family and of at most about 200 million parameters."""
 
 
 def largest(count: int) -> list[str]:
@@ -55,6 +83,10 @@ def largest(count: int) -> list[str]:
 
 def made(name: str) -> nn.Module:
     """The network of this name, in evaluation mode."""
+    if name.startswith(OF_TIMM):
+        models()  # timm imports torchvision
+        found: nn.Module = importlib.import_module("timm").create_model(name.removeprefix(OF_TIMM))
+        return found.eval()
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = getattr(models(), name)(weights=None, **extra)
     return network.eval()
@@ -95,12 +127,12 @@ def measure(name: str, *, onnx: bool) -> LargestLine:
 def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, float]:
     """CPU seconds by step, and the bytes of the file."""
     start = time.process_time()
-    network = Network(capture(module, SPEC.shape)).eval()
+    network = captured_network(module, SPEC.shape).eval()
     captured = time.process_time()
     graph: Graph = freeze(network, SPEC)
     images = np.random.default_rng(0).integers(0, 256, (affordable_images(graph, EXACT_IMAGES), *SPEC.shape), np.uint8)
     trim = folder / "model.trim"
-    trimfile.write(graph, trim, threads=1, check_weights=False)  # check_trim does, as in paretrim.run.judge.deploy
+    trimfile.write(graph, trim, threads=1, check_weights=False)  # check_trim does
     outputs = check_trim(graph, trim, images)
     deployed = time.process_time()
     found = {"capture": captured - start, "deploy": deployed - captured, "bytes": float(trim.stat().st_size)}
@@ -118,6 +150,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=20, help="how many networks, the largest first")
     parser.add_argument("--skip", default="", help="names to leave out, if they need too much memory")
     parser.add_argument("--networks", default="", help="measure these networks instead")
+    parser.add_argument("--timm", action="store_true", help="those of timm instead")
     parser.add_argument("--onnx", action="store_true", help="measure the ONNX file too")
     parser.add_argument("--here", action="store_true", help="measure one network in this process")
     parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
@@ -130,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.markdown:
         PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
         return
-    names = given.networks.split(",") if given.networks else largest(given.count)
+    named = given.networks.split(",") if given.networks else [OF_TIMM + name for name in TIMM] if given.timm else []
+    names = named or largest(given.count)
     if given.here:
         print(to_json(measure(names[0], onnx=given.onnx)), flush=True)
         return

@@ -7,6 +7,10 @@ import json
 
 import pytest
 from script_files import ROOT
+from torch import nn
+
+from paretrim.capture import agreement
+from paretrim.run import judge
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +62,28 @@ def test_no_lines_make_no_table_and_a_page_without_markers_is_refused(tmp_path):
     assert page().NOTHING in page().page_of(f"{page().BEGIN}{page().END}", tmp_path / "absent.jsonl")
     with pytest.raises(ValueError, match="the page needs '<!-- From here"):
         page().page_of("nothing", tmp_path / "absent.jsonl")
+
+
+def test_the_comparison_with_the_module_is_part_of_capture(monkeypatch, tmp_path):
+    """And the written file is decoded and compared, once."""
+    bench = importlib.import_module("largest")
+    compared, known = [], []
+    compare, load = agreement._compare, judge.open_session
+    monkeypatch.setattr(agreement, "_compare", lambda *given: compared.append(compare(*given)))
+    monkeypatch.setattr(judge, "open_session", lambda path, **given: known.append(given["known"]) or load(path, **given))
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    assert {"capture", "deploy", "bytes"} == {*bench.seconds_of(module, tmp_path, onnx=False)}
+    assert compared == [None]
+    assert len(known) == 1
+    assert known[0] is not None
+
+
+def test_networks_of_timm_are_named_with_their_library(monkeypatch, capsys):
+    bench, asked = importlib.import_module("largest"), []
+    monkeypatch.setattr(bench.subprocess, "run", lambda command, check: asked.append(command[command.index("--networks") + 1]))
+    bench.main(["--timm"])
+    assert asked == [f"timm/{name}" for name in bench.TIMM]
+    assert len({*asked}) == 20
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
