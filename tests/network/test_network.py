@@ -14,7 +14,8 @@ from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network import network as network_module
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.grids import Grid
-from paretrim.network.network import BatchNorm, Network
+from paretrim.network.layers import BatchNorm
+from paretrim.network.network import Network
 from paretrim.network.torch_forms import IN_PLACE
 from paretrim.network.uniform import ActivationQuantizer
 

@@ -10,10 +10,11 @@ from tiny import NONE, SHORT, dense, resources, same, state
 from paretrim.capture import capture
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.graph.channels import channel_groups
+from paretrim.graph.operations.channel_rules import groups_of
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
-from paretrim.stages.layer_inputs import as_columns, groups_of, layer_moments
+from paretrim.stages.layer_inputs import as_columns, layer_moments
 from paretrim.stages.prune.thinet import ThiNet, contributions, greedy_removal, least_squares_scales, readers
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from paretrim.errors import ExportMismatch
 from paretrim.graph.interpreter import affordable_share, compute, rounds_elsewhere
+from paretrim.graph.operations.channel_rules import groups_of
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
-from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values
 from paretrim.runtime import Session
@@ -127,7 +127,7 @@ def _channels(node: Node, share: float) -> Values | None:
         return np.union1d(inner, [0, channels - 1])
     if node.op not in WEIGHTED or share >= 1:
         return None
-    outputs, groups = len(node.tensors["weight"]), _groups(node)
+    outputs, groups = len(node.tensors["weight"]), groups_of(node)
     size = outputs // groups
     some = groups if share * size >= 1 else max(1, round(share * outputs))
     within = _spread(max(1, round(share * size)), size, node_offset(node))
@@ -139,10 +139,6 @@ def _spread(count: int, size: int, offset: int) -> Values:
     return np.sort((np.arange(count) * size // count + offset) % size)
 
 
-def _groups(node: Node) -> int:
-    return settings_of(node).integer("groups") if node.op == "conv2d" else 1
-
-
 def node_offset(node: Node) -> int:
     """Offset of a layer's checked channels, so that layers do not all check the first ones."""
     return sum(map(ord, node.name))
@@ -152,9 +148,9 @@ def _part(node: Node, channels: Values) -> tuple[Node, Values | None]:
     """A node that computes only these channels of a node, and the input channels that it reads (None for all)."""
     kind = replace(node.type, shape=(len(channels), *node.type.shape[1:]))
     part = replace(node, type=kind, tensors={name: tensor[channels] for name, tensor in node.tensors.items()})
-    groups = _groups(node)
     if node.op not in WEIGHTED:
         return part, channels
+    groups = groups_of(node)
     if groups == 1:
         return part, None
     depth = node.tensors["weight"].shape[1]

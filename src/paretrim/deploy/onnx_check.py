@@ -20,12 +20,11 @@ from paretrim.deploy.onnx_file import export_onnx, with_file_names
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_values
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
-from paretrim.graph.functions import pointwise_table
 from paretrim.graph.interpreter import affordable_images, compute, run_outputs
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.operations.weighted import in_any_order
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, FloatArray, Graph, Node, ValueType
+from paretrim.graph.types import INPUT, FloatArray, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Values
 
 CHECKED_IMAGES = 8
@@ -175,7 +174,7 @@ def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: V
     if np.array_equal(actual, expected):
         return None
     low, high = expected, expected
-    for other, others in _rescaled(node, kinds):
+    for other, others in _rescaled(node, kinds, graph.input):
         value = compute(other, inputs, others, graph.input)
         low, high = np.minimum(low, value), np.maximum(high, value)
     share = float(np.mean((actual < low) | (actual > high)))
@@ -190,20 +189,21 @@ def _float_difference(node: Node, actual: Values, expected: Values) -> Differenc
     return Difference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
 
 
-def _rescaled(node: Node, kinds: tuple[ValueType, ...]) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:
+def _rescaled(node: Node, kinds: tuple[ValueType, ...], spec: InputSpec) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:
     """Variants of the node with one of the numbers that decide its rounding slightly smaller or larger."""
+    operation = OPERATIONS[node.op]
     for factor in (1 - ROUNDING, 1 + ROUNDING):
         scaled = replace(node, type=_scaled(node.type, factor))
-        if node.op == "pointwise":
-            settings = settings_of(node)
-            function, constant = settings.text("function"), settings.number("constant")
-            scaled = replace(scaled, tensors={"table": pointwise_table(function, constant, kinds[0], scaled.type)})
+        if "table" in node.tensors and operation.table is not None:
+            scaled = replace(scaled, tensors={"table": operation.table(settings_of(node), kinds[0], scaled.type, spec)})
         yield scaled, kinds
-        if node.op == "add":  # terms of opposite sign are larger than their sum
+        if operation.rescaling == "sum":  # terms of opposite sign are larger than their sum
             for index, kind in enumerate(kinds):
                 yield node, (*kinds[:index], _scaled(kind, factor), *kinds[index + 1 :])
-        if node.op == "batch_norm":
+        if not operation.weighted:  # a weight's scale moves a result as the result's own does
             for name, tensor in node.tensors.items():
+                if operation.integer_tensors[name].dtype != "float32":
+                    continue
                 yield replace(node, tensors={**node.tensors, name: tensor.astype(np.float32) * np.float32(factor)}), kinds
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from paretrim.deploy.onnx_writer import OnnxAttribute, Writer
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import FloatArray, Node
-from paretrim.graph.windows import adaptive_bounds, positions_of
+from paretrim.graph.windows import adaptive_bounds, adaptive_counts, window_counts
 
 _Ranges = list[tuple[int, int]]
 """Range [first, last) of each window along one axis."""
@@ -26,7 +26,7 @@ def avg_pool(writer: Writer, node: Node) -> None:
     """Write an average pool with sliding windows."""
     settings, shape = settings_of(node), writer.types[node.inputs[0]].shape
     padding, counted = settings.edges("padding"), settings.edges("count_padding")
-    counts = positions_of(node.op, settings, shape)
+    counts = window_counts(settings, shape)
     exact = _has_ties(writer, node, counts)
     if exact and not _shares_are_plain(writer, node, counts):
         window, stride = settings.pair("window"), settings.pair("stride")
@@ -59,7 +59,7 @@ def adaptive_avg_pool(writer: Writer, node: Node) -> None:
     _, height, width = writer.types[name].shape
     size = settings_of(node).pair("output_size")
     down, across = adaptive_bounds(height, size[0]), adaptive_bounds(width, size[1])
-    counts = positions_of(node.op, settings_of(node), writer.types[name].shape)
+    counts = adaptive_counts(settings_of(node), writer.types[name].shape)
     exact = _has_ties(writer, node, counts)
     equal = height % size[0] == 0 and width % size[1] == 0
     if not equal or (exact and not _shares_are_plain(writer, node, counts)):

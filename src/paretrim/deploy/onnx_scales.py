@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from paretrim.graph.interpreter import compute
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, FloatArray, InputSpec, Node, ValueType
 
@@ -81,7 +82,8 @@ def _moved(node: Node, expected: Array, forms: Sequence[_Form]) -> float:
     The first form is ONNX Runtime's, which rounds and then adds the zero point; others may add it first. If inputs lie exactly on
     ties (a ratio of scales such as 45 / 44), only the graph's own order rounds them to even, and every move makes it worse.
     """
-    low, high = (settings_of(node).integer(name) for name in ("lo", "hi")) if node.op != "concat" else (0, 255)
+    settings = settings_of(node)
+    low, high = (settings.integer("lo"), settings.integer("hi")) if OPERATIONS[node.op].clamps else (0, 255)
     zero_point = np.float32(node.type.zero_point)
     moves = np.arange(-REACH, REACH + 1, dtype=np.int32)
     moves = moves[np.argsort(np.abs(moves), kind="stable")]

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, WeightsMismatch
-from paretrim.graph.operations.channel_rules import Channels, Identities, attribute_number
+from paretrim.graph.operations.channel_rules import Channels, Identities
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.types import INPUT, Float64Array, Graph, IntArray
 
@@ -73,14 +73,14 @@ def channel_groups(graph: Graph) -> ChannelGroups:
                 f"node '{node.name}' (layer '{node.layer}') is quantized; remove channels from the float graph before lowering it"
             )
         inputs = [values[name] for name in node.inputs]
-        if node.op == "slice" and node.attributes["axis"] == 0 and (step := attribute_number(node, "step")) != 1:
-            fixed.append((inputs[0], f"channels taken in steps of {step} by '{node.name}'"))
         rule = OPERATIONS[node.op].channels
         if rule is None:
             raise UnsupportedOperation(
                 f"node '{node.name}' (layer '{node.layer}') is '{node.op}'; channels are followed in float graphs only, before "
                 "lowering"
             )
+        if reason := rule.holds(node):
+            fixed.append((inputs[0], reason))
         values[node.name] = rule.outputs(Channels(node, inputs, shapes[node.inputs[0]], identities))
         if len(values[node.name]) != node.type.shape[0]:
             raise UnsupportedOperation(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
-from paretrim.graph import functions, windows
+from paretrim.graph import windows
 from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, real_weight, type_name, widened
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.operations.attributes import Settings
@@ -76,8 +76,7 @@ def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> N
         raise CorruptFile(f"a node name must be 1 to {LONGEST_NAME} printable characters")
     _check_grid(node.type)
     settings = settings_of(node)
-    if node.op == "pointwise":
-        functions.check_function(settings.text("function"), settings.number("constant"))
+    OPERATIONS[node.op].check(settings)
     shape = infer_shape(node.op, node.attributes, [value.shape for value in inputs], node.tensors)
     if shape != node.type.shape:
         raise CorruptFile(f"its type has shape {node.type.shape} and its operation computes {shape}")
@@ -222,13 +221,11 @@ def _check_stored_weight(node: Node) -> None:
 
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:
-    settings = settings_of(node)
+    table = OPERATIONS[node.op].table
+    assert table is not None, f"{node.op} has a table and does not say which"
     with np.errstate(all="ignore"):  # numbers of a forged file may overflow float64; they end up at the ends of the grid
-        if node.op == "quantize":
-            expected = functions.pixel_table(spec, node.type)
-        else:
-            expected = functions.pointwise_table(settings.text("function"), settings.number("constant"), source, node.type)
+        expected = table(settings_of(node), source, node.type, spec)
     # Other mathematics libraries may be off by one step: the last bit of exp can decide a tie.
-    worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected).max())
+    worst = int(np.abs(node.tensors["table"].astype(np.int64) - expected.astype(np.int64)).max())
     if worst > 1:
         raise CorruptFile(f"its table differs from its function by {worst} steps; build it with paretrim.graph.functions")

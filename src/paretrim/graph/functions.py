@@ -124,6 +124,28 @@ EXACT = frozenset(
 ) | {"threshold", "step", "hardshrink", "softshrink"}
 """Functions of plain arithmetic, alike to the last bit on every machine; the others depend on its mathematics library."""
 
+HOMOGENEOUS = frozenset({"leaky_relu", "abs", "mul_constant", "requantize"})
+"""Functions that pass on a factor above 0: that of a multiple is the same multiple."""
+
+OF_OWN_SIZE = frozenset(
+    (
+        "sigmoid",
+        "hardsigmoid",
+        "tanh",
+        "exp",
+        "log",
+        "erf",
+        "sin",
+        "relu6",
+        "softplus",
+        "softplus_beta",
+        "logsigmoid",
+        "power",
+        "step",
+    )
+)
+"""Functions whose results have a size of their own, however large or small their arguments are."""
+
 
 def check_function(function: str, constant: float | None) -> None:
     """Check that a ``pointwise`` function exists and has its constant.

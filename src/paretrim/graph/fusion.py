@@ -5,13 +5,10 @@ Training and freezing share this module, so fake quantizers sit exactly where th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from paretrim.graph.operations import channel_rules
-from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
-from paretrim.graph.shapes import settings_of
+from paretrim.graph.operations.table import BOUNDING, GRID_PRESERVING, NORMALIZING, OPERATIONS, TRAINING_ONLY, WEIGHTED
 from paretrim.graph.types import INPUT, Graph, Node
 
 _PASSING = GRID_PRESERVING | TRAINING_ONLY
@@ -46,9 +43,9 @@ def fuse(graph: Graph) -> tuple[Fusion, ...]:
     for node in graph.nodes:
         if node.name in taken:
             continue
-        batch_norm = only_reader(node, frozenset({"batch_norm"})) if node.op in WEIGHTED else None
+        batch_norm = only_reader(node, NORMALIZING) if node.op in WEIGHTED else None
         so_far = batch_norm or node
-        activation = only_reader(so_far, frozenset({"relu", "clamp"})) if OPERATIONS[node.op].clamps else None
+        activation = only_reader(so_far, BOUNDING) if OPERATIONS[node.op].clamps else None
         taken.update(member.name for member in (batch_norm, activation) if member)
         run = Fusion(node, batch_norm, activation)
         runs[run.end.name] = run
@@ -78,13 +75,13 @@ def norms_behind_moves(graph: Graph) -> tuple[NormBehind, ...]:
         places, at = 1, head
         while len(consumers[at.name]) == 1 and at.name not in graph.outputs:
             (at,) = consumers[at.name]
-            if at.op == "batch_norm" and moves:
+            if at.op in NORMALIZING and moves:
                 found.append(NormBehind(head, tuple(moves), at, places))
-            settings = settings_of(at)
-            if OPERATIONS[at.op].channels is channel_rules.PIXELS:
-                places *= math.prod(settings.pair("factor"))
-            elif at.op != "slice" or settings.integer("axis") == 0:
+            rule = OPERATIONS[at.op].channels
+            spread = rule.spread(at) if rule else None
+            if spread is None:
                 break
+            places *= spread
             moves.append(at)
     return tuple(found)
 

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from paretrim.errors import DataUnavailable, UnsupportedOperation
-from paretrim.graph.functions import EXACT
 from paretrim.graph.operations.operation import NodeCall
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
@@ -65,7 +64,7 @@ def depends_on_library(graph: Graph) -> bool:
 
 def rounds_elsewhere(node: Node) -> bool:
     """Whether a node that computes on floats asks a mathematics library for its function."""
-    return node.op == "pointwise" and settings_of(node).text("function") not in EXACT
+    return OPERATIONS[node.op].library(settings_of(node))
 
 
 def run(graph: Graph, images: Values, *, batch: int | None = None, threads: int = 1) -> FloatArray:

@@ -20,7 +20,8 @@ from paretrim.graph.fold import StoredWeight, affine_of, deployed, folded_bias, 
 from paretrim.graph.functions import pixel_table, pointwise_table
 from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float
 from paretrim.graph.names import free_name
-from paretrim.graph.operations.table import GRID_PRESERVING, TRAINING_ONLY, WEIGHTED
+from paretrim.graph.operations.operation import Bounds
+from paretrim.graph.operations.table import BOUNDING, GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
 from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType
@@ -102,8 +103,8 @@ class _Lowering:
             self._weighted(run, inputs, source)
         elif head.op in GRID_PRESERVING:
             self._emit(replace(head, inputs=inputs, type=replace(source, shape=head.type.shape)), head.name)
-        elif head.op == "clamp":
-            self._clamp_alone(head, inputs[0], source)
+        elif head.op in BOUNDING:
+            self._bound_alone(head, inputs[0], source)
         else:
             kind = self._grid(run.end.name, run.end.type.shape, f"layer '{head.layer}'")
             self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
@@ -131,29 +132,26 @@ class _Lowering:
         return replace(self.grids[name], shape=shape)
 
     def _requantizing(self, run: Fusion, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
-        head = run.head
-        attributes: dict[str, Attribute] = {**head.attributes, **_clamp(run.activation, kind)}
+        head, operation = run.head, OPERATIONS[run.head.op]
+        attributes = {**head.attributes, **(_clamp(run.activation, kind) if operation.clamps else {})}
         node = replace(head, inputs=inputs, type=kind, attributes=attributes)
-        if head.op == "batch_norm":
+        if operation.normalizes:
             factor, offset = affine_of(head)
             multiplier = (factor * source.scale / kind.scale).astype(np.float32)
             tensors: dict[str, Array] = {"multiplier": multiplier, "offset": (offset / kind.scale).astype(np.float32)}
             return replace(node, tensors=tensors)
-        if head.op == "pointwise":
-            settings = settings_of(head)
-            table = pointwise_table(settings.text("function"), settings.number("constant"), source, kind)
-            return replace(node, attributes=head.attributes, tensors={"table": table})
-        if head.op == "concat":
-            return replace(node, attributes={})
+        if operation.table is not None:
+            return replace(node, tensors={"table": operation.table(settings_of(head), source, kind, self.graph.input)})
         return node
 
-    def _clamp_alone(self, head: Node, source_name: str, source: ValueType) -> None:
+    def _bound_alone(self, head: Node, source_name: str, source: ValueType) -> None:
         """A clamp that cannot be fused: one table for each bound."""
         kind = self._grid(head.name, head.type.shape, f"layer '{head.layer}'")
-        for function, name, bound in (
-            ("clamp_min", f"{head.name}/minimum", settings_of(head).required_number("minimum")),
-            ("clamp_max", head.name, settings_of(head).required_number("maximum")),
-        ):
+        low, high = _bounds(head)
+        for function, bound in (("clamp_min", low), ("clamp_max", high)):
+            if bound is None:
+                continue
+            name = f"{head.name}/minimum" if function == "clamp_min" and high is not None else head.name
             table = pointwise_table(function, bound, source, kind)
             attributes: dict[str, Attribute] = {"function": function, "constant": bound}
             node = Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer)
@@ -187,13 +185,14 @@ class _Lowering:
 
 
 def _clamp(activation: Node | None, kind: ValueType) -> dict[str, Attribute]:
-    low, high = 0, 255
-    if activation is not None and activation.op == "relu":
-        low = kind.zero_point
-    elif activation is not None:
-        settings = settings_of(activation)
-        low, high = (_level(settings.required_number(name), kind) for name in ("minimum", "maximum"))
-    return {"lo": low, "hi": high}
+    low, high = (None, None) if activation is None else _bounds(activation)
+    return {"lo": 0 if low is None else _level(low, kind), "hi": 255 if high is None else _level(high, kind)}
+
+
+def _bounds(activation: Node) -> Bounds:
+    bounds = OPERATIONS[activation.op].bounds
+    assert bounds is not None, f"{activation.op} was taken for an activation that only bounds values"
+    return bounds(settings_of(activation))
 
 
 def _level(real: float, kind: ValueType) -> int:

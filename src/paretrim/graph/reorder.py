@@ -15,7 +15,7 @@ import numpy as np
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import Order, is_depthwise
-from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED, WITH_TENSORS
 from paretrim.graph.restrict import ChannelIndices, Restriction, kept_tensors
 from paretrim.graph.types import INPUT, Graph, IntArray, Node
 
@@ -62,7 +62,7 @@ def reorder(graph: Graph, groups: ChannelGroups, source: IntArray) -> Restrictio
             f"channel class {min(moved)} cannot change its place; only classes of one reorderable set trade places"
         )
     positions = _positions(groups, source)
-    kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WEIGHTED or node.op == "batch_norm"}
+    kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WITH_TENSORS}
     nodes = tuple(
         replace(node, tensors=kept_tensors(node, kept[node.name])) if node.name in kept else node for node in graph.nodes
     )
@@ -85,7 +85,7 @@ def _position(classes: IntArray, source: IntArray) -> IntArray:
 
 def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     outputs = positions[node.name]
-    if node.op == "batch_norm":
+    if node.op not in WEIGHTED:
         return ChannelIndices(outputs, outputs)
     # All groups trade the same relative positions, so the first group's columns stand for all.
     return ChannelIndices(

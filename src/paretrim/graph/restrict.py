@@ -13,7 +13,7 @@ import numpy as np
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import Survivors, is_depthwise
-from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED, WITH_TENSORS
 from paretrim.graph.types import Array, Attribute, Graph, IntArray, Node
 
 
@@ -23,7 +23,7 @@ class ChannelIndices:
 
     Attributes:
         outputs: into the first axis of the weight (and the bias, masks, quantizer scales), or into ``batch_norm`` vectors.
-        inputs: into the second axis of the weight, that is within a group; for ``batch_norm`` the same as ``outputs``.
+        inputs: into the second axis of the weight, that is within a group; the same as ``outputs`` without a weight.
     """
 
     outputs: IntArray
@@ -32,7 +32,7 @@ class ChannelIndices:
 
 @dataclass(frozen=True, eq=False)
 class Restriction:
-    """A graph without the removed channels; ``kept`` has the indices of every ``conv2d``, ``linear`` and ``batch_norm`` node."""
+    """A graph without the removed channels; ``kept`` has the indices of every node with tensors."""
 
     graph: Graph
     kept: Mapping[str, ChannelIndices]
@@ -63,7 +63,7 @@ def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Res
             raise InvalidRecipe(
                 f"removing these channels leaves none of the {len(groups.classes[name])} of '{name}'; keep at least one"
             )
-    kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WEIGHTED or node.op == "batch_norm"}
+    kept = {node.name: _kept(node, positions) for node in graph.nodes if node.op in WITH_TENSORS}
     nodes = tuple(
         replace(
             node,
@@ -78,7 +78,7 @@ def restrict(graph: Graph, groups: ChannelGroups, removed: Iterable[int]) -> Res
 
 def _kept(node: Node, positions: Mapping[str, IntArray]) -> ChannelIndices:
     outputs, inputs = positions[node.name], positions[node.inputs[0]]
-    if node.op == "batch_norm":
+    if node.op not in WEIGHTED:
         return ChannelIndices(outputs, outputs)
     if is_depthwise(node):
         return ChannelIndices(outputs, np.zeros(1, np.int64))

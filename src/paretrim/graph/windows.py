@@ -231,13 +231,16 @@ def counted_positions(shape: tuple[int, ...], windows: Windows, counted: Edges) 
     return np.asarray(sum_in_window(inside[None, None], bare)[0, 0], dtype=np.int64)
 
 
-def positions_of(op: str, settings: Settings, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """How many values of an image [C, H, W] each window of an average pool is the mean of, int64 [down, across]."""
-    if op == "adaptive_avg_pool":
-        sides = (adaptive_bounds(extent, pieces) for extent, pieces in zip(shape[-2:], settings.pair("output_size"), strict=True))
-        down, across = ([stop - start for start, stop in bounds] for bounds in sides)
-        return np.outer(down, across).astype(np.int64)
+def window_counts(settings: Settings, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """How many values each window of an average pool over an image [..., H, W] is the mean of, int64 [down, across]."""
     return counted_positions(shape, Windows.of(settings), settings.edges("count_padding"))
+
+
+def adaptive_counts(settings: Settings, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """The same for an adaptive average pool."""
+    sides = (adaptive_bounds(extent, pieces) for extent, pieces in zip(shape[-2:], settings.pair("output_size"), strict=True))
+    down, across = ([stop - start for start, stop in bounds] for bounds in sides)
+    return np.outer(down, across).astype(np.int64)
 
 
 def adaptive_bounds(extent: int, pieces: int) -> list[tuple[int, int]]:

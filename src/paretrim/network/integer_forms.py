@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -118,11 +118,21 @@ def concat(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     return torch.cat([moved(value, network.types[name]) for name, value in zip(node.inputs, inputs, strict=True)], dim=1)
 
 
-def average(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
+def window_average(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
     """Mean of each window."""
+    return _average(network, node, inputs, _window_sums)
+
+
+def adaptive_average(network: Integers, node: Node, inputs: list[Tensor]) -> Tensor:
+    """Mean of each adaptive window."""
+    return _average(network, node, inputs, _adaptive_sums)
+
+
+def _average(
+    network: Integers, node: Node, inputs: list[Tensor], sums: Callable[[Settings, Tensor], tuple[Tensor, Tensor]]
+) -> Tensor:
     source = network.types[node.inputs[0]]
     centered = inputs[0] - source.zero_point
-    sums = _adaptive_sums if node.op == "adaptive_avg_pool" else _window_sums
     total, counts = sums(network.settings[node.name], centered)
     step = torch.tensor(source.scale, dtype=torch.float32, device=counts.device)
     multiplier = step / (torch.tensor(node.type.scale, dtype=torch.float32, device=counts.device) * counts)

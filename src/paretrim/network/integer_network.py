@@ -8,7 +8,6 @@ Winograd), everything is float64. Layers that compute in float32 are not torch's
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.operations.attributes import Settings
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.channel_rules import groups_of
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.storage import from_bytes, to_bytes
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
@@ -97,10 +97,9 @@ class IntegerNetwork(nn.Module):
         """The weight, cut along its input channels so that the sum of each part is exact."""
         weight = node.tensors["weight"].astype(np.int64)
         bound = int(np.abs(weight).reshape(len(weight), -1).sum(1).max()) * 255
-        grouped = node.op == "conv2d" and node.attributes.get("groups", 1) != 1
         if bound < _EXACT or self.real == torch.float64:
             return (self.tensor(weight),)
-        if grouped:
+        if groups_of(node) != 1:
             return (self.tensor(weight).double(),)
         count = min(-(-bound // _EXACT) * 2, weight.shape[1])
         return tuple(self.tensor(part) for part in np.array_split(weight, count, axis=1))
@@ -108,15 +107,15 @@ class IntegerNetwork(nn.Module):
     def _weighted(self, node: Node, value: Tensor) -> Tensor:
         source = self.types[node.inputs[0]]
         centered = value - source.zero_point
-        settings = self.settings[node.name]
+        settings, slides = self.settings[node.name], OPERATIONS[node.op].multiplies == "windows"
         parts = self._weights[node.name]
         rows = (-1, *[1] * (value.dim() - 2))
         # float64 holds sum and bias exactly; one rounding to float32 follows, as from an int32.
         total = torch.from_numpy(node.tensors["bias"].astype(np.float64)).to(self.device).reshape(rows)
-        sizes = [part.shape[1] * _groups(node) for part in parts]
+        sizes = [part.shape[1] * groups_of(node) for part in parts]
         for weight, part in zip(parts, torch.split(centered, sizes, dim=1), strict=True):
             exact = part.to(weight.dtype)
-            total = total + (F.linear(exact, weight) if node.op == "linear" else _convolve(exact, weight, settings))
+            total = total + (_convolve(exact, weight, settings) if slides else F.linear(exact, weight))
         accumulator = total.float()
         scales = np.float32(source.scale) * node.tensors["weight_scale"].astype(np.float32)
         if not node.type.quantized:
@@ -135,10 +134,6 @@ def _restored(content: bytes, device: torch.device, training: bool) -> IntegerNe
     made = IntegerNetwork(from_bytes(content), device)
     made.train(training)
     return made
-
-
-def _groups(node: Node) -> int:
-    return cast(int, node.attributes.get("groups", 1)) if node.op == "conv2d" else 1
 
 
 def _convolve(x: Tensor, weight: Tensor, settings: Settings) -> Tensor:

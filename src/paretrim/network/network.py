@@ -6,73 +6,26 @@ Layers keep the user's names (``layer1.0.conv1``). Fake quantizers are on the va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from paretrim.errors import UnsupportedOperation
 from paretrim.graph.fold import merge_pads
-from paretrim.graph.functions import SMALLEST
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import WeightedLayer, key_of, name_of
 from paretrim.network.grids import ActivationGrid
+from paretrim.network.layers import BatchNorm
 from paretrim.network.places import value_at
-from paretrim.network.torch_forms import IN_PLACE, real_form
-
-SMALLEST_EPSILON = SMALLEST
-"""What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
+from paretrim.network.torch_forms import IN_PLACE, OWN_MEMORY, TORCH_FORMS, real_form
 
 _INPUT_KEY = key_of(INPUT)
-
-_OWN_MEMORY = WEIGHTED | {"batch_norm", "add"}
-"""Operations whose result is never a view of another value."""
-
-
-class BatchNorm(nn.Module):
-    """Per-channel normalisation with running statistics; tensors named as in the graph."""
-
-    mean: Tensor
-    variance: Tensor
-    alive: Tensor | None
-    """1 for channels that compute, 0 for those silenced ahead of their removal; [C]."""
-
-    def __init__(self, tensors: Mapping[str, Array], epsilon: float) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(_tensor(tensors["gamma"]))
-        self.beta = nn.Parameter(_tensor(tensors["beta"]))
-        self.register_buffer("mean", _tensor(tensors["mean"]))
-        self.register_buffer("variance", _tensor(tensors["variance"]))
-        self.register_buffer("alive", None)
-        self.epsilon = epsilon
-        self.momentum = 0.1
-        self.gate: Callable[[bool], Tensor] | None = None
-        """A stage's factors for the channels, [C], given whether the network trains. They never ship."""
-        self.frozen = False
-        """With frozen statistics the running ones are used and left alone, even while training."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(x - mean) / sqrt(variance + epsilon) * gamma + beta`` over [N, C, ...]."""
-        batch_statistics = self.training and not self.frozen and self.epsilon > 0
-        gamma, beta = (self.gamma, self.beta) if self.alive is None else (self.gamma * self.alive, self.beta * self.alive)
-        if self.gate is not None:
-            scale = self.gate(self.training)
-            gamma, beta = gamma * scale, beta * scale
-        epsilon = max(self.epsilon, SMALLEST_EPSILON)
-        return F.batch_norm(x, self.mean, self.variance, gamma, beta, batch_statistics, self.momentum, epsilon)
-
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """What it is in evaluation: factor and offset [C], float64."""
-        alive = 1.0 if self.alive is None else self.alive.double()
-        factor = self.gamma.detach().double() * alive / (self.variance.double() + self.epsilon).sqrt()
-        return factor, self.beta.detach().double() * alive - self.mean.double() * factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +54,9 @@ class Network(nn.Module):
         self.structure = replace(graph, nodes=tuple(replace(node, tensors={}) for node in graph.nodes))
         self.layers = nn.ModuleDict()
         for node in graph.nodes:
-            layer = _layer(node)
+            layer = TORCH_FORMS[node.op].layer
             if layer is not None:
-                self.layers[key_of(node.name)] = layer
+                self.layers[key_of(node.name)] = layer(node)
         self.grids = nn.ModuleDict()
         self._set_steps_()
 
@@ -223,10 +176,6 @@ class Network(nn.Module):
         return {}
 
 
-def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32, copy=True))
-
-
 def _numpy(tensor: Tensor) -> Array:
     return cast(Array, tensor.detach().cpu().numpy())
 
@@ -241,34 +190,9 @@ def unshared(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def is_fixed(node: Node) -> bool:
-    """Whether a weighted node is fixed arithmetic, such as a mean over channels, and not a layer to train or prune."""
-    return node.op == "conv2d" and bool(settings_of(node).integer("fixed"))
-
-
-def _layer(node: Node) -> nn.Module | None:
-    """The module that holds the tensors of a node; None for a node without state."""
-    if node.op in WEIGHTED:
-        bias = node.tensors.get("bias")
-        layer = WeightedLayer(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
-        return layer.requires_grad_(not is_fixed(node))
-    if node.op == "batch_norm":
-        epsilon = settings_of(node).required_number("epsilon")
-        smallest = float(node.tensors["variance"].min())
-        if smallest < 0 or smallest + epsilon <= 0:
-            raise UnsupportedOperation(
-                f"layer '{node.layer}': a variance of its BatchNorm (running_var) is {smallest:g}; it is never below 0, and "
-                f"above it with epsilon {epsilon:g}, so these weights are damaged; load others"
-            )
-        return BatchNorm(node.tensors, epsilon)
-    if node.op == "dropout":
-        return nn.Dropout(settings_of(node).required_number("probability"))
-    return None
-
-
 def _steps(graph: Graph) -> tuple[_GraphStep, ...]:
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-    own = {node.name for node in graph.nodes if node.op in _OWN_MEMORY}
+    own = {node.name for node in graph.nodes if node.op in OWN_MEMORY}
     return tuple(
         _GraphStep(
             node,

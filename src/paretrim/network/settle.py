@@ -17,7 +17,8 @@ from paretrim.graph.plain import constant_scale, plain_biases, plain_scales
 from paretrim.graph.types import Float64Array
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.float_weights import is_float
-from paretrim.network.network import BatchNorm, Network
+from paretrim.network.layers import BatchNorm
+from paretrim.network.network import Network
 
 
 def settle_(network: Network) -> None:

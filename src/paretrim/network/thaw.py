@@ -15,7 +15,7 @@ from paretrim.graph import storage
 from paretrim.graph.dtypes import real_weight, type_name
 from paretrim.graph.fusion import grid_values
 from paretrim.graph.names import free_name
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import NORMALIZING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import set_mask_, weighted_layers
@@ -73,11 +73,11 @@ def thaw(graph: Graph) -> Network:
 
 def _without_normalisation(graph: Graph) -> Graph:
     """The same graph for images that are normalised already."""
-    renamed = {node.name: INPUT for node in graph.nodes if node.op == "normalize"}
+    renamed = {node.name: INPUT for node in graph.nodes if OPERATIONS[node.op].grid == "pixels"}
     nodes = [
         replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         for node in graph.nodes
-        if node.op != "normalize"
+        if node.name not in renamed
     ]
     return replace(graph, input=InputSpec(graph.input.shape), nodes=tuple(nodes))
 
@@ -105,13 +105,13 @@ class _Thaw:
         """The float graph that lowers to the integer one."""
         taken = {node.name for node in self.graph.nodes}
         for node in self.graph.nodes:
-            if node.op in ("quantize", "dequantize"):
+            if OPERATIONS[node.op].grid in ("enters", "leaves"):
                 self.ends[node.name] = self.ends.get(node.inputs[0], INPUT)
                 continue
             inputs = tuple(self.ends[name] for name in node.inputs)
             plain = {key: value for key, value in node.attributes.items() if key not in ("lo", "hi")}
             kind = ValueType(node.type.shape)
-            attributes = plain | ({"epsilon": 0.0} if node.op == "batch_norm" else {})
+            attributes = plain | ({"epsilon": 0.0} if node.op in NORMALIZING else {})
             tensors = self._tensors(node)
             self.nodes.append(replace(node, inputs=inputs, type=kind, attributes=attributes, tensors=tensors))
             activation = _activation(node)
@@ -156,7 +156,7 @@ class _Thaw:
             real = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
             shift = bias * (scale * self.types[node.inputs[0]].scale)
             return {"weight": real.astype(np.float32), "bias": shift.astype(np.float32)}
-        if node.op == "batch_norm":
+        if node.op in NORMALIZING:
             factor = node.type.scale / self.types[node.inputs[0]].scale
             channels = np.zeros(len(node.tensors["offset"]), np.float32)
             return {

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Node
-from paretrim.network import float_forms, integer_forms
+from paretrim.network import float_forms, integer_forms, layers
 from paretrim.network.float_forms import Layer
 from paretrim.network.integer_forms import Integers
 
@@ -23,10 +24,14 @@ IntegerForm = Callable[[Integers, Node, list[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class TorchForm:
-    """What torch does for an operation; None if such graphs do not hold it, or if the network computes it itself."""
+    """What torch does for an operation; None if such graphs do not hold it, or if the network computes it itself.
+
+    ``layer`` makes the module that holds a node's tensors or state, for operations that have any.
+    """
 
     real: RealForm | None
     integer: IntegerForm | None
+    layer: Callable[[Node], nn.Module] | None = None
 
 
 def real_form(node: Node) -> RealForm:
@@ -71,9 +76,9 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "normalize": TorchForm(None, None),  # torch is given normalised images
         "quantize": TorchForm(None, integer_forms.quantize),
         "dequantize": TorchForm(None, integer_forms.dequantize),
-        "conv2d": TorchForm(float_forms.conv2d, None),  # IntegerNetwork splits weights whose sums are large
-        "linear": TorchForm(float_forms.linear, None),
-        "batch_norm": TorchForm(float_forms.module, integer_forms.batch_norm),
+        "conv2d": TorchForm(float_forms.conv2d, None, layers.weighted),  # IntegerNetwork splits weights whose sums are large
+        "linear": TorchForm(float_forms.linear, None, layers.weighted),
+        "batch_norm": TorchForm(float_forms.module, integer_forms.batch_norm, layers.normalisation),
         "relu": TorchForm(lambda _, __, inputs: F.relu(inputs[0]), integer_forms.relu),
         "clamp": TorchForm(_clamp, None),
         "pointwise": TorchForm(float_forms.pointwise, integer_forms.pointwise),
@@ -88,10 +93,10 @@ TORCH_FORMS: Mapping[str, TorchForm] = MappingProxyType(
         "pixel_unshuffle": _moving(float_forms.pixel_unshuffle),
         "flatten": _moving(lambda _, __, inputs: inputs[0].flatten(1)),
         "unflatten": _moving(lambda _, __, inputs: inputs[0][:, :, None, None]),
-        "dropout": TorchForm(float_forms.module, None),
+        "dropout": TorchForm(float_forms.module, None, layers.dropout),
         "max_pool": TorchForm(float_forms.max_pool, integer_forms.max_pool),
-        "avg_pool": TorchForm(float_forms.avg_pool, integer_forms.average),
-        "adaptive_avg_pool": TorchForm(_adaptive, integer_forms.average),
+        "avg_pool": TorchForm(float_forms.avg_pool, integer_forms.window_average),
+        "adaptive_avg_pool": TorchForm(_adaptive, integer_forms.adaptive_average),
     }
 )
 
@@ -102,3 +107,6 @@ IN_PLACE: Mapping[str, RealForm] = MappingProxyType(
     }
 )
 """The same results written over the input, without new memory. Only if neither a gradient nor another node needs the input."""
+
+OWN_MEMORY = WEIGHTED | {"batch_norm", "add"}
+"""Operations whose result is never a view of another value, so that it may be overwritten."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paretrim.graph.operations.channel_rules import groups_of
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Node
 from paretrim.network.constraints import weighted_layers
@@ -66,11 +68,6 @@ def as_columns(weight: Tensor, groups: int) -> Tensor:
 def from_columns(columns: Tensor, shape: Sequence[int]) -> Tensor:
     """The inverse of :func:`as_columns`: [G, R, D] -> [Co, Ci, kh, kw] or [Co, Ci]."""
     return columns.reshape(shape[0], -1, shape[1]).transpose(1, 2).reshape(*shape)
-
-
-def groups_of(node: Node) -> int:
-    """The groups of a weighted node; 1 for a linear layer."""
-    return settings_of(node).integer("groups") if node.op == "conv2d" else 1
 
 
 def layer_moments(
@@ -146,7 +143,7 @@ def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int) -
 
 def patches(node: Node, x: Tensor, weight_shape: Sequence[int]) -> Tensor:
     """The inputs that a node with this weight shape reads at every output position, [N, groups * Ci * kh * kw, positions]."""
-    if node.op != "conv2d":
+    if OPERATIONS[node.op].multiplies == "vector":
         return x[:, :, None]
     settings = settings_of(node)
     top, left, bottom, right = settings.edges("padding")

@@ -15,12 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import NORMALIZING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.grids import ActivationGrid, WeightGrid
-from paretrim.network.network import BatchNorm, Network
+from paretrim.network.layers import BatchNorm
+from paretrim.network.network import Network
 
 USUAL = range(-2, 5)
 """Exponents (as in ``frexp``) of the usual sizes of a layer's output for inputs of size 1; from 2**-3 to 2**4."""
@@ -40,25 +41,6 @@ GRAIN = 2
 
 _IMAGES = 64
 """How many images are sampled for their size."""
-
-_UNITLESS = frozenset(
-    {
-        "sigmoid",
-        "hardsigmoid",
-        "tanh",
-        "exp",
-        "log",
-        "erf",
-        "sin",
-        "relu6",
-        "softplus",
-        "softplus_beta",
-        "logsigmoid",
-        "power",
-        "step",
-    }
-)
-"""Functions whose results have a size of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +72,7 @@ class _UnitsByName:
         self.layers, self.norms = weighted_layers(network), network.batch_norms()
         self.outputs, self.usual = network.structure.outputs, usual
         consumers = network.structure.consumers()
-        self.normed = {name for name, readers in consumers.items() if any(node.op == "batch_norm" for node in readers)}
+        self.normed = {name for name, readers in consumers.items() if any(node.op in NORMALIZING for node in readers)}
         self.values = {INPUT: _exponent(images, usual["norm"])}
         self.parameters: dict[Tensor, int] = {}
         for node in network.structure.nodes:
@@ -114,14 +96,11 @@ class _UnitsByName:
         inputs = [self.values[name] for name in node.inputs]
         if node.op in WEIGHTED:
             self.values[node.name] = self._weighted(node, self.layers[node.name], inputs[0])
-        elif node.op == "batch_norm":
+        elif node.op in NORMALIZING:
             self.values[node.name] = self._norm(self.norms[node.name], inputs[0])
-        elif OPERATIONS[node.op].rescaling == "product":
-            self.values[node.name] = sum(inputs)
-        elif node.op == "pointwise" and settings_of(node).text("function") in _UNITLESS:
-            self.values[node.name] = 0
         else:
-            self.values[node.name] = max(inputs)
+            scaling = OPERATIONS[node.op].scaling(settings_of(node))
+            self.values[node.name] = {"product": sum(inputs), "own": 0}.get(scaling, max(inputs))
 
     def _weighted(self, node: Node, layer: WeightedLayer, source: int) -> int:
         if not layer.weight.requires_grad:

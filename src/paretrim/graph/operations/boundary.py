@@ -7,7 +7,7 @@ import numpy as np
 from paretrim.errors import CorruptFile
 from paretrim.graph import functions
 from paretrim.graph.operations import channel_rules
-from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, same_shape
+from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, always, same_shape
 from paretrim.graph.operations.requantize import centered, clamped
 from paretrim.graph.windows import Values
 
@@ -47,6 +47,8 @@ NORMALIZE = Operation(
     integer=_normalize,  # pixels are uint8
     channels=channel_rules.PASSING,
     grid="pixels",
+    scaling=always("own"),
+    results=None,
 )
 
 QUANTIZE = Operation(
@@ -58,6 +60,9 @@ QUANTIZE = Operation(
     integer=_quantize_pixels,
     channels=None,
     grid="enters",
+    scaling=always("near"),
+    results=None,
+    table=lambda _, __, output, spec: functions.pixel_table(spec, output),
     integer_tensors={"table": TensorRule("uint8", "tables")},
 )
 
@@ -70,4 +75,6 @@ DEQUANTIZE = Operation(
     integer=_dequantize,
     channels=None,
     grid="leaves",
+    scaling=always("homogeneous"),
+    results=None,
 )

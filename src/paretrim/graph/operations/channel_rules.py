@@ -88,19 +88,29 @@ class ChannelRule:
         outputs: identities of the output's channels.
         follows: whether the operation makes the new order of its output from the new orders of its inputs.
         restricted: attributes that count channels, for the channels that stay.
+        holds: why no channel of the first input can be removed; empty if any can.
+        spread: how many channels of the input become the pixels of one of the output, if the operation does nothing but move or
+            drop pixels; None if it does anything else. A scale and shift of channels may change places with it.
     """
 
     outputs: Callable[[Channels], IntArray]
     follows: Callable[[Order], bool]
     restricted: Callable[[Survivors], dict[str, Attribute]] = lambda _: {}
+    holds: Callable[[Node], str] = lambda _: ""
+    spread: Callable[[Node], int | None] = lambda _: None
+
+
+def groups_of(node: Node) -> int:
+    """The groups of a node with a weight; 1 where its operation has none."""
+    return attribute_number(node, "groups")
 
 
 def is_depthwise(node: Node, shape: tuple[int, ...] | None = None) -> bool:
-    """Whether every input channel is a group of its own, so that the outputs belong to it.
+    """Whether every input channel of a node with a weight is a group of its own, so that the outputs belong to it.
 
     ``shape`` is that of the weight, for a node that does not hold it.
     """
-    if node.op != "conv2d" or attribute_number(node, "groups") == 1:
+    if groups_of(node) == 1:
         return False
     return (shape or node.tensors["weight"].shape)[1] == 1
 
@@ -163,7 +173,7 @@ UNITING = ChannelRule(_united, _passed)
 def _weighted(channels: Channels) -> IntArray:
     node, inputs = channels.node, channels.inputs[0]
     rows, columns = node.tensors["weight"].shape[:2]
-    groups = _groups(node)
+    groups = groups_of(node)
     if len(inputs) != columns * groups or rows % groups:
         raise UnsupportedOperation(
             f"node '{node.name}' (layer '{node.layer}') has a weight of shape {node.tensors['weight'].shape} in {groups} groups, "
@@ -185,13 +195,9 @@ def _weighted_order(order: Order) -> bool:
     return _alike(first, order.node) and _alike(order.output, order.node)
 
 
-def _groups(node: Node) -> int:
-    return attribute_number(node, "groups") if node.op == "conv2d" else 1
-
-
 def _alike(order: IntArray, node: Node) -> bool:
     """Whether an order stays within the groups of a convolution and is the same in each."""
-    runs = order.reshape(_groups(node), -1)
+    runs = order.reshape(groups_of(node), -1)
     return bool((runs == runs[0] + np.arange(len(runs))[:, None] * runs.shape[1]).all())
 
 
@@ -255,7 +261,14 @@ def _shorter_cut(survivors: Survivors) -> dict[str, Attribute]:
     return {"start": start, "stop": start + len(survivors.outputs)}
 
 
-SLICE = ChannelRule(_cut, _cut_order, _shorter_cut)
+def _held_by_steps(node: Node) -> str:
+    step = attribute_number(node, "step")
+    return f"channels taken in steps of {step} by '{node.name}'" if node.attributes["axis"] == 0 and step != 1 else ""
+
+
+SLICE = ChannelRule(
+    _cut, _cut_order, _shorter_cut, holds=_held_by_steps, spread=lambda node: None if node.attributes["axis"] == 0 else 1
+)
 
 
 # Channels of zeros before and after.
@@ -314,7 +327,11 @@ def _blocked(channels: Channels) -> IntArray:
     return blocks[:, 0]
 
 
-PIXELS = ChannelRule(_blocked, lambda order: np.array_equal(_spread(order.output, _of_a_block(order.node)), order.inputs[0]))
+PIXELS = ChannelRule(
+    _blocked,
+    lambda order: np.array_equal(_spread(order.output, _of_a_block(order.node)), order.inputs[0]),
+    spread=_of_a_block,
+)
 
 BLOCKS = ChannelRule(
     lambda channels: np.repeat(channels.inputs[0], _of_a_block(channels.node)),

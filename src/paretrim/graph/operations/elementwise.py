@@ -8,11 +8,11 @@ import numpy as np
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import functions
-from paretrim.graph.node import Array
+from paretrim.graph.node import Array, Float64Array, InputSpec, ValueType
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, NUMBER, AttributeRule, Settings, Shape, optional
-from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, same_shape
-from paretrim.graph.operations.requantize import centered, clamped, per_channel, ratio, requantize
+from paretrim.graph.operations.operation import NodeCall, Operation, Results, Scaling, TensorRule, always, same_shape
+from paretrim.graph.operations.requantize import centered, clamped, levels, per_channel, product_of_steps, ratio, requantize
 from paretrim.graph.windows import Values
 
 _VECTOR = TensorRule("float32", "channels")
@@ -63,6 +63,17 @@ def _integer_pointwise(call: NodeCall) -> Values:
     return np.asarray(call.node.tensors["table"][call.inputs[0]])
 
 
+def _function_table(settings: Settings, source: ValueType, output: ValueType, _: InputSpec) -> Array:
+    return functions.pointwise_table(settings.text("function"), settings.number("constant"), source, output)
+
+
+def _function_scaling(settings: Settings) -> Scaling:
+    function = settings.text("function")
+    if function in functions.HOMOGENEOUS:
+        return "homogeneous"
+    return "own" if function in functions.OF_OWN_SIZE else "near"
+
+
 def _sum_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
     if shapes[0] == shapes[1]:
         return shapes[0]
@@ -77,6 +88,11 @@ def _integer_sum(call: NodeCall) -> Values:
     total += np.float32(output.zero_point - zero_points)
     total += call.inputs[0].astype(np.float32) * first
     return clamped(np.rint(total, out=total), 0, call.settings.integer("lo"), call.settings.integer("hi"))
+
+
+def _possible_sums(_: Settings, kinds: Sequence[ValueType]) -> list[Float64Array]:
+    first, second = map(levels, kinds)
+    return [first, second, first[:, None] + second]  # one of the two is often 0
 
 
 def _product_shape(_: Settings, shapes: Sequence[Shape], __: Mapping[str, Array]) -> Shape:
@@ -96,6 +112,11 @@ def _integer_product(call: NodeCall) -> Values:
     return requantize(product, multiplier, call)
 
 
+def _possible_products(_: Settings, kinds: Sequence[ValueType]) -> list[Float64Array]:
+    first, second = map(levels, kinds)
+    return [first[:, None] * second]
+
+
 BATCH_NORM = Operation(
     name="batch_norm",
     number=5,
@@ -104,6 +125,9 @@ BATCH_NORM = Operation(
     real=_real_batch_norm,
     integer=_integer_batch_norm,
     channels=channel_rules.PASSING,
+    grid="requantizes",
+    scaling=always("own"),
+    results=None,
     attributes={"epsilon": optional(NUMBER, None), **CLAMP},
     real_tensors=dict.fromkeys(("gamma", "beta", "mean", "variance"), _VECTOR),
     integer_tensors=dict.fromkeys(("multiplier", "offset"), _VECTOR),
@@ -118,6 +142,10 @@ RELU = Operation(
     integer=_integer_relu,
     channels=channel_rules.PASSING,
     grid="keeps",
+    scaling=always("homogeneous"),
+    results=None,
+    elementwise=True,
+    bounds=lambda _: (0.0, None),
 )
 
 CLAMP_VALUES = Operation(
@@ -128,8 +156,12 @@ CLAMP_VALUES = Operation(
     real=_clamp,
     integer=None,
     channels=channel_rules.PASSING,
-    attributes={"minimum": optional(NUMBER, None), "maximum": optional(NUMBER, None)},
     grid="float_only",
+    scaling=always("near"),
+    results=None,
+    attributes={"minimum": optional(NUMBER, None), "maximum": optional(NUMBER, None)},
+    elementwise=True,
+    bounds=lambda settings: (settings.number("minimum"), settings.number("maximum")),
 )
 
 POINTWISE = Operation(
@@ -140,7 +172,14 @@ POINTWISE = Operation(
     real=_real_pointwise,
     integer=_integer_pointwise,
     channels=channel_rules.PASSING,
+    grid="requantizes",
+    scaling=_function_scaling,
+    results=None,
     attributes={"function": AttributeRule("str"), "constant": optional(NUMBER, None)},
+    check=lambda settings: functions.check_function(settings.text("function"), settings.number("constant")),
+    elementwise=True,
+    library=lambda settings: settings.text("function") not in functions.EXACT,
+    table=_function_table,
     integer_tensors={"table": TensorRule("uint8", "table")},
 )
 
@@ -152,6 +191,9 @@ ADD = Operation(
     real=lambda call: np.asarray(call.inputs[0] + call.inputs[1]),
     integer=_integer_sum,
     channels=channel_rules.UNITING,
+    grid="requantizes",
+    scaling=always("homogeneous"),
+    results=Results(_possible_sums, lambda _, kinds: min(kind.scale for kind in kinds)),
     arity=2,
     attributes=CLAMP,
     rescaling="sum",
@@ -165,6 +207,9 @@ MUL = Operation(
     real=lambda call: np.asarray(call.inputs[0] * call.inputs[1]),
     integer=_integer_product,
     channels=channel_rules.UNITING,
+    grid="requantizes",
+    scaling=always("product"),
+    results=Results(_possible_products, product_of_steps),
     arity=2,
     attributes=CLAMP,
     rescaling="product",
@@ -178,8 +223,11 @@ DROPOUT = Operation(
     real=lambda call: call.inputs[0],
     integer=None,
     channels=channel_rules.PASSING,
-    attributes={"probability": NUMBER},
     grid="float_only",
+    scaling=always("homogeneous"),
+    results=None,
+    attributes={"probability": NUMBER},
+    elementwise=True,
     same_values=True,
     ships=False,
 )

@@ -12,8 +12,8 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.node import Array
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import COUNT, INDEX, PAIR, TRIPLE, AttributeRule, Settings, Shape, optional
-from paretrim.graph.operations.operation import Meaning, NodeCall, Operation, ShapeRule, image_shape
-from paretrim.graph.operations.requantize import centered, clamped, ratio
+from paretrim.graph.operations.operation import Meaning, NodeCall, Operation, Results, ShapeRule, always, image_shape
+from paretrim.graph.operations.requantize import centered, clamped, levels, ratio
 from paretrim.graph.windows import Values
 
 
@@ -129,9 +129,20 @@ def _moving(
     attributes: Mapping[str, AttributeRule] = MappingProxyType({}),
     same_values: bool = False,
 ) -> Operation:
-    """An operation that only moves or selects values: it does the same to floats and to integers, whose grid stays."""
+    """An operation that only moves values, or adds zeros: it does the same to floats and to integers, whose grid stays."""
     return Operation(
-        name, number, meaning, shape, moves, moves, channels, attributes=attributes, grid="keeps", same_values=same_values
+        name,
+        number,
+        meaning,
+        shape,
+        moves,
+        moves,
+        channels,
+        grid="keeps",
+        scaling=always("homogeneous"),
+        results=None,
+        attributes=attributes,
+        same_values=same_values,
     )
 
 
@@ -143,6 +154,9 @@ CONCAT = Operation(
     real=lambda call: np.concatenate(call.inputs, axis=1),
     integer=_integer_join,
     channels=channel_rules.CONCAT,
+    grid="requantizes",
+    scaling=always("homogeneous"),
+    results=Results(lambda _, kinds: list(map(levels, kinds)), lambda _, kinds: min(kind.scale for kind in kinds)),
     arity=None,
     rescaling="each",
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.node import Array, InputSpec, Node, ValueType
+from paretrim.graph.node import Array, Attribute, Float64Array, InputSpec, Node, ValueType
 from paretrim.graph.operations.attributes import AttributeRule, Settings, Shape
 from paretrim.graph.operations.channel_rules import ChannelRule
 from paretrim.graph.windows import Values
@@ -18,6 +18,14 @@ GridRule = Literal["keeps", "requantizes", "float_only", "pixels", "enters", "le
 It *keeps* that of its one input, because it only moves or selects values; it *requantizes* to a grid of its own; it takes and
 gives floats only (*float_only*); it turns *pixels* into floats; it *enters* the grids, from floats or pixels; or it *leaves*
 them.
+"""
+
+Scaling = Literal["homogeneous", "product", "own", "near"]
+"""How the size of a result follows the sizes of the inputs.
+
+*homogeneous*: if the channels of the inputs are multiplied by factors above 0, so are those of the result. *product*: the same
+for each input by itself, so sizes multiply. *own*: the result has a size of its own, or its tensors decide it. *near*: none of
+these; the result is about as large as its largest input.
 """
 
 Rescaling = Literal["none", "each", "sum", "product"]
@@ -45,7 +53,24 @@ class NodeCall:
 
 
 Meaning = Callable[[NodeCall], Values]
+Bounds = tuple[float | None, float | None]
 ShapeRule = Callable[[Settings, Sequence[Shape], Mapping[str, Array]], Shape]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What an operation can give on uint8 grids before it rounds onto its own; calibration chooses that grid by it.
+
+    Both functions take the attributes and the types of the inputs.
+
+    Attributes:
+        possible: the results that an element can have, one array for each input or size of window; none where they are too many
+            for single ones to matter.
+        finest: the smallest change other than 0 that one step of one input makes in a result, or less.
+    """
+
+    possible: Callable[[Settings, Sequence[ValueType]], list[Float64Array]]
+    finest: Callable[[Settings, Sequence[ValueType]], float]
 
 
 @dataclass(frozen=True)
@@ -73,6 +98,8 @@ class TensorRule:
 class Operation:
     """Everything about one operation. ``docs/integer-graph.md`` defines what it computes.
 
+    A fact without a default is one that no default would be safe for. ``tests/graph/test_operation_facts.py`` tries every fact.
+
     Attributes:
         name: in graphs and files.
         number: never changes, since ``.trim`` files store it.
@@ -81,14 +108,25 @@ class Operation:
         real: what it computes in floats; None if it exists in integer graphs only.
         integer: what it computes on grids; None if it exists in float graphs only.
         channels: which channels of the output come from which of the inputs; None if channels cannot be followed.
+        grid: see :data:`GridRule`.
+        scaling: see :data:`Scaling`. This and other functions of settings depend on a node's attributes.
+        results: see :class:`Results`; None if it does not requantize, or if its tensors decide.
         arity: number of inputs; None for any number from 1.
         attributes: rules by name.
-        grid: see :data:`GridRule`.
+        check: what the rules of single attributes cannot say; raises UnsupportedOperation.
         rescaling: see :data:`Rescaling`.
         work: see :data:`Work`.
-        weighted: it has a weight that can be pruned and quantized.
+        multiplies: what its weight multiplies: an input that is a *vector*, or the *windows* that slide over an image; None
+            without a weight. A weight can be pruned and quantized.
+        elementwise: each value of its result depends on the value at the same place of its one input, and on nothing else.
         same_values: its values are its input's in the same order, perhaps in another shape.
         ships: it may occur in a deployed graph; false for what is only for training.
+        library: whether its float meaning asks a mathematics library, whose last bit differs between machines.
+        bounds: for an activation that only bounds values, its lower and upper bound (None: none). A requantization before it
+            takes it in.
+        averaged: for one that selects the largest of several values, name and attributes of one that takes their mean, if there
+            is one.
+        table: for one that on grids looks its result up, the table, by the types of its input and result.
         real_tensors: tensors by name where its input is float32.
         integer_tensors: tensors by name where its input is uint8.
     """
@@ -100,16 +138,34 @@ class Operation:
     real: Meaning | None
     integer: Meaning | None
     channels: ChannelRule | None
+    grid: GridRule
+    scaling: Callable[[Settings], Scaling]
+    results: Results | None
     arity: int | None = 1
     attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
-    grid: GridRule = "requantizes"
+    check: Callable[[Settings], None] = lambda _: None
     rescaling: Rescaling = "none"
     work: Work = "result"
-    weighted: bool = False
+    multiplies: Literal["vector", "windows"] | None = None
+    elementwise: bool = False
     same_values: bool = False
     ships: bool = True
+    library: Callable[[Settings], bool] = lambda _: False
+    bounds: Callable[[Settings], Bounds] | None = None
+    averaged: Callable[[Settings], tuple[str, dict[str, Attribute]] | None] = lambda _: None
+    table: Callable[[Settings, ValueType, ValueType, InputSpec], Array] | None = None
     real_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
     integer_tensors: Mapping[str, TensorRule] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it has a weight that can be pruned and quantized."""
+        return self.multiplies is not None
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether it is a scale and shift of each channel from statistics, which a weighted operation before it takes in."""
+        return "variance" in self.real_tensors
 
     @property
     def clamps(self) -> bool:
@@ -127,6 +183,11 @@ class Operation:
                 raise UnsupportedOperation(f"{self.name} needs at least one input")
         elif count != self.arity:
             raise UnsupportedOperation(f"{self.name} takes {self.arity} inputs and was given {count}")
+
+
+def always(scaling: Scaling) -> Callable[[Settings], Scaling]:
+    """The same whatever the attributes."""
+    return lambda _: scaling
 
 
 # Shape rules that several families share.

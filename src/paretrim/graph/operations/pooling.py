@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph import windows
-from paretrim.graph.node import Array
+from paretrim.graph.node import Array, Attribute, Float64Array, ValueType
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, NO_EDGES, ONES, PAIR, Settings, Shape
-from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
+from paretrim.graph.operations.operation import NodeCall, Operation, Results, always, image_shape
 from paretrim.graph.operations.requantize import centered, requantize
 from paretrim.graph.operations.sliding import slide
 from paretrim.graph.windows import Values, Windows
@@ -40,24 +42,48 @@ def _largest(call: NodeCall) -> Values:
     return windows.largest_in_window(call.inputs[0], Windows.of(call.settings), 0 if call.types[0].quantized else -np.inf)
 
 
-def _sums(call: NodeCall, x: Values) -> tuple[Values, npt.NDArray[np.int64]]:
-    if call.node.op == "adaptive_avg_pool":
-        return windows.sum_adaptive(x, call.settings.pair("output_size"))
-    sliding = Windows.of(call.settings)
-    counts = windows.counted_positions(x.shape, sliding, call.settings.edges("count_padding"))
-    return windows.sum_in_window(x, sliding), counts
+_Sums = Callable[[NodeCall, Values], tuple[Values, npt.NDArray[np.int64]]]
+"""The sums of all windows of a value, and how many values each adds up."""
 
 
-def _real_average(call: NodeCall) -> Values:
-    total, counts = _sums(call, call.inputs[0])
+def _window_sums(call: NodeCall, x: Values) -> tuple[Values, npt.NDArray[np.int64]]:
+    return windows.sum_in_window(x, Windows.of(call.settings)), windows.window_counts(call.settings, x.shape)
+
+
+def _adaptive_sums(call: NodeCall, x: Values) -> tuple[Values, npt.NDArray[np.int64]]:
+    return windows.sum_adaptive(x, call.settings.pair("output_size"))
+
+
+def _real_average(sums: _Sums, call: NodeCall) -> Values:
+    total, counts = sums(call, call.inputs[0])
     return np.asarray(total / counts.astype(np.float32))
 
 
-def _integer_average(call: NodeCall) -> Values:
+def _integer_average(sums: _Sums, call: NodeCall) -> Values:
     exact = np.int32 if 255 * call.inputs[0][0, 0].size < 2**31 else np.int64
-    total, counts = _sums(call, centered(call.inputs[0], call.types[0], exact))
+    total, counts = sums(call, centered(call.inputs[0], call.types[0], exact))
     multiplier = np.float32(call.types[0].scale) / (np.float32(call.node.type.scale) * counts.astype(np.float32))
     return requantize(total.astype(np.float32), multiplier, call)
+
+
+_MOST_AVERAGED = 256
+"""Averages of more values have too many possible results for a relevant share of them to be ties."""
+
+
+def _possible_averages(
+    counts: Callable[[Settings, Shape], npt.NDArray[np.int64]], settings: Settings, kinds: Sequence[ValueType]
+) -> list[Float64Array]:
+    (kind,) = kinds
+    found = np.unique(counts(settings, kind.shape))
+    zero = kind.scale * kind.zero_point
+    return [kind.scale * np.arange(255.0 * count + 1) / count - zero for count in found[found <= _MOST_AVERAGED]]
+
+
+def _mean_of_window(settings: Settings) -> tuple[str, dict[str, Attribute]] | None:
+    """An average pool over the same windows; it has no dilation."""
+    if settings.pair("dilation") != (1, 1):
+        return None
+    return AVG_POOL.name, {name: settings.values[name] for name in ("window", "stride", "padding")}
 
 
 MAX_POOL = Operation(
@@ -68,9 +94,12 @@ MAX_POOL = Operation(
     real=_largest,
     integer=_largest,
     channels=channel_rules.PASSING,
-    attributes={"window": PAIR, "stride": PAIR, "padding": NO_EDGES, "dilation": ONES},
     grid="keeps",
+    scaling=always("homogeneous"),
+    results=None,
+    attributes={"window": PAIR, "stride": PAIR, "padding": NO_EDGES, "dilation": ONES},
     work="window",
+    averaged=_mean_of_window,
 )
 
 AVG_POOL = Operation(
@@ -78,9 +107,15 @@ AVG_POOL = Operation(
     number=19,
     meaning="window, stride, padding, ceil, count_padding",
     shape=_average_shape,
-    real=_real_average,
-    integer=_integer_average,
+    real=partial(_real_average, _window_sums),
+    integer=partial(_integer_average, _window_sums),
     channels=channel_rules.PASSING,
+    grid="requantizes",
+    scaling=always("homogeneous"),
+    results=Results(
+        partial(_possible_averages, windows.window_counts),
+        lambda settings, kinds: kinds[0].scale / math.prod(settings.pair("window")),
+    ),
     attributes={"window": PAIR, "stride": PAIR, "padding": NO_EDGES, "count_padding": NO_EDGES, **CLAMP},
     rescaling="each",
     work="window",
@@ -91,9 +126,14 @@ ADAPTIVE_AVG_POOL = Operation(
     number=20,
     meaning="to a given [h, w]",
     shape=_adaptive_shape,
-    real=_real_average,
-    integer=_integer_average,
+    real=partial(_real_average, _adaptive_sums),
+    integer=partial(_integer_average, _adaptive_sums),
     channels=channel_rules.PASSING,
+    grid="requantizes",
+    scaling=always("homogeneous"),
+    results=Results(
+        partial(_possible_averages, windows.adaptive_counts), lambda _, kinds: kinds[0].scale / math.prod(kinds[0].shape[1:])
+    ),
     attributes={"output_size": PAIR, **CLAMP},
     rescaling="each",
     work="input",

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import UnsupportedOperation
-from paretrim.graph.node import Array
+from paretrim.graph.node import Array, Float64Array, ValueType
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, INDEX, Settings, Shape, optional
-from paretrim.graph.operations.operation import NodeCall, Operation, image_shape
-from paretrim.graph.operations.requantize import centered, requantize
+from paretrim.graph.operations.operation import NodeCall, Operation, Results, always, image_shape
+from paretrim.graph.operations.requantize import centered, product_of_steps, requantize
 from paretrim.graph.windows import Values
 
 _MOST_PRODUCTS = 33025
@@ -52,6 +52,21 @@ def _integer(call: NodeCall) -> Values:
     return requantize(np.matmul(first, _second(call, second)).astype(np.float32), multiplier, call)
 
 
+_MOST_SUMS = 2**15
+"""Sums are looked at up to so many products of a step by a step, on both sides of 0: ties recur within them."""
+
+
+def _possible_sums(_: Settings, kinds: Sequence[ValueType]) -> list[Float64Array]:
+    depth = kinds[0].shape[2]
+    ends = [np.array([-kind.zero_point, 255 - kind.zero_point]) for kind in kinds]
+    if depth == 1:
+        whole = np.multiply.outer(*(np.arange(low, high + 1) for low, high in ends))
+    else:
+        corners = depth * np.multiply.outer(*ends)
+        whole = np.arange(max(corners.min(), -_MOST_SUMS), min(corners.max(), _MOST_SUMS) + 1)
+    return [kinds[0].scale * kinds[1].scale * whole]
+
+
 MATMUL = Operation(
     name="matmul",
     number=21,
@@ -60,6 +75,9 @@ MATMUL = Operation(
     real=_real,
     integer=_integer,
     channels=channel_rules.UNITING,
+    grid="requantizes",
+    scaling=always("product"),
+    results=Results(_possible_sums, product_of_steps),
     arity=2,
     attributes={"transposed": optional(INDEX, 0), **CLAMP},
     rescaling="product",

@@ -5,10 +5,13 @@ Products and ratios of scales are formed in float32, in the order in which ``doc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.graph.node import FloatArray, ValueType
+from paretrim.graph.node import Float64Array, FloatArray, ValueType
+from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.operation import NodeCall
 from paretrim.graph.windows import Values
 
@@ -39,3 +42,13 @@ def centered(quantized: Values, source: ValueType, dtype: npt.DTypeLike = np.flo
 def ratio(source: ValueType, output: ValueType) -> np.float32:
     """``f32(s / s_o)``."""
     return np.float32(np.float32(source.scale) / np.float32(output.scale))
+
+
+def levels(kind: ValueType) -> Float64Array:
+    """The 256 numbers of a uint8 grid."""
+    return kind.scale * (np.arange(256.0) - kind.zero_point)
+
+
+def product_of_steps(_: Settings, kinds: Sequence[ValueType]) -> float:
+    """What one step by one step is in a product of two grids."""
+    return kinds[0].scale * kinds[1].scale

@@ -45,3 +45,12 @@ GRID_PRESERVING = frozenset(operation.name for operation in _ALL if operation.gr
 
 TRAINING_ONLY = frozenset(operation.name for operation in _ALL if not operation.ships)
 """Operations that pass their input on unchanged except in training, and that no deployed graph holds."""
+
+NORMALIZING = frozenset(operation.name for operation in _ALL if operation.normalizes)
+"""Operations that scale and shift channels from statistics, which a weighted operation before them takes in."""
+
+BOUNDING = frozenset(operation.name for operation in _ALL if operation.bounds is not None)
+"""Activations that only bound values, which the clamp of a requantization before them takes in."""
+
+WITH_TENSORS = frozenset(operation.name for operation in _ALL if operation.real_tensors)
+"""Operations with tensors of a value for each of their channels, or a row of weights."""

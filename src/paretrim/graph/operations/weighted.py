@@ -12,7 +12,7 @@ from paretrim.graph.dtypes import real_weight
 from paretrim.graph.node import Array, Node
 from paretrim.graph.operations import channel_rules
 from paretrim.graph.operations.attributes import CLAMP, COUNT, FIXED, NO_EDGES, ONES, Settings, Shape, optional
-from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, image_shape
+from paretrim.graph.operations.operation import NodeCall, Operation, TensorRule, always, image_shape
 from paretrim.graph.operations.requantize import centered, per_channel, requantize
 from paretrim.graph.operations.sliding import slide
 from paretrim.graph.windows import Values, Windows
@@ -111,9 +111,12 @@ CONV2D = Operation(
     real=_real,
     integer=_integer,
     channels=channel_rules.WEIGHTED,
+    grid="requantizes",
+    scaling=always("own"),
+    results=None,
     attributes={"stride": ONES, "padding": NO_EDGES, "dilation": ONES, "groups": optional(COUNT, 1), **FIXED, **CLAMP},
-    weighted=True,
     work="weight",
+    multiplies="windows",
     real_tensors=_REAL,
     integer_tensors=_INTEGER,
 )
@@ -126,9 +129,12 @@ LINEAR = Operation(
     real=_real,
     integer=_integer,
     channels=channel_rules.WEIGHTED,
+    grid="requantizes",
+    scaling=always("own"),
+    results=None,
     attributes=CLAMP,
-    weighted=True,
     work="weight",
+    multiplies="vector",
     real_tensors=_REAL,
     integer_tensors=_INTEGER,
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import NORMALIZING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Node
 from paretrim.network.network import Network
@@ -28,17 +28,15 @@ def absolute(network: Network, *, spread: bool = False) -> Network:
 def _absolute(node: Node, *, spread: bool) -> Node:
     if node.op in WEIGHTED:
         return replace(node, tensors={"weight": _positive(node.tensors["weight"])})
-    if node.op == "batch_norm":
+    if node.op in NORMALIZING:
         nothing = np.zeros_like(node.tensors["beta"])
         return replace(
             node, tensors={**node.tensors, "gamma": _positive(node.tensors["gamma"]), "beta": nothing, "mean": nothing}
         )
-    if node.op in ("relu", "clamp", "pointwise"):
+    if OPERATIONS[node.op].elementwise:
         return replace(node, op="dropout", attributes={"probability": 0.0})  # the identity in evaluation
-    if node.op == "max_pool" and spread and settings_of(node).pair("dilation") == (1, 1):
-        kept = {name: value for name, value in node.attributes.items() if name in ("window", "stride", "padding")}
-        return replace(node, op="avg_pool", attributes=kept)
-    return node
+    mean = OPERATIONS[node.op].averaged(settings_of(node)) if spread else None
+    return node if mean is None else replace(node, op=mean[0], attributes=mean[1])
 
 
 def _positive(values: Array) -> Array:

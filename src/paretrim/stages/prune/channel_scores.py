@@ -11,7 +11,8 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.network import BatchNorm, Network, is_fixed
+from paretrim.network.layers import BatchNorm, is_fixed
+from paretrim.network.network import Network
 from paretrim.stages.gradients import calibration_losses
 from paretrim.stages.prune.absolute import absolute
 from paretrim.train.resources import Resources

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from paretrim.graph.fusion import fuse
+from paretrim.graph.operations.channel_rules import groups_of
 from paretrim.graph.types import Node
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
-from paretrim.network.network import BatchNorm, Network
-from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, groups_of, layer_moments
+from paretrim.network.layers import BatchNorm
+from paretrim.network.network import Network
+from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, layer_moments
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
 from paretrim.stages.quantize.gptq import on_its_grid_

@@ -7,8 +7,10 @@ from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.operations.channel_rules import is_depthwise
+from paretrim.graph.operations.table import OPERATIONS
 from paretrim.network.constraints import WeightedLayer, weighted_layers
-from paretrim.network.network import Network, is_fixed
+from paretrim.network.layers import is_fixed
+from paretrim.network.network import Network
 from paretrim.train.budget import STRICT
 
 
@@ -32,7 +34,8 @@ class Selection:
         """
         layers = weighted_layers(network)
         left_out = {node.name for node in network.structure.nodes if is_fixed(node)}
-        first = next((node for node in network.structure.nodes if node.op == "conv2d" and node.name not in left_out), None)
+        convolutions = (node for node in network.structure.nodes if OPERATIONS[node.op].multiplies == "windows")
+        first = next((node for node in convolutions if node.name not in left_out), None)
         if first is not None and not self.first:
             left_out.add(first.name)
         if not self.last:

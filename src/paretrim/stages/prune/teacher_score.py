@@ -9,7 +9,8 @@ from paretrim.data.batches import Batch
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.network import Network, is_fixed
+from paretrim.network.layers import is_fixed
+from paretrim.network.network import Network
 from paretrim.stages.prune.scores import channel_l2
 from paretrim.train.resources import Resources
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups, channel_groups
-from paretrim.graph.operations.channel_rules import is_depthwise
+from paretrim.graph.operations.channel_rules import groups_of, is_depthwise
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import IntArray, Node
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.layer_inputs import Moments, as_columns, groups_of, layer_moments
+from paretrim.stages.layer_inputs import Moments, as_columns, layer_moments
 from paretrim.stages.prune.channels import silence_, silenced, without_channels
 from paretrim.stages.prune.surgeon import damped, fitted
 from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction

@@ -9,12 +9,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from paretrim.graph.operations.channel_rules import groups_of
 from paretrim.graph.shapes import settings_of
 from paretrim.network.network import Network
+from paretrim.network.torch_forms import real_form
 from paretrim.network.uniform import WeightQuantizer
-from paretrim.stages.layer_inputs import groups_of, patches
+from paretrim.stages.layer_inputs import patches
 from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
 
 LOW, HIGH = -0.1, 1.1
@@ -118,10 +119,7 @@ class _Problem:
         """Results [P, Co] after the layer's ReLU or clamp, if it has one."""
         if self.activation is None:
             return results
-        if self.activation.op == "relu":
-            return F.relu(results)
-        settings = settings_of(self.activation)
-        return results.clamp(settings.number("minimum"), settings.number("maximum"))
+        return real_form(self.activation)(settings_of(self.activation), None, [results])
 
     def error(self, weight: Tensor) -> Tensor:
         """Squared error of a weight [Co, ...] on sampled positions: sum over channels, mean over positions, in output units."""

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from paretrim.errors import TrainingFailed
-from paretrim.graph.fusion import Fusion, fuse, grid_holders
+from paretrim.graph.fusion import fuse, grid_holders
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import INPUT, Graph
-from paretrim.graph.windows import positions_of
+from paretrim.graph.types import INPUT, Graph, ValueType
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibrators import Calibrator
@@ -50,7 +49,7 @@ _SMALLEST_RANGE = 1024 * TOP * SMALLEST_SCALE
 """Smallest range of values that leaves a calibrator room above the smallest step."""
 
 _FINEST = 1 / 32
-"""Smallest step of a result, as a share of the smallest difference that its inputs allow; for averages, ONNX Runtime rejects
+"""Smallest step of a result, as a share of the smallest change that a step of an input makes; for averages, ONNX Runtime rejects
 1/256 and finer."""
 
 
@@ -64,9 +63,6 @@ _TIE_MOVES = tuple(1 + move * 2.0**-10 for move in range(9))
 """Factors by which a step may grow to leave few values so close to a tie."""
 
 _TIE_IMAGES = 16
-
-_FEW_POSITIONS = 256
-"""Averages of more values have too many possible results for a relevant share of them to be ties."""
 
 
 def calibrate(
@@ -113,52 +109,24 @@ def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Gri
     return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
 
 
-def _possible(run: Fusion, graph: Graph, inputs: Sequence[Grid]) -> list[npt.NDArray[np.float64]]:
-    """All possible results of an operation without weights on these grids, by input or by size of its windows."""
-    op = run.head.op
-    values = [grid.scale * (np.arange(TOP + 1.0) - grid.zero_point) for grid in inputs]
-    if op == "concat":
-        return values
-    if op == "add":
-        return [*values, values[0][:, None] + values[1]]  # one of the two is often 0
-    if op == "mul":
-        return [values[0][:, None] * values[1]]
-    if op in ("avg_pool", "adaptive_avg_pool"):
-        counts = np.unique(positions_of(op, settings_of(run.head), graph.types[run.head.inputs[0]].shape))
-        return [inputs[0].scale * np.arange(TOP * count + 1.0) / count for count in counts[counts <= _FEW_POSITIONS]]
-    return []
-
-
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
     """The grids, with no step finer than its inputs justify; ``dead`` values get the step of their inputs."""
-    result, holders = dict(grids), grid_holders(graph)
+    result, holders, types = dict(grids), grid_holders(graph), graph.types
     for run in fuse(graph):
-        name = run.end.name
+        name, results = run.end.name, OPERATIONS[run.head.op].results
         sources = [holders[source] for source in run.head.inputs]
         if name not in grids or not grids.keys() >= set(sources):
             continue
-        inputs = [result[source].scale for source in sources]
-        grid = result[name]
+        inputs = [result[source] for source in sources]
         if name in dead:
-            result[name] = Grid(max(inputs), 0)
-        else:
-            grid = Grid(max(grid.scale, _FINEST * _quantum(run, graph, inputs)), grid.zero_point)
-            result[name] = _off_ties(grid, _possible(run, graph, [result[source] for source in sources]))
+            result[name] = Grid(max(grid.scale for grid in inputs), 0)
+        elif results is not None:
+            settings, grid = settings_of(run.head), result[name]
+            shapes = (types[source].shape for source in run.head.inputs)
+            kinds = [ValueType(shape, "uint8", one.scale, one.zero_point) for shape, one in zip(shapes, inputs, strict=True)]
+            grid = Grid(max(grid.scale, _FINEST * results.finest(settings, kinds)), grid.zero_point)
+            result[name] = _off_ties(grid, results.possible(settings, kinds))
     return result
-
-
-def _quantum(run: Fusion, graph: Graph, steps: list[float]) -> float:
-    """The smallest difference of two results of an operation on grids of these ``steps``; 0 if that depends on weights."""
-    op = run.head.op
-    if OPERATIONS[op].rescaling == "product":
-        return steps[0] * steps[1]
-    if op in ("add", "concat"):
-        return min(steps)
-    if op == "avg_pool":
-        return steps[0] / math.prod(settings_of(run.head).pair("window"))
-    if op == "adaptive_avg_pool":
-        return steps[0] / math.prod(graph.types[run.head.inputs[0]].shape[1:])
-    return 0.0
 
 
 def observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:

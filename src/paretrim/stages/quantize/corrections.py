@@ -15,7 +15,8 @@ from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.network.constraints import WeightedLayer, weighted_layers
-from paretrim.network.network import BatchNorm, Network
+from paretrim.network.layers import BatchNorm
+from paretrim.network.network import Network
 from paretrim.network.torch_forms import real_form
 from paretrim.stages.layer_inputs import inputs_of_both
 

@@ -15,18 +15,14 @@ import torch
 from torch import Tensor
 
 from paretrim.graph.fusion import Fusion, fuse
-from paretrim.graph.operations.channel_rules import Channels, Identities
-from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
+from paretrim.graph.operations.channel_rules import Channels, Identities, groups_of
+from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
-from paretrim.network.network import BatchNorm, Network, is_fixed
+from paretrim.network.layers import BatchNorm, is_fixed
+from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
-
-_HOMOGENEOUS = GRID_PRESERVING | {"add", "concat", "dropout", "avg_pool", "adaptive_avg_pool"}
-"""Operations that commute with scaling: if the channels of their inputs are multiplied, so is their result."""
-
-_HOMOGENEOUS_FUNCTIONS = frozenset({"leaky_relu", "abs", "mul_constant", "requantize"})
 
 _ROUNDS = 50
 """Maximum rounds of equalization through the network; ten are usual."""
@@ -68,16 +64,10 @@ def scale_groups(network: Network) -> ScaleGroups:
         rule = OPERATIONS[node.op].channels
         assert rule is not None, f"a float graph contains no '{node.op}'"
         values[node.name] = rule.outputs(Channels(node, inputs, shapes[node.inputs[0]], identities))
-        if node.name not in folded and not _passes_multiples(node):
+        if node.name not in folded and OPERATIONS[node.op].scaling(settings_of(node)) != "homogeneous":
             fixed.extend([*inputs, values[node.name]])
     fixed.extend(values[name] for name in graph.outputs)
     return _numbered(graph, values, fixed, identities)
-
-
-def _passes_multiples(node: Node) -> bool:
-    if node.op == "pointwise":
-        return settings_of(node).text("function") in _HOMOGENEOUS_FUNCTIONS
-    return node.op in _HOMOGENEOUS
 
 
 def _numbered(graph: Graph, values: Mapping[str, IntArray], fixed: list[IntArray], identities: Identities) -> ScaleGroups:
@@ -145,7 +135,7 @@ def _multiply_rows_(parameter: Tensor, factor: Tensor) -> None:
 
 def _by_input(head: Node, weight: Tensor) -> Tensor:
     """The weights that read each input channel: a view [groups, columns, rows of a group, ...] of a weight [Co, columns, ...]."""
-    groups = settings_of(head).integer("groups") if head.op == "conv2d" else 1
+    groups = groups_of(head)
     return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1).transpose(1, 2)
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from paretrim.graph.fusion import fuse
-from paretrim.graph.operations.table import WEIGHTED
+from paretrim.graph.operations.table import BOUNDING, OPERATIONS, WEIGHTED
 from paretrim.graph.types import Graph
 from paretrim.runtime import plan
-
-_BEHIND = frozenset({"relu", "clamp", "quantize"})
-"""Separate operations between a layer that computes in float32 and the grid behind it."""
 
 PROFILES = 3
 """Number of profiles; the fastest time of every layer counts, because other processes can only slow it down."""
@@ -46,9 +43,11 @@ def _owners(graph: Graph) -> dict[str, str]:
     owners = {node.name: node.name for node in graph.nodes if node.op in WEIGHTED}
     readers, types = graph.consumers(), graph.types
     for node in graph.nodes:
-        if node.op == "dequantize" and readers[node.name] and readers[node.name][0].op in WEIGHTED:
+        operation = OPERATIONS[node.op]
+        behind = operation.grid == "enters" or node.op in BOUNDING  # between a layer that computes in float32 and its grid
+        if operation.grid == "leaves" and readers[node.name] and readers[node.name][0].op in WEIGHTED:
             owners[node.name] = readers[node.name][0].name
-        elif node.op in _BEHIND and node.inputs[0] in owners and not types[node.inputs[0]].quantized:
+        elif behind and node.inputs[0] in owners and not types[node.inputs[0]].quantized:
             owners[node.name] = owners[node.inputs[0]]
     return owners
 
