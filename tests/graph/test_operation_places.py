@@ -1,5 +1,6 @@
 """A new operation is written in few places: docs/architecture.md, "Adding something"."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -29,6 +30,60 @@ def test_an_operation_is_named_in_its_value_and_two_tables(name, family):
     beside = {place for place in naming if not place.startswith("capture/")}
     assert beside == {f"graph/operations/{family}.py", "network/torch_forms.py", "deploy/onnx_operations.py"}
     assert naming > beside
+
+
+BY_NAME = {
+    "deploy/onnx_file.py": {"normalize", "quantize", "dequantize"},  # the ONNX forms of what reads pixels or changes the type
+    "graph/fold.py": {"normalize", "conv2d", "PAD"},  # makes a normalize; a pad that is not merged is only computed on its own
+    "graph/lower.py": {"quantize", "dequantize", "pointwise"},  # makes these nodes
+    "network/float_layers.py": {"flatten"},  # makes one
+    "network/thaw.py": {"relu", "clamp"},  # makes them from fused clamps
+    "stages/prune/absolute.py": {"dropout"},  # makes one, which is the identity
+    "stages/quantize/reciprocals.py": {"mul", "pointwise", "adaptive_avg_pool"},  # without it a range is only chosen as usual
+}
+"""Code that knows an operation by its name, beside its value, its two tables and capture: it makes such nodes, or leaves what it
+does not know as it is. All else asks the operation's value, so that a new operation is not forgotten."""
+
+OTHER_MEANINGS = {
+    "cli/main.py": {"quantize"},  # commands
+    "cli/parser.py": {"quantize"},
+    "cli/quantizing.py": {"quantize"},  # a stage
+    "stages/quantize/stage.py": {"quantize"},
+    "models/initialise.py": {"relu"},  # settings of torch
+    "stages/prune/thin.py": {"relu"},
+    "models/lenet.py": {"flatten"},  # paths of modules
+    "stages/distill/contrast.py": {"linear"},  # an embedding
+    "train/budget.py": {"linear"},  # a schedule
+}
+
+
+def known_by_name(path):
+    """Names of operations among the texts of a module, and their values where it imports them."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and "graph.operations" in (node.module or "")]
+    taken = {alias.name for node in imports for alias in node.names if not node.module.endswith("table")}
+    taken |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    values = {name.upper() for name in OPERATIONS} | {"CLAMP_VALUES"}
+    return (texts & set(OPERATIONS)) | (taken & values)
+
+
+def test_nothing_else_knows_an_operation_by_its_name():
+    tables = {"network/torch_forms.py", "deploy/onnx_operations.py"}
+    found = {path.relative_to(SOURCE).as_posix(): known_by_name(path) for path in SOURCE.rglob("*.py")}
+    beside = {
+        place: names
+        for place, names in found.items()
+        if names and place not in tables and not place.startswith(("graph/operations/", "capture/"))
+    }
+    assert beside == BY_NAME | OTHER_MEANINGS
+
+
+def test_nothing_asks_which_channel_rule_an_operation_has():
+    """That would be its name in another way; rules say what they do."""
+    rules = re.compile(r"\bchannel_rules\.[A-Z]+\b|channel_rules import [^\n]*\b[A-Z]{2,}\b")
+    naming = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if rules.search(path.read_text("utf-8"))}
+    assert {place for place in naming if not place.startswith("graph/operations/")} == set()
 
 
 NATIVE_PLACES = {

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from operation_examples import GRIDS, exact, facts, named, of, settings
 
+from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import OPERATIONS
+from paretrim.graph.types import ValueType
 
 
 def small_inputs(example, rng):
@@ -74,3 +76,9 @@ def test_one_step_of_one_input_changes_a_result_by_the_finest_step_or_more(name)
             moved = np.abs(exact(example, inputs) - before)
             noise = 1e-6 * np.abs(before).max()
             assert (moved[moved > noise] >= finest * (1 - 1e-3) - noise).all()
+
+
+def test_sums_of_two_products_are_multiples_of_a_step_by_a_step_near_zero():
+    kinds = [ValueType((1, 2, 2), "uint8", 0.5, 0), ValueType((1, 2, 2), "uint8", 0.25, 250)]
+    (found,) = OPERATIONS["matmul"].results.possible(Settings({"transposed": 0}), kinds)
+    assert np.array_equal(found, 0.125 * np.arange(-(2**15), 2 * 255 * 5 + 1))

@@ -251,3 +251,27 @@ def test_a_sum_with_zero_does_not_lie_on_rounding_ties():
     grids = calibrate(network, grid_values(network.structure), images, method="minmax", percentile=100.0)
     total = grids[next(node.name for node in network.structure.nodes if node.op == "add")]
     assert 18 * 1.0005 < total.scale / grids[INPUT].scale < 18 * 1.01  # by itself it would be 18, where every 18th value is a tie
+
+
+class Crossing(torch.nn.Module):
+    """A matrix product in which large numbers meet small ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Conv2d(1, 4, 2)
+
+    def forward(self, x):
+        return self.head(torch.matmul(x[:, :1], x[:, 1:])).flatten(1)
+
+
+def test_results_of_a_matrix_product_do_not_often_lie_between_two_steps():
+    """A quarter of all sums of two products of steps did: one in four is halfway where a step of the result is four products."""
+    torch.manual_seed(0)
+    network = Network(capture(Crossing(), (2, 2, 2)))
+    images = torch.tensor([[[[1.0, 2 / 255], [1.0, 0.0]], [[2 / 255, 0.0], [1.0, 1.0]]]])
+    grids = calibrate(network, grid_values(network.structure), images, method="minmax", percentile=100.0)
+    (product,) = (node.name for node in network.structure.nodes if node.op == "matmul")
+    unit, scale = grids[INPUT].scale ** 2, grids[product].scale
+    assert 1.0 < scale / (4 / 255**2) < 1.01
+    moved = unit * np.arange(2.0**15) / scale
+    assert (np.abs(moved - np.floor(moved) - 0.5) < 2.0**-12).mean() <= 2.0**-7

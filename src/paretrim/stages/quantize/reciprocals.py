@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from paretrim.graph.fusion import grid_holders
+from paretrim.graph.operations.table import NORMALIZING
 from paretrim.graph.types import INPUT, Graph, Node
 from paretrim.network.grids import TOP, Grid, grid_for_range
+from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
 
@@ -71,8 +73,8 @@ def _spreads(node: Node, reader: Node) -> bool:
     before, after = node.type.shape, reader.type.shape
     fits = len(before) == len(after) and all(small in (1, large) for small, large in zip(before, after, strict=True))
     moves = reader.op == "pointwise" and reader.attributes["function"] in ("mul_constant", "add_constant")
-    copies = reader.op == "conv2d" and reader.attributes.get("fixed") == 1 and before[0] == 1
-    return fits and (moves or copies or reader.op in ("batch_norm", "adaptive_avg_pool"))
+    copies = is_fixed(reader) and before[0] == 1
+    return fits and (moves or copies or reader.op in NORMALIZING or reader.op == "adaptive_avg_pool")
 
 
 @dataclass
