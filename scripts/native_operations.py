@@ -17,13 +17,13 @@ FILE = Path(__file__).resolve().parent.parent / "native" / "graph" / "operations
 HEAD = """\
 // Written by scripts/native_operations.py from paretrim.graph.operations; do not edit. Define a macro before including this.
 //
-// PARETRIM_OPERATION(name, inputs, grid, weighted, ships, rescaling, work, shape_rule), in the order of the numbers in .trim
+// PARETRIM_OPERATION(name, inputs, grid, multiplies, ships, rescaling, work, shape_rule), in the order of the numbers in .trim
 //   files; 0 inputs: any number. The shape rule is a function of graph/shapes.cpp.
 // PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, fallback), in the order in which errors list them.
 // PARETRIM_TENSOR(operation, quantized, name, dtype, form, optional), of nodes whose input is quantized and of others.
 
 #ifndef PARETRIM_OPERATION
-#define PARETRIM_OPERATION(name, inputs, grid, weighted, ships, rescaling, work, shape_rule)
+#define PARETRIM_OPERATION(name, inputs, grid, multiplies, ships, rescaling, work, shape_rule)
 #endif
 #ifndef PARETRIM_ATTRIBUTE
 #define PARETRIM_ATTRIBUTE(operation, name, kind, length, minimum, required, ...)
@@ -56,9 +56,9 @@ def text() -> str:
 
 
 def _operation(operation: Operation) -> str:
-    weighted, ships = str(operation.weighted).lower(), str(operation.ships).lower()
+    multiplies, ships = operation.multiplies or "nothing", str(operation.ships).lower()
     shape_rule = operation.shape.__name__.removeprefix("_")
-    facts = (operation.name, str(operation.arity or 0), operation.grid, weighted, ships, operation.rescaling, operation.work)
+    facts = (operation.name, str(operation.arity or 0), operation.grid, multiplies, ships, operation.rescaling, operation.work)
     return f"PARETRIM_OPERATION({', '.join((*facts, shape_rule))})"
 
 

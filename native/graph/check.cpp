@@ -89,7 +89,7 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   if (facts.grid == GridRule::float_only) {
     unsupported(std::string(facts.name) + " is only for float values; use lo and hi of the node before it, or a pointwise table");
   }
-  if (node.type.quantized() == leaves && !facts.weighted) {
+  if (node.type.quantized() == leaves && !facts.weighted()) {
     unsupported("it converts uint8 to " + text_of(node.type.dtype) + "; insert a quantize or dequantize");
   }
   const ValueType& source = inputs[0];

@@ -8,8 +8,8 @@ namespace paretrim {
 namespace {
 
 constexpr std::array<OpFacts, op_count> all_facts = {{
-#define PARETRIM_OPERATION(name, inputs, grid, weighted, ships, rescaling, work, shape_rule) \
-  {#name, inputs, GridRule::grid, weighted, ships, Rescaling::rescaling, Work::work},
+#define PARETRIM_OPERATION(name, inputs, grid, multiplies, ships, rescaling, work, shape_rule) \
+  {#name, inputs, GridRule::grid, Multiplies::multiplies, ships, Rescaling::rescaling, Work::work},
 #include "graph/operations.inc"
 }};
 

@@ -107,14 +107,19 @@ enum class Work : std::uint8_t {
   depth    // the width of the first input, per element of the result
 };
 
+// What the weight of an operation multiplies: a vector, or the windows that slide over an image.
+enum class Multiplies : std::uint8_t { nothing, vector, windows };
+
 struct OpFacts {
   std::string_view name;
   std::size_t inputs;  // 0: any number, at least 1
   GridRule grid;
-  bool weighted;
+  Multiplies multiplies;
   bool ships;  // false: only used in training
   Rescaling rescaling;
   Work work;
+
+  constexpr bool weighted() const { return multiplies != Multiplies::nothing; }
 };
 
 const OpFacts& facts_of(Op op);

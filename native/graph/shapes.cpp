@@ -219,7 +219,7 @@ Shape unflat_shape(const Node& node, const Shapes& inputs) {
 using ShapeRule = Shape (*)(const Node&, const Shapes&);
 
 constexpr ShapeRule shape_rules[] = {
-#define PARETRIM_OPERATION(name, inputs, grid, weighted, ships, rescaling, work, shape_rule) shape_rule,
+#define PARETRIM_OPERATION(name, inputs, grid, multiplies, ships, rescaling, work, shape_rule) shape_rule,
 #include "graph/operations.inc"
 };
 

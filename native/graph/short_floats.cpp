@@ -56,7 +56,7 @@ bool narrow(std::uint32_t bits, Dtype type, std::uint8_t* to) {
 }
 
 bool has_stored_weight(const Node& node, const ValueType& source) {
-  if (!facts_of(node.op).weighted || source.quantized()) return false;
+  if (!facts_of(node.op).weighted() || source.quantized()) return false;
   const auto weight = node.tensors.find("weight");
   return weight != node.tensors.end() && weight->second.dtype != Dtype::float32;
 }

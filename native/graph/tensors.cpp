@@ -193,9 +193,10 @@ void check_tensor_contents(const Graph& graph, const Node& node, const ValueType
   if (has_stored_weight(node, source)) check_stored_weight(node);
   if (node.tensors.count("variance") > 0) check_variance(node);
   if (!source.quantized()) return;
-  if (facts_of(node.op).weighted) check_weight(node, source);
+  if (facts_of(node.op).weighted()) check_weight(node, source);
   if (node.tensors.count("table") == 0) return;
-  check_table(node, node.op == Op::quantize ? pixel_table(graph.input, node.type) : pointwise_table(node, source));
+  check_table(node,
+              facts_of(node.op).grid == GridRule::enters ? pixel_table(graph.input, node.type) : pointwise_table(node, source));
 }
 
 }  // namespace paretrim

@@ -151,23 +151,20 @@ class PixelQuantization final : public Planes {
 class FloatImageQuantization final : public Planes {
  public:
   FloatImageQuantization(const Node& node, Buffer out)
-      : Planes(Layout::of(node.type.shape), {images_buffer}, out),
-        scale_(node.type.scale),
-        zero_point_(static_cast<float>(node.type.zero_point)) {}
+      : Planes(Layout::of(node.type.shape), {images_buffer}, out), scale_(node.type.scale), grid_{node.type.zero_point} {}
   std::int64_t parts() const override { return layout_.channels; }
   void run(std::int64_t channel, const Memory& memory, Scratch&) const override {
     const std::int64_t pixels = layout_.pixels();
     const float* in = reinterpret_cast<const float*>(memory.images) + channel * pixels;
     std::uint8_t* out = memory.at(to_) + layout_.at(channel, 0);
-    for (std::int64_t p = 0; p < pixels; ++p) {
-      const float steps = std::rint(in[p] / scale_) + zero_point_;
-      out[p * block] = static_cast<std::uint8_t>(std::min(std::max(steps, 0.0F), 255.0F));
-    }
+    const Requantization grid = grid_;  // copies, because a store through `out` might change what `this` holds
+    const float scale = scale_;
+    for (std::int64_t p = 0; p < pixels; ++p) out[p * block] = onto_grid(in[p] / scale, grid);
   }
 
  private:
   const float scale_;
-  const float zero_point_;
+  const Requantization grid_;
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Elementwise steps on integers, and the steps that quantize the images.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "graph/graph.h"
@@ -14,6 +16,12 @@ float ratio(float numerator, float denominator, const Node& node);
 
 Addition addition_of(const Node& node, const ValueType& first, const ValueType& second);
 Requantization requantization_of(const Node& node);
+
+// A result of so many steps above the zero point, rounded onto its grid and clamped.
+inline std::uint8_t onto_grid(float steps, const Requantization& to) {
+  const float rounded = std::rint(steps) + static_cast<float>(to.zero_point);
+  return static_cast<std::uint8_t>(std::min(std::max(rounded, static_cast<float>(to.low)), static_cast<float>(to.high)));
+}
 
 std::unique_ptr<Step> add_step(const Addition& by, const Layout& layout, const Operands& operands, const Kernels& kernels);
 // If one operand is a single pixel and the other is not, the pixel is broadcast over the other's pixels.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "graph/attributes.h"
 #include "graph/functions.h"
@@ -221,13 +220,6 @@ std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out) {
 
 std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out) {
   return std::make_unique<MapStore>(type, Operands{{in}, out});
-}
-
-Range range_of(const Node& node) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  if (node.op == Op::relu) return {0.0F, static_cast<float>(infinity)};
-  return {static_cast<float>(number(node, "minimum").value_or(-infinity)),
-          static_cast<float>(number(node, "maximum").value_or(infinity))};
 }
 
 }  // namespace paretrim

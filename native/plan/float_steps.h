@@ -19,13 +19,6 @@ std::unique_ptr<Step> float_product_step(const StepRequest& request);
 // Planes [C][H][W] to a vector [C * H * W].
 std::unique_ptr<Step> float_flatten_step(const StepRequest& request);
 
-// The range that a float32 relu or clamp clamps to.
-struct Range {
-  float low;
-  float high;
-};
-Range range_of(const Node& node);
-
 // Copies the caller's float32 images to planes, and planes to the caller's contiguous output.
 std::unique_ptr<Step> load_images_step(const ValueType& type, Buffer out);
 std::unique_ptr<Step> store_map_step(const ValueType& type, Buffer in, Buffer out);

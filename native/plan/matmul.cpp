@@ -104,12 +104,9 @@ class IntegerProduct final : public Product<std::uint8_t, std::int32_t> {
 
  protected:
   void store(const std::int32_t* sums, std::int64_t count, std::uint8_t* to) const override {
-    const auto zero = static_cast<float>(to_.zero_point);
-    const auto low = static_cast<float>(to_.low), high = static_cast<float>(to_.high);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float steps = std::rint(static_cast<float>(sums[i]) * multiplier_) + zero;
-      to[i] = static_cast<std::uint8_t>(std::min(std::max(steps, low), high));
-    }
+    const Requantization onto = to_;  // copies, because a store through `to` might change what `this` holds
+    const float multiplier = multiplier_;
+    for (std::int64_t i = 0; i < count; ++i) to[i] = onto_grid(static_cast<float>(sums[i]) * multiplier, onto);
   }
 
  private:

@@ -40,11 +40,9 @@ void pad(const Node& node, Move& move) {
 // Number of nonzero weights that only meet padding.
 template <typename Number>
 double only_padding(const Number* weight, std::int64_t count, const Geometry& geometry) {
-  const std::vector<std::int64_t> reading = reading_positions(geometry);
   const std::int64_t positions = geometry.kernel.vertical * geometry.kernel.horizontal;
   std::int64_t found = 0;
-  for (std::int64_t position = 0; position < positions; ++position) {
-    if (std::binary_search(reading.begin(), reading.end(), position)) continue;
+  for (const std::int64_t position : padding_positions(geometry)) {
     for (std::int64_t i = position; i < count; i += positions) found += weight[i] != 0;
   }
   return static_cast<double>(found);
@@ -72,7 +70,7 @@ WeightedLayer weighted_of(const Node& node, const ValueType& source) {
   const bool real = !source.quantized();
   layer.geometry.in = Layout::of(source);
   layer.geometry.out = real ? Layout::of(node.type) : Layout::of(node.type.shape);
-  if (node.op == Op::conv2d) {
+  if (facts_of(node.op).multiplies == Multiplies::windows) {
     const std::vector<std::int64_t>& shape = tensor(node, "weight").shape;
     layer.geometry.kernel = {shape[2], shape[3]};
     layer.geometry.stride = pair(node, "stride");
@@ -134,10 +132,8 @@ std::vector<std::uint8_t> relu_table(std::int32_t zero_point) {
 std::vector<std::uint8_t> rescaling_table(const Node& node, const ValueType& source) {
   const float factor = ratio(source.scale, node.type.scale, node);
   std::vector<std::uint8_t> table;
-  for (std::int32_t q = 0; q < 256; ++q) {
-    const float steps = std::rint(static_cast<float>(q - source.zero_point) * factor) + static_cast<float>(node.type.zero_point);
-    table.push_back(static_cast<std::uint8_t>(std::min(std::max(steps, 0.0F), 255.0F)));
-  }
+  const Requantization to{node.type.zero_point};
+  for (std::int32_t q = 0; q < 256; ++q) table.push_back(onto_grid(static_cast<float>(q - source.zero_point) * factor, to));
   return table;
 }
 

@@ -170,14 +170,13 @@ std::vector<std::int32_t> initial_sums(const WeightedLayer& layer) {
   }
   const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
   const std::int64_t each = g.in.channels / layer.groups * positions;
-  const std::vector<std::int64_t> reading = reading_positions(g);
+  const std::vector<std::int64_t> unread = padding_positions(g);
   std::vector<std::int32_t> initial(static_cast<std::size_t>(g.out.channels));
   for (std::int64_t o = 0; o < g.out.channels; ++o) {
     const std::int8_t* weight = layer.weight + o * each;
     std::int64_t sum = 0;
     for (std::int64_t i = 0; i < each && layer.input_zero_point != 0; ++i) sum += weight[i];
-    for (std::int64_t position = 0; position < positions; ++position) {
-      if (std::binary_search(reading.begin(), reading.end(), position)) continue;
+    for (const std::int64_t position : unread) {
       for (std::int64_t i = position; i < each && layer.input_zero_point != 0; i += positions) sum -= weight[i];
     }
     const auto start = static_cast<std::uint32_t>(layer.bias[o]) - static_cast<std::uint32_t>(layer.input_zero_point * sum);

@@ -107,7 +107,7 @@ class Planner {
 
   // The buffer of a value that a node reads. Adds the step that loads float images when they are first read.
   Buffer operand(const Node& node, std::uint32_t value) {
-    if (value != 0 || graph_.input.takes_pixels() || node.op == Op::quantize) return buffer_of_[value];
+    if (value != 0 || graph_.input.takes_pixels() || facts_of(node.op).grid == GridRule::enters) return buffer_of_[value];
     if (loaded_images_ < 0) {
       loaded_images_ = new_buffer(graph_.type_of(0));
       plan_.layers.push_back({"images", "", "load", ""});

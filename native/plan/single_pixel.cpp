@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "plan/elementwise.h"
 #include "types/aligned.h"
 
 namespace paretrim {
@@ -99,9 +100,7 @@ class SinglePixel final : public Step {
       memory.floats_at(operands_.output)[o] = scaled;
       return;
     }
-    const float rounded = std::rint(scaled) + static_cast<float>(to_.zero_point);
-    memory.at(operands_.output)[o] =
-        static_cast<std::uint8_t>(std::min(std::max(rounded, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
+    memory.at(operands_.output)[o] = onto_grid(scaled, to_);
   }
 
   const Kernels& kernels_;

@@ -1,5 +1,8 @@
 #include "plan/steps.h"
 
+#include <limits>
+
+#include "graph/attributes.h"
 #include "plan/elementwise.h"
 #include "plan/float_steps.h"
 #include "plan/matmul.h"
@@ -68,11 +71,21 @@ constexpr Row rows[] = {
     {Op::adaptive_avg_pool, adaptive_average_step, float_adaptive_average_step},
 };
 
-// Operations whose role is not simply Role::step, or that can be fused.
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+Range from_zero(const Node&) { return {0.0F, infinity}; }
+
+Range between_bounds(const Node& node) {
+  return {static_cast<float>(number(node, "minimum").value_or(-infinity)),
+          static_cast<float>(number(node, "maximum").value_or(infinity))};
+}
+
+// Operations whose role is not simply Role::step, or that can be fused. Those with Fusion::range have a range.
 struct Treatment {
   Op op;
   Role role;
   Fusion fusion = Fusion::none;
+  Range (*range)(const Node&) = nullptr;
 };
 
 constexpr Treatment treatments[] = {
@@ -85,22 +98,35 @@ constexpr Treatment treatments[] = {
     {Op::flatten, Role::reshape},
     {Op::unflatten, Role::reshape},
     {Op::add, Role::step, Fusion::addition},
-    {Op::relu, Role::step, Fusion::range},
-    {Op::clamp, Role::step, Fusion::range},
+    {Op::relu, Role::step, Fusion::range, from_zero},
+    {Op::clamp, Role::step, Fusion::range, between_bounds},
 };
 
-Treatment treatment_of(Op op) {
+constexpr Treatment treatment_of(Op op) {
   for (const Treatment& treatment : treatments) {
     if (treatment.op == op) return treatment;
   }
   return {op, Role::step};
 }
 
+constexpr bool ranges_are_complete() {
+  for (const Treatment& treatment : treatments) {
+    if ((treatment.fusion == Fusion::range) != (treatment.range != nullptr)) return false;
+  }
+  for (const Row& row : rows) {
+    if (row.real == float_range_step && treatment_of(row.op).range == nullptr) return false;
+  }
+  return true;
+}
+static_assert(ranges_are_complete(), "an operation that clamps has no range in `treatments`");
+
 }  // namespace
 
 Role role_of(Op op) { return treatment_of(op).role; }
 
 Fusion fusion_of(Op op) { return treatment_of(op).fusion; }
+
+Range range_of(const Node& node) { return treatment_of(node.op).range(node); }
 
 std::unique_ptr<Step> make_step(const StepRequest& request) {
   const Node& node = request.node;

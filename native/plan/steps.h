@@ -35,6 +35,13 @@ enum class Fusion : std::uint8_t { none, addition, range };
 
 Fusion fusion_of(Op op);
 
+// The range to which an operation with Fusion::range clamps float32 values.
+struct Range {
+  float low;
+  float high;
+};
+Range range_of(const Node& node);
+
 // The step for operations with Role::step, and for flatten of maps. Throws unsupported_operation if the operation is not defined
 // for the node's types.
 std::unique_ptr<Step> make_step(const StepRequest& request);

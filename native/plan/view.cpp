@@ -221,6 +221,15 @@ std::vector<std::int64_t> reading_positions(const Geometry& g) {
   return positions;
 }
 
+std::vector<std::int64_t> padding_positions(const Geometry& g) {
+  const std::vector<std::int64_t> reading = reading_positions(g);
+  std::vector<std::int64_t> positions;
+  for (std::int64_t position = 0; position < g.kernel.vertical * g.kernel.horizontal; ++position) {
+    if (!std::binary_search(reading.begin(), reading.end(), position)) positions.push_back(position);
+  }
+  return positions;
+}
+
 const char* name_of(ViewKind kind) {
   switch (kind) {
     case ViewKind::in_place:

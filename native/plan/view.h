@@ -24,9 +24,11 @@ struct Geometry {
   Edges padding;
 };
 
-// The kernel positions that read an input pixel for at least one output pixel. The others only meet padding: on a map of one
-// pixel, only the centre of a 3x3 kernel reads the input.
+// The kernel positions that read an input pixel for at least one output pixel, ascending.
 std::vector<std::int64_t> reading_positions(const Geometry& geometry);
+
+// The others, which only meet padding: on a map of one pixel, all but the centre of a 3x3 kernel.
+std::vector<std::int64_t> padding_positions(const Geometry& geometry);
 
 enum class ViewKind : std::uint8_t { in_place, columns, positions };
 const char* name_of(ViewKind kind);

@@ -163,10 +163,7 @@ class Average final : public Step {
         }
         const std::int64_t seen = (row.last - row.first) * (column.last - column.first);
         for (std::size_t c = 0; c < block; ++c) {
-          const float steps = std::rint(static_cast<float>(sums[c] - zero_ * seen) * *multiplier);
-          const float shifted = steps + static_cast<float>(to_.zero_point);
-          out[c] =
-              static_cast<std::uint8_t>(std::min(std::max(shifted, static_cast<float>(to_.low)), static_cast<float>(to_.high)));
+          out[c] = onto_grid(static_cast<float>(sums[c] - zero_ * seen) * *multiplier, to_);
         }
         out += block;
         ++multiplier;

@@ -68,7 +68,7 @@ Graph random_float_graph(std::uint64_t seed) {
     } else if (node.op == Op::dequantize) {
       node.op = Op::clamp;
       node.attributes["maximum"] = 2.5;
-    } else if (facts_of(node.op).weighted) {
+    } else if (facts_of(node.op).weighted()) {
       convert_layer(node, source_scale, (seed + i) % 5);
     } else if (node.op == Op::batch_norm) {
       convert_batch_norm(node);

@@ -33,15 +33,16 @@ std::vector<std::uint8_t> shorter(Encoder& encoder, const std::vector<std::uint8
   return encoder.readable() && coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
 }
 
-// The pixel table of a `quantize` node follows from exact operations, so computing it is the best prediction. Empty for other
-// tensors.
+// The table by which a node quantizes pixels follows from exact operations, so computing it is the best prediction. Empty for
+// other tensors.
 std::vector<std::uint8_t> prediction_of(const Graph& graph, const Place& place) {
   const Node& node = graph.nodes[place.node];
   const InputSpec& input = graph.input;
   const Tensor& table = tensor_at(graph, place);
   const std::vector<std::int64_t> shape = {static_cast<std::int64_t>(input.mean.size()), 256};
-  const bool fits = node.op == Op::quantize && node.inputs.size() == 1 && node.inputs[0] == 0 && place.name == "table" &&
-                    table.dtype == Dtype::uint8 && table.shape == shape && input.mean.size() == input.std.size();
+  const bool fits = facts_of(node.op).grid == GridRule::enters && node.inputs.size() == 1 && node.inputs[0] == 0 &&
+                    place.name == "table" && table.dtype == Dtype::uint8 && table.shape == shape &&
+                    input.mean.size() == input.std.size();
   if (!fits) return {};
   return pixel_table(input, node.type);
 }
