@@ -79,6 +79,14 @@ def test_nothing_else_knows_an_operation_by_its_name():
     assert beside == BY_NAME | OTHER_MEANINGS
 
 
+def test_the_file_format_lists_operations_by_their_numbers():
+    names = sorted(OPERATIONS, key=lambda name: OPERATIONS[name].number)
+    assert [OPERATIONS[name].number for name in names] == [*range(len(names))]
+    assert f"| operation | one byte: {', '.join(names)}" in (SOURCE / "trimfile" / "SPEC.md").read_text("utf-8")
+    reader = (SOURCE.parents[1] / "tests" / "trimfile" / "spec_reader" / "structure.py").read_text("utf-8")
+    assert re.findall(r'"(\w+)"', reader.split("OPERATIONS = (")[1].split(")")[0]) == names
+
+
 def test_nothing_asks_which_channel_rule_an_operation_has():
     """That would be its name in another way; rules say what they do."""
     rules = re.compile(r"\bchannel_rules\.[A-Z]+\b|channel_rules import [^\n]*\b[A-Z]{2,}\b")

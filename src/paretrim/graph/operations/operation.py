@@ -124,8 +124,8 @@ class Operation:
         library: whether its float meaning asks a mathematics library, whose last bit differs between machines.
         bounds: for an activation that only bounds values, its lower and upper bound (None: none). A requantization before it
             takes it in.
-        averaged: for one that selects the largest of several values, name and attributes of one that takes their mean, if there
-            is one.
+        averaged: for one that selects the largest of several values, name and attributes of one that takes their mean or sum, if
+            there is one.
         table: for one that on grids looks its result up, the table, by the types of its input and result.
         real_tensors: tensors by name where its input is float32.
         integer_tensors: tensors by name where its input is uint8.
