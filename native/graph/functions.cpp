@@ -44,42 +44,43 @@ double hardsigmoid(double x) { return std::clamp(x + 3.0, 0.0, 6.0) / 6.0; }
 struct Function {
   std::string_view name;
   bool takes_constant;
+  bool exact;
   double (*of)(double x, double constant);
 };
 
 constexpr Function functions[] = {
-    {"sigmoid", false, [](double x, double) { return sigmoid(x); }},
-    {"silu", false, [](double x, double) { return x * sigmoid(x); }},
-    {"hardsigmoid", false, [](double x, double) { return hardsigmoid(x); }},
-    {"hardswish", false, [](double x, double) { return x * hardsigmoid(x); }},
-    {"tanh", false, [](double x, double) { return std::tanh(x); }},
-    {"gelu", false, [](double x, double) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); }},
-    {"gelu_tanh", false, [](double x, double) { return gelu_tanh(x); }},
-    {"elu", false, [](double x, double) { return elu(x, 1.0); }},
-    {"selu", false, [](double x, double) { return selu_scale * elu(x, selu_alpha); }},
-    {"softplus", false, [](double x, double) { return softplus(x); }},
-    {"logsigmoid", false, [](double x, double) { return -softplus(-x); }},
-    {"mish", false, [](double x, double) { return x * std::tanh(softplus(x)); }},
-    {"abs", false, [](double x, double) { return std::fabs(x); }},
-    {"exp", false, [](double x, double) { return std::exp(x); }},
-    {"log", false, [](double x, double) { return std::log(std::max(x, smallest)); }},
-    {"erf", false, [](double x, double) { return std::erf(x); }},
-    {"sin", false, [](double x, double) { return std::sin(x); }},
-    {"relu6", false, [](double x, double) { return std::clamp(x, 0.0, 6.0); }},
-    {"requantize", false, [](double x, double) { return x; }},
-    {"leaky_relu", true, [](double x, double slope) { return x >= 0 ? x : slope * x; }},
-    {"clamp_min", true, [](double x, double least) { return std::max(x, least); }},
-    {"clamp_max", true, [](double x, double most) { return std::min(x, most); }},
-    {"add_constant", true, [](double x, double term) { return x + term; }},
-    {"mul_constant", true, [](double x, double factor) { return x * factor; }},
-    {"power", true, power},
-    {"elu_alpha", true, elu},
-    {"celu", true, [](double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x / alpha); }},
-    {"softplus_beta", true, [](double x, double beta) { return softplus(beta * x) / beta; }},
-    {"threshold", true, [](double x, double least) { return x > least ? x : 0.0; }},
-    {"step", true, [](double x, double bound) { return x > bound ? 1.0 : 0.0; }},
-    {"hardshrink", true, [](double x, double reach) { return std::fabs(x) > reach ? x : 0.0; }},
-    {"softshrink", true, softshrink},
+    {"sigmoid", false, false, [](double x, double) { return sigmoid(x); }},
+    {"silu", false, false, [](double x, double) { return x * sigmoid(x); }},
+    {"hardsigmoid", false, true, [](double x, double) { return hardsigmoid(x); }},
+    {"hardswish", false, true, [](double x, double) { return x * hardsigmoid(x); }},
+    {"tanh", false, false, [](double x, double) { return std::tanh(x); }},
+    {"gelu", false, false, [](double x, double) { return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0))); }},
+    {"gelu_tanh", false, false, [](double x, double) { return gelu_tanh(x); }},
+    {"elu", false, false, [](double x, double) { return elu(x, 1.0); }},
+    {"selu", false, false, [](double x, double) { return selu_scale * elu(x, selu_alpha); }},
+    {"softplus", false, false, [](double x, double) { return softplus(x); }},
+    {"logsigmoid", false, false, [](double x, double) { return -softplus(-x); }},
+    {"mish", false, false, [](double x, double) { return x * std::tanh(softplus(x)); }},
+    {"abs", false, true, [](double x, double) { return std::fabs(x); }},
+    {"exp", false, false, [](double x, double) { return std::exp(x); }},
+    {"log", false, false, [](double x, double) { return std::log(std::max(x, smallest)); }},
+    {"erf", false, false, [](double x, double) { return std::erf(x); }},
+    {"sin", false, false, [](double x, double) { return std::sin(x); }},
+    {"relu6", false, true, [](double x, double) { return std::clamp(x, 0.0, 6.0); }},
+    {"requantize", false, true, [](double x, double) { return x; }},
+    {"leaky_relu", true, true, [](double x, double slope) { return x >= 0 ? x : slope * x; }},
+    {"clamp_min", true, true, [](double x, double least) { return std::max(x, least); }},
+    {"clamp_max", true, true, [](double x, double most) { return std::min(x, most); }},
+    {"add_constant", true, true, [](double x, double term) { return x + term; }},
+    {"mul_constant", true, true, [](double x, double factor) { return x * factor; }},
+    {"power", true, false, power},
+    {"elu_alpha", true, false, elu},
+    {"celu", true, false, [](double x, double alpha) { return x > 0 ? x : alpha * std::expm1(x / alpha); }},
+    {"softplus_beta", true, false, [](double x, double beta) { return softplus(beta * x) / beta; }},
+    {"threshold", true, true, [](double x, double least) { return x > least ? x : 0.0; }},
+    {"step", true, true, [](double x, double bound) { return x > bound ? 1.0 : 0.0; }},
+    {"hardshrink", true, true, [](double x, double reach) { return std::fabs(x) > reach ? x : 0.0; }},
+    {"softshrink", true, true, softshrink},
 };
 
 const Function* function_named(std::string_view name) {
@@ -106,6 +107,14 @@ std::vector<T> of_pixels(const InputSpec& input, const Of& of) {
 }
 
 }  // namespace
+
+std::vector<FunctionName> exact_functions() {
+  std::vector<FunctionName> found;
+  for (const Function& function : functions) {
+    if (function.exact) found.push_back({function.name, function.takes_constant});
+  }
+  return found;
+}
 
 void check_function(const Node& node) {
   const std::string name = text(node, "function");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "graph/graph.h"
@@ -10,6 +11,13 @@ namespace paretrim {
 
 // Throws unsupported_operation if the node's function is unknown, lacks its constant or takes none.
 void check_function(const Node& node);
+
+struct FunctionName {
+  std::string_view name;
+  bool takes_constant;
+};
+// The functions that are plain arithmetic: they have the same bits on every machine.
+std::vector<FunctionName> exact_functions();
 
 // The float64 function of a `pointwise` node that check_function accepted.
 struct PointwiseFunction {

@@ -168,10 +168,11 @@ class Builder {
   std::uint32_t pointwise(std::uint32_t x) {
     Node made = node(Op::pointwise, {x}, grid(type(x).scale));
     // Only exact arithmetic: functions such as tanh may differ by a step between math libraries, and digests are compared.
-    static const char* const functions[] = {"abs", "hardswish", "relu6", "leaky_relu", "mul_constant", "hardshrink"};
-    const auto chosen = static_cast<std::size_t>(random_.between(0, 5));
-    made.attributes["function"] = std::string(functions[chosen]);
-    if (chosen >= 3) made.attributes["constant"] = static_cast<double>(random_.real(-1.5F, 1.5F));
+    const std::vector<FunctionName> functions = exact_functions();
+    const FunctionName& chosen =
+        functions[static_cast<std::size_t>(random_.between(0, static_cast<std::int64_t>(functions.size()) - 1))];
+    made.attributes["function"] = std::string(chosen.name);
+    if (chosen.takes_constant) made.attributes["constant"] = static_cast<double>(random_.real(-1.5F, 1.5F));
     made.tensors["table"] = tensor(Dtype::uint8, {256}, pointwise_table(made, type(x)));
     return add(std::move(made));
   }
@@ -268,11 +269,6 @@ class Builder {
 
   std::uint32_t grown(std::uint32_t x) {
     switch (random_.between(0, 15)) {
-      case 0:
-      case 1:
-      case 2:
-      case 3:
-        return convolution(x);
       case 4:
         return joined(Op::add, x, convolution(x, true, type(x).shape[0]));
       case 5:
@@ -295,8 +291,10 @@ class Builder {
         return multiplied(x);
       case 14:
         return pixels_shuffled(x);
-      default:
+      case 15:
         return shuffled(x);
+      default:
+        return convolution(x);
     }
   }
 

@@ -1,13 +1,16 @@
-// selfcheck GRAPHS [FIRST_SEED [digest]]: runs random graphs in every instruction set that this CPU supports, with different
-// numbers of threads and callers and different kernel choices, and compares the bits with those of the plain kernels. Prints a
-// digest of all outputs, which is the same on every machine; with `digest` it only does that.
+// selfcheck GRAPHS [FIRST_SEED [digest|operations]]: runs random graphs in every instruction set that this CPU supports, with
+// different numbers of threads and callers and different kernel choices, and compares the bits with those of the plain kernels.
+// Prints a digest of all outputs, which is the same on every machine; with `digest` it only does that. With `operations` it only
+// prints the operations of the graphs, and the functions of `pointwise`, one a line.
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 
+#include "graph/attributes.h"
 #include "kernels/cpu.h"
 #include "run/network.h"
 #include "tests/random_graph.h"
@@ -95,8 +98,21 @@ std::string wrong_with(const Graph& graph, const Bytes& bytes, const Values& exp
   return "";
 }
 
+Graph graph_of(std::uint64_t seed) { return seed % 3 == 2 ? random_float_graph(seed) : random_graph(seed); }
+
+void print_operations(std::uint64_t first, std::uint64_t graphs) {
+  std::set<std::string> met;
+  for (std::uint64_t seed = first; seed < first + graphs; ++seed) {
+    for (const Node& node : graph_of(seed).nodes) {
+      met.insert(std::string(name_of(node.op)));
+      if (node.op == Op::pointwise) met.insert("pointwise " + text(node, "function"));
+    }
+  }
+  for (const std::string& name : met) std::puts(name.c_str());
+}
+
 int check(std::uint64_t seed, std::uint64_t& digest, const std::vector<std::string>& sets) {
-  const Graph graph = seed % 3 == 2 ? random_float_graph(seed) : random_graph(seed);
+  const Graph graph = graph_of(seed);
   const Bytes bytes = random_images(graph, images, seed);
   const Values expected = values_of(Network(graph, settings_of("plain", 1)), bytes);
   for (const std::vector<float>& output : expected) {
@@ -123,7 +139,12 @@ int check(std::uint64_t seed, std::uint64_t& digest, const std::vector<std::stri
 int main(int count, char** arguments) {
   const std::uint64_t graphs = count > 1 ? std::strtoull(arguments[1], nullptr, 10) : 200;
   const std::uint64_t first = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 0;
-  const bool only_digest = count > 3 && std::string(arguments[3]) == "digest";
+  const std::string mode = count > 3 ? arguments[3] : "";
+  if (mode == "operations") {
+    paretrim::test::print_operations(first, graphs);
+    return 0;
+  }
+  const bool only_digest = mode == "digest";
   const std::vector<std::string> sets = only_digest ? std::vector<std::string>{} : paretrim::instruction_sets();
   std::uint64_t digest = 14695981039346656037ULL;
   int wrong = 0;

@@ -19,6 +19,11 @@ def in_part(x):
     return torch.cat([x, x.new_empty(x.shape[0], 2, *x.shape[2:]).zero_()], 1)[:, 1:9]
 
 
+def global_response_norm(x):
+    size = torch.norm(x, p=2, dim=(1, 2), keepdim=True)
+    return x * (size / (size.mean(dim=-1, keepdim=True) + 1e-6)) + x
+
+
 KNOWN = {
     "dilated transposed": (lambda self, x: self.k(x), nn.ConvTranspose2d(8, 8, (3, 2), (3, 2), 1, (2, 1), 4, dilation=(2, 3))),
     "convolution": (lambda self, x: torch.convolution(x, self.k.weight, None, [2, 1], [1, 2], [1, 2], False, [0, 0], 2), 2),
@@ -53,6 +58,21 @@ KNOWN = {
     "one of what is stacked in front": (lambda _, x: torch.stack([x, 1 - x])[1], None),
     "maxout of neighbours": (lambda _, x: x.unflatten(1, (4, 2)).amax(2).repeat(1, 2, 1, 1), None),
     "mean of neighbours": (lambda _, x: x.unflatten(1, (2, 4)).mean(2).repeat(1, 4, 1, 1), None),
+    "unit features": (lambda _, x: x * F.normalize(x.mean((2, 3)))[:, :, None, None], None),
+    "features less their mean": (lambda _, x: x + (lambda v: v - v.mean(1, keepdim=True))(x.amax((2, 3)))[..., None, None], None),
+    "features by their largest": (lambda _, x: x * (lambda v: v / (v.amax(1, True) + 1))(x.amax((2, 3)))[..., None, None], None),
+    "spread of features": (lambda _, x: x * (lambda v: v.std(1, keepdim=True) + v)(x.mean((2, 3)))[..., None, None], None),
+    "global response norm": (lambda _, x: global_response_norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), None),
+    "pooled channels-last": (lambda _, x: x * x.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None], None),
+    "norm of channels-last": (
+        lambda _, x: (lambda y: y - y.mean(-1, keepdim=True))(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        None,
+    ),
+    "spread of channels-last": (
+        lambda _, x: (lambda y: y / (y.std(-1, keepdim=True) + 1))(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        None,
+    ),
+    "mean image of channels-last": (lambda _, x: x + x.permute(0, 2, 3, 1).mean(3)[:, None], None),
     "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
 }
 
@@ -76,6 +96,10 @@ REFUSED = {
         r"\(aten.exponential_.default\): it draws random num",
     ),
     "any numbers": (lambda _, x: x + torch.empty_like(x) * 0, r"\(aten.empty_like.default\): join the parts .* any numbers"),
+    "one side of channels-last": (
+        lambda _, x: x + x.permute(0, 2, 3, 1).mean(1).sum(1)[:, :, None, None],
+        r"it reduces only height or only width of a channels-last map; pass keepdim=True",
+    ),
     "nothing": (lambda _, x: torch.cat([x, x[:, :0]], 1), r"it takes nothing of \(8, 8, 8\): a slice from 0 to 0; leave it out"),
     "rows of planes": (
         lambda _, x: torch.cat([x.flatten(2)] * 2, 2)[..., None],

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from paretrim.graph.functions import EXACT
+from paretrim.graph.operations.table import OPERATIONS
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -15,6 +18,20 @@ def test_sanitizers_find_nothing_and_instruction_sets_agree():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 graphs in" in done.stderr
     assert "of 800 damaged graphs ran" in done.stdout
+
+
+@pytest.mark.slow
+def test_random_graphs_have_every_operation_and_exact_function():
+    """Functions of the mathematics library are left out: results are compared between machines bit for bit."""
+    made = subprocess.run(
+        [ROOT / "scripts/native_program.sh", "selfcheck", "sanitized", "-DPARETRIM_SANITIZE=ON"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    done = subprocess.run([made.stdout.strip(), "1000", "0", "operations"], capture_output=True, text=True, check=True)
+    shipped = {operation.name for operation in OPERATIONS.values() if operation.ships}
+    assert set(done.stdout.splitlines()) == shipped | {f"pointwise {name}" for name in EXACT}
 
 
 @pytest.mark.slow

@@ -258,6 +258,8 @@ def _expand(work: Work, call: Call) -> Value:
     call.no_effect("size", "other")
     if shape == view.shape:
         return view
+    if len(shape) == 1 and view.shape == (1,):
+        return work.spread(call, view, shape)
     if len(shape) != 3 or len(view.shape) != 3:
         raise call.refused(f"expand only maps [C, H, W]; this expands {view.shape} to {shape}")
     return View(work.read(call, call.source), shape, spread=True)

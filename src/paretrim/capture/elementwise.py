@@ -88,6 +88,9 @@ def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
     if (pair := _of_groups(work, call, first, second) or _of_groups(work, call, second, first)) is not None:
         groups, value, factor = pair
         return replace(groups, name=combine(work, call, op, value, factor).name)
+    if first.last and second.last and first.shape != second.shape:
+        made = combine(work, call, op, *(View(each.name, work.shapes[each.name]) for each in (first, second)))
+        return View(made.name, (*made.shape[1:], made.shape[0]), last=True)
     first, second = _broadcast(work, call, op, first, second)
     wide = work.shapes[first.name]
     return replace(first, name=work.emit(call, op, [first.name, second.name], shape=wide).name)
@@ -121,6 +124,9 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
         return first, second
     if op == "mul" and len(wide) == 3 and narrow == (wide[0], 1, 1) and second.shape == (*first.shape[:-2], 1, 1):
         return first, second
+    if len(first.shape) == len(second.shape) == 1 and 1 in (*first.shape, *second.shape):
+        length = max(first.shape, second.shape)
+        return (first, work.spread(call, second, length)) if first.shape == length else (work.spread(call, first, length), second)
     fits = all(1 in pair or pair[0] == pair[1] for pair in zip(wide, narrow, strict=False))
     if (wide, narrow) != (first.shape, second.shape) or not len(wide) == len(narrow) == 3 or not fits:
         raise call.refused(

@@ -17,7 +17,7 @@ from paretrim.capture.call import Call
 from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
 from paretrim.capture.last import as_map, over_channels
 from paretrim.capture.layers import normalised_by_constants
-from paretrim.capture.pooling import mean, reduced
+from paretrim.capture.pooling import mean, reduced, result_of
 from paretrim.capture.work import Value, View, Work
 
 
@@ -136,8 +136,8 @@ def _spread(*, root: bool, with_mean: bool) -> Callable[[Work, Call], Value]:
         found, middle = _variance(work, call, "standard deviation" if root else "variance")
         if root:
             found = pointwise(work, call, found, "power", 0.5)
-        shape = call.shape()
-        return (View(found.name, shape), View(middle.name, shape)) if with_mean else View(found.name, shape)
+        result = result_of(work, call, found)
+        return (result, result_of(work, call, middle)) if with_mean else result
 
     return convert
 

@@ -69,7 +69,7 @@ def _adaptive_avg_pool(work: Work, call: Call) -> Value:
 
 def reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     """A map [C, H, W] and the axes (1 to 3, the batch is 0) that an operation reduces to one number each."""
-    view = work.view(call, call.source)
+    view = work.view(call, call.source, may_be_last=True)
     rank = len(view.shape) + 1
     if call.arguments.get("dim") is None or 0 in {axis % rank for axis in call.integers("dim")} or not call.integers("dim"):
         raise call.refused(
@@ -79,6 +79,12 @@ def reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
     axes = {axis % rank for axis in call.integers("dim")}
     call.no_effect("keepdim", "dtype")
     base = work.shapes[view.name]
+    if view.last:
+        return View(view.name, base), {axis % 3 + 1 for axis in axes}  # [H, W, C] to [C, H, W]
+    if len(view.shape) == 1 and len(call.shape()) == 1:
+        pixel = (view.shape[0], 1, 1)
+        name = view.name if base == pixel else work.read(call, call.source)
+        return View(work.settled(call, View(name, pixel)), pixel), {1}
     flat = len(base) == 3 and (axes, view.shape) in (
         ({2}, (base[0], base[1] * base[2])),
         ({3}, (base[0], 1, base[1] * base[2])),
@@ -96,6 +102,14 @@ def reduced(work: Work, call: Call, what: str) -> tuple[View, set[int]]:
         )
     source = work.read(call, call.source)
     return View(source, work.shapes[source]), axes
+
+
+def result_of(work: Work, call: Call, made: View) -> View:
+    """A reduced map in the shape of the result, channels last if the argument is."""
+    source, shape = work.view(call, call.source, may_be_last=True), call.shape()
+    if source.last and len(shape) == 2 and made.shape[0] != 1:
+        raise call.refused("it reduces only height or only width of a channels-last map; pass keepdim=True")
+    return View(made.name, shape, last=source.last and len(shape) == 3)
 
 
 def _is_of_groups(view: View, base: tuple[int, ...]) -> bool:
@@ -119,17 +133,17 @@ def mean(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 def mean_of_map(work: Work, call: Call) -> Value:
     """Means over channels, height, width or several of them."""
-    return View(mean(work, call, *reduced(work, call, "mean")).name, call.shape())
+    return result_of(work, call, mean(work, call, *reduced(work, call, "mean")))
 
 
 def sum_of_map(work: Work, call: Call) -> Value:
     """Sums, as means times the count; over channels only, directly."""
     view, axes = reduced(work, call, "sum")
     if axes == {1}:
-        return View(work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)).name, call.shape())
+        return result_of(work, call, work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)))
     count = math.prod(view.shape[axis - 1] for axis in axes)
     total = pointwise(work, call, mean(work, call, view, axes), "mul_constant", float(count))
-    return View(total.name, call.shape())
+    return result_of(work, call, total)
 
 
 def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
@@ -152,14 +166,14 @@ def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 def amax_of_map(work: Work, call: Call) -> Value:
     """Maxima over channels, height, width or several of them."""
-    return View(_largest(work, call, *reduced(work, call, "largest")).name, call.shape())
+    return result_of(work, call, _largest(work, call, *reduced(work, call, "largest")))
 
 
 def amin_of_map(work: Work, call: Call) -> Value:
     """Minima over channels, height, width or several of them."""
     view, axes = reduced(work, call, "smallest")
     largest = _largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
-    return View(pointwise(work, call, largest, "mul_constant", -1.0).name, call.shape())
+    return result_of(work, call, pointwise(work, call, largest, "mul_constant", -1.0))
 
 
 def extreme(over_axes: Callable[[Work, Call], Value], of_two: Callable[[Work, Call], Value]) -> Callable[[Work, Call], Value]:

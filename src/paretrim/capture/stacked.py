@@ -55,7 +55,7 @@ def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], Vi
     """A reduction over stacked maps (axis 1 of [P, C, H, W]), two at a time, or over the axes of a single map."""
 
     def convert(work: Work, call: Call) -> Value:
-        view = work.view(call, call.source)
+        view = work.view(call, call.source, may_be_last=True)
         stacked = len(view.shape) == 4 and work.shapes[view.name][0] != view.shape[0] and call.arguments.get("dim") is not None
         axes = {axis % 5 for axis in call.integers("dim")} if stacked else set()
         if axes == {2} and view.plain and work.shapes[view.name][1:] == view.shape[2:]:

@@ -26,6 +26,7 @@ from paretrim.graph.types import INPUT, Graph, ValueType
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibrators import Calibrator
+from paretrim.stages.quantize.comparisons import compared_grids
 from paretrim.stages.quantize.histogram import Histogram
 from paretrim.stages.quantize.reciprocals import reciprocal_grids
 from paretrim.train.execution import fast_batches
@@ -90,6 +91,7 @@ def calibrate(
     else:
         grids = {name: _mse_grid(values) for name, values in seen.items()}
     grids |= reciprocal_grids(network, images, grids)
+    grids |= compared_grids(network.structure, grids)
     if INPUT in grids:
         grids[INPUT] = _off_ties(grids[INPUT], [images[:_TIE_IMAGES].cpu().numpy()])
     return _beside_inputs(network.structure, grids, {name for name, values in seen.items() if values.low == values.high})

@@ -26,6 +26,7 @@ from paretrim.network.network import Network
 from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
+from paretrim.stages.quantize.comparisons import compared_of
 from paretrim.stages.quantize.formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -200,7 +201,7 @@ class Quantize:
         for _ in range(ROUNDS):
             recount_(network)
         real = [name for name, form in formats.items() if form.grid in FLOAT_WEIGHTS]
-        apart = reciprocals_of(network.structure)  # their ranges say nothing about their steps
+        apart = {*reciprocals_of(network.structure), *compared_of(network.structure)}  # their ranges do not give their steps
         for name in grid_values(network.structure, real) if self.activations != FLOAT32 else ():
             scales = "learned" if name in apart else self.scales
             network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], scales))
