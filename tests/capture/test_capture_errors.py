@@ -97,8 +97,8 @@ ERRORS = {
         r"divides by 'extra', which contains 0",
     ),
     "broadcast": (
-        lambda: Outer(lambda x: x.mean((2, 3)) + x.mean((1, 2, 3))[:, None]),
-        r"give both operands the shape \[C, H, W\], with 1 for axes to broadcast; their shapes are \(5,\) and \(1,\)",
+        lambda: Outer(lambda x: (x.mean(2) + x.mean(3)).mean(2)),
+        r"give both operands the shape \[C, H, W\], with 1 for axes to broadcast; their shapes are \(5, .\) and \(5, .\)",
     ),
     "softplus": (
         lambda: untrained_body(lambda _, x: F.softplus(x, 1, 5)),

@@ -177,9 +177,9 @@ class Work:
     def spread(self, call: Call, view: View, shape: tuple[int, ...]) -> View:
         """A value [C, H, W] whose sizes are those of ``shape`` or 1, or a vector [1], broadcast to ``shape``."""
         if len(shape) == 1:
-            pixel = View(self.settled(call, View(view.name, (1, 1, 1))), (1, 1, 1))
-            wide = self.mixed(call, pixel, np.ones((shape[0], 1), np.float32))
-            return self.emit(call, "flatten", [wide.name], shape=shape)
+            single = View(self.settled(call, View(view.name, (1, 1, 1))), (1, 1, 1))
+            repeated = self.mixed(call, single, np.ones((shape[0], 1), np.float32))
+            return self.emit(call, "flatten", [repeated.name], shape=shape)
         if view.shape[1:] != shape[1:]:
             wide = (view.shape[0], *shape[1:])
             attributes: dict[str, Attribute] = {"output_size": shape[1:]}
