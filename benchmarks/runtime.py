@@ -41,7 +41,7 @@ from paretrim.bench.effort import EFFORTS, QUICK, Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import measure
 from paretrim.bench.statistics import kept_rounds, ratio
-from paretrim.bench.types import Arm, Session
+from paretrim.bench.types import Arm, TimingSession
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.storage import save
@@ -98,14 +98,14 @@ def arms_of(files: Files, threads: Sequence[int]) -> tuple[Arm, ...]:
     return (*peers, *ours)
 
 
-def medians_ms(session: Session) -> dict[str, float]:
+def medians_ms(session: TimingSession) -> dict[str, float]:
     """Median of the kept samples of every arm."""
     kept = kept_rounds(session)
     return {timing.arm.name: float(np.median(np.array(timing.samples_ns)[kept])) / 1e6 for timing in session.timings}
 
 
 def latency_lines(
-    session: Session,
+    session: TimingSession,
     network: str,
     zeros_found: dict[float, float],
     threads: Sequence[int],

@@ -36,7 +36,7 @@ from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.evaluate import predictions
 from paretrim.train.execution import Execution
-from paretrim.train.task import Array
+from paretrim.train.task import TaskArray
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "digits.toml"
 EXECUTION = Execution(device="cpu", precision="float32")
@@ -127,14 +127,14 @@ def opened(given: argparse.Namespace, seed: int) -> tuple[Start, Iterable[Batch]
     return start, list((start.validation if given.validation else tested.batches).epoch(0))
 
 
-def right(candidate: Candidate, images: Iterable[Batch]) -> Array:
+def right(candidate: Candidate, images: Iterable[Batch]) -> TaskArray:
     """Whether each image is classified correctly, bool [N]."""
     device = EXECUTION.torch_device()
     found, labels = predictions(candidate.network, images, device, integers=candidate.integers)
     return np.asarray(found == labels)
 
 
-def tell(given: argparse.Namespace, case: str, dense: list[Array], found: list[Array], seconds: float) -> None:
+def tell(given: argparse.Namespace, case: str, dense: list[TaskArray], found: list[TaskArray], seconds: float) -> None:
     """Print one line for a case: accuracies, and the drop with its interval over all images of all seeds."""
     drop = drop_between(np.concatenate(dense), np.concatenate(found))
     runs = [float(one.mean()) for one in found]

@@ -1,6 +1,7 @@
 """The rules of docs/house-rules.md for how code is written, held by reading the source; nothing is imported here."""
 
 import ast
+import re
 import tomllib
 
 from function_bodies import ROOT, functions
@@ -91,6 +92,25 @@ def test_everything_public_is_documented():
             if not node.name.startswith("_") and node in module.tree.body and not ast.get_docstring(node)
         )
     assert not undocumented
+
+
+NOUNS_IN_ED = {"Seed", "Speed"}
+PARTICIPLES = {"Chosen", "Done", "Drawn", "Found", "Given", "Kept", "Known", "Made", "Sent", "Shown", "Taken", "Told", "Written"}
+
+
+def test_a_public_type_name_stands_once_and_is_a_noun():
+    named = sorted(name for module in MODULES for name in _types(module.tree) if not name.startswith("_"))
+    assert named == sorted(set(named))
+    assert {name for name in named if name in PARTICIPLES or re.fullmatch("[A-Z][a-z]*ed", name)} == NOUNS_IN_ED
+
+
+def _types(tree):
+    """Names of the classes of a module, and of its aliases, which are written like classes."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        yield from (one.id for one in targets if isinstance(one, ast.Name) and re.fullmatch("_?[A-Z][a-z]\\w*", one.id))
 
 
 def test_every_test_file_has_a_name_of_its_own():

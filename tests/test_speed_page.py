@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.types import Arm, Load, Machine, Session, Timing
+from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
 from paretrim.intervals import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,7 @@ def session(milliseconds, batch=1):
         return Timing(Arm(name, "file", "reference"), "1", "00", ((round(value * 1e6),) * 30,) * 4)
 
     names = list(milliseconds)
-    return Session(
+    return TimingSession(
         timings=tuple(timing(name, value) for name, value in milliseconds.items()),
         copy=timing(f"{names[0]} (A/A copy)", milliseconds[names[0]]),
         baseline=names[0],

@@ -6,7 +6,7 @@ import numpy as np
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.statistics import ratio, verdict
-from paretrim.bench.types import Arm, Load, Machine, Session, Timing
+from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
 
 MACHINE = Machine("Test CPU", 2, ("avx2", "avx512_vnni"), 1 << 30, "Linux 6.0 x86_64", "3.11.7")
 
@@ -22,7 +22,7 @@ def session(samples, *, copy=None, window=25, seed=0):
     first = np.asarray(samples[names[0]])
     processes, rounds = first.shape
     windows = -(-rounds // window)
-    return Session(
+    return TimingSession(
         timings=tuple(timing(name, rows) for name, rows in samples.items()),
         copy=timing(f"{names[0]} (A/A copy)", first if copy is None else copy),
         baseline=names[0],

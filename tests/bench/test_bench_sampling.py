@@ -14,7 +14,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.pinning import usable_cores
 from paretrim.bench.sampling import (
     NUMBERS,
-    Reference,
+    ReferenceWork,
     busy_after,
     differing,
     make_schedule,
@@ -169,15 +169,15 @@ def test_a_clock_that_slows_down_costs_the_windows_it_touches():
 
 def test_the_reference_is_the_fastest_of_five():
     ticks = iter([0, 9, 10, 17, 20, 25, 30, 36, 40, 48])
-    assert Reference(clock=lambda: next(ticks)).alone() == 5
+    assert ReferenceWork(clock=lambda: next(ticks)).alone() == 5
 
 
 def test_one_core_has_nobody_to_share_with():
-    assert Reference(clock=lambda: 1 / 0).together() == 1.0
+    assert ReferenceWork(clock=lambda: 1 / 0).together() == 1.0
 
 
 def test_the_other_cores_compute_meanwhile_and_sleep_afterwards():
-    reference, seen = Reference(LAST_CORE), []
+    reference, seen = ReferenceWork(LAST_CORE), []
     now = itertools.count()
 
     def clock():
@@ -201,7 +201,7 @@ def burned(seconds):
 
 
 def test_together_is_the_median_over_the_fastest_alone():
-    reference = Reference(LAST_CORE)
+    reference = ReferenceWork(LAST_CORE)
     alone, together = [40, 10, 30, 20, 50], [21, 22, 23, 24, 100]
     moments = itertools.chain.from_iterable((0, value) for value in alone + together)
     reference._clock = lambda: next(moments)

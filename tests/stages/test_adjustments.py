@@ -24,7 +24,7 @@ from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage
 from paretrim.stages.quantize import corrections
 from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
-from paretrim.stages.quantize.adjustments import AFTER, BEFORE, Work, adjust_after_
+from paretrim.stages.quantize.adjustments import AFTER, BEFORE, AdjustmentInput, adjust_after_
 from paretrim.stages.quantize.corrections import affine_of, pairs
 from paretrim.stages.quantize.joint import calibrate_jointly_
 from paretrim.stages.quantize.stage import Quantize
@@ -41,7 +41,7 @@ def quantized(name, *, bits=4, scales="learned"):
 def adjusted(name, kind, **settings):
     network, reference = quantized(name, **settings)
     images = resources(name).calibration
-    adjust_after_(network, reference, (kind,), Work(images, 0, 0.5, 100))
+    adjust_after_(network, reference, (kind,), AdjustmentInput(images, 0, 0.5, 100))
     return network, reference, images
 
 

@@ -17,7 +17,7 @@ from paretrim.run.own import start_from_loaders
 from paretrim.run.pipeline import run_stage, run_stages
 from paretrim.stages.distill.contrast import UNSEEN, Contrast, _labels, _OtherClasses, contrast
 from paretrim.stages.distill.features import attention_distance
-from paretrim.stages.distill.review import Fusion, Review, hierarchical
+from paretrim.stages.distill.review import FeatureFusion, Review, hierarchical
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.train.task import CLASSIFICATION
@@ -191,7 +191,7 @@ SHAPES = ((4, 8, 8), (6, 8, 8)), ((6, 4, 4), (8, 4, 4)), ((10, 1, 1), (12, 1, 1)
 
 def test_a_fusion_is_its_formula():
     torch.manual_seed(2)
-    fusion = Fusion((4, 8, 8), (6, 4, 4), 5, fuses=True).eval()
+    fusion = FeatureFusion((4, 8, 8), (6, 4, 4), 5, fuses=True).eval()
     x, deeper = normal(2, 4, 8, 8), normal(2, 5, 4, 4, seed=1)
     found, passed = fusion(x, deeper)
     inner, larger = fusion.enter(x), deeper.repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -24,7 +24,7 @@ from paretrim.errors import UnstableMachine
 
 CPUS = Path("/sys/devices/system/cpu")
 TASKS = Path("/proc/self/task")
-Session = TypeVar("Session")
+Handle = TypeVar("Handle")
 
 
 def can_pin() -> bool:
@@ -55,7 +55,7 @@ def choose_cores(threads: int, usable: Sequence[int], *, cpus: Path = CPUS) -> t
     return tuple(order[:threads])
 
 
-def open_pinned(open_arm: Callable[[], Session], cores: Sequence[int]) -> Session:
+def open_pinned(open_arm: Callable[[], Handle], cores: Sequence[int]) -> Handle:
     """Open an arm that may compute on ``cores`` only; afterwards the caller is on the first of them, the helpers on the others.
 
     ``open_arm`` must also call the arm once: engines start their threads late.

@@ -22,8 +22,8 @@ from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, usable_cores
 from paretrim.bench.sampling import ENOUGH, Images, differing
-from paretrim.bench.types import Arm, Load, Session, Timing
-from paretrim.bench.worker import PHASES, Job, Samples, write_job
+from paretrim.bench.types import Arm, Load, Timing, TimingSession
+from paretrim.bench.worker import PHASES, Job, ProcessSamples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
 
 OPENER = "paretrim.deploy.runnable:open_outputs"
@@ -51,7 +51,7 @@ def measure(
     seed: int = 0,
     opener: str = OPENER,
     look: Callable[[], Load] = read_load,
-) -> Session:
+) -> TimingSession:
     """Time ``arms`` against each other, in one session, and keep every sample.
 
     Images are [n, C, H, W], given to the arms as they are, ``batch`` at a time, drawn with replacement. ``baseline`` names one of
@@ -68,7 +68,7 @@ def measure(
     digests = [digest(Path(arm.path)) for arm in everyone]
     machine, installed = describe(), versions()
     remarks: dict[str, list[int]] = {}
-    sampled: list[Samples] = []
+    sampled: list[ProcessSamples] = []
     loads: list[tuple[Load, Load]] = []
     patience = effort.gate_seconds
     with tempfile.TemporaryDirectory(prefix="paretrim-bench-") as name:
@@ -89,7 +89,7 @@ def measure(
         Timing(arm, runtime_version(arm.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
         for index, (arm, old) in enumerate(zip(everyone, digests, strict=True))
     ]
-    return Session(
+    return TimingSession(
         timings=tuple(timings[:-1]),
         copy=timings[-1],
         baseline=baseline,
@@ -151,7 +151,7 @@ def _few(images: Images) -> list[str]:
     return [few] if len(images) < ENOUGH else []
 
 
-def _shared(sampled: Sequence[Samples], effort: Effort) -> list[str]:
+def _shared(sampled: Sequence[ProcessSamples], effort: Effort) -> list[str]:
     share = float(np.mean([ratio > 1 + effort.shared for one in sampled for ratio in one.together]))
     said = f"what the system calls cores was one physical core {share:.0%} of the time"
     return [f"{said}: their threads shared it, as a host may place virtual CPUs"] if share else []
@@ -162,7 +162,7 @@ def _by_process(text: str, processes: Sequence[int]) -> str:
     return f"process{'es' if len(processes) > 1 else ''} {', '.join(str(process) for process in processes)}: {text}"
 
 
-def _run_process(job: Job, folder: Path, process: int) -> Samples:
+def _run_process(job: Job, folder: Path, process: int) -> ProcessSamples:
     """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
     where = folder / "where"
     where.write_bytes(np.zeros(2, np.int32).tobytes())
@@ -198,7 +198,7 @@ def _run_process(job: Job, folder: Path, process: int) -> Samples:
     found = json.loads(result.read_text(encoding="utf-8"))
     if "kind" in found:
         raise _kind(found["kind"])(f"{_place(job, where, process)}: {found['message']}")
-    return Samples(**found)
+    return ProcessSamples(**found)
 
 
 def _place(job: Job, where: Path, process: int) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.types import Arm, Load, Machine, Session, Timing
+from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
 from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.files import write_atomically
 
@@ -37,7 +37,7 @@ MEMBERS: Mapping[str, np.dtype[Any]] = {
 waits [process, window]; times together over alone [process, boundary], which format 1 lacks."""
 
 
-def save_session(session: Session, path: Path) -> None:
+def save_session(session: TimingSession, path: Path) -> None:
     """Write a session, atomically.
 
     Raises:
@@ -69,7 +69,7 @@ def save_session(session: Session, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_session(path: Path) -> Session:
+def load_session(path: Path) -> TimingSession:
     """Read a session back.
 
     Raises:
@@ -114,7 +114,7 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
     return np.frombuffer(rest, dtype).reshape(shape)
 
 
-def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> Session:
+def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSession:
     samples, reference, waited = arrays["samples_ns"], arrays["reference_ns"], arrays["waited"]
     together = arrays.get("together", np.ones(reference.shape))
     arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
@@ -141,7 +141,7 @@ def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> Session:
         for index, arm in enumerate(arms)
     ]
     machine = _dict(text["machine"])
-    return Session(
+    return TimingSession(
         timings=tuple(timings[:-1]),
         copy=timings[-1],
         baseline=str(text["baseline"]),

@@ -43,7 +43,7 @@ REFERENCE_REPEATS = 5
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RoundSchedule:
     """Who runs when, on what: ``order[round]`` permutes the arms, ``draws[round]`` are the images of that round's batch."""
 
     order: npt.NDArray[np.int64]
@@ -65,11 +65,11 @@ class Rounds:
     together: list[float]
 
 
-def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> Schedule:
+def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> RoundSchedule:
     """Draw the schedule of one process; the same numbers give the same schedule. Images are drawn with replacement."""
     stream = np.random.default_rng([seed, process])
     order = stream.permuted(np.tile(np.arange(arms), (rounds, 1)), axis=1)
-    return Schedule(order, stream.integers(images, size=(rounds, batch)))
+    return RoundSchedule(order, stream.integers(images, size=(rounds, batch)))
 
 
 def warm_up(call: Inference, batches: Sequence[Images], effort: Effort, *, clock: Clock = time.perf_counter_ns) -> bool:
@@ -149,7 +149,7 @@ def differing(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
     return int((np.abs(one - other).max(axis=1) > TOLERANCE * np.abs(one).max(axis=1)).sum())
 
 
-class Reference:
+class ReferenceWork:
     """A fixed float32 matrix product, on the caller's core and on the ``others``. Its threads sleep between uses.
 
     Args:
@@ -206,7 +206,7 @@ class Reference:
 def time_rounds(
     calls: Sequence[Inference],
     images: Images,
-    schedule: Schedule,
+    schedule: RoundSchedule,
     effort: Effort,
     *,
     reference: Callable[[], int],

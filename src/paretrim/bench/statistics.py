@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.bench.types import Latency, Session, Timing, Verdict
+from paretrim.bench.types import Latency, Timing, TimingSession, Verdict
 from paretrim.errors import InvalidRecipe, UnstableMachine
 from paretrim.intervals import CONFIDENCE, Estimate, t_quantile
 
@@ -34,7 +34,7 @@ CHUNK = 1 << 21
 """Random draws held at once."""
 
 
-def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency, ...]:
+def summarize(session: TimingSession, *, resamples: int = RESAMPLES) -> tuple[Latency, ...]:
     """Summarise every arm, in the session's order, against its baseline.
 
     Raises:
@@ -75,14 +75,14 @@ def summarize(session: Session, *, resamples: int = RESAMPLES) -> tuple[Latency,
     return tuple(result)
 
 
-def shared_windows(session: Session) -> Flags:
+def shared_windows(session: TimingSession) -> Flags:
     """Windows [process, window] before or after which the arms' cores were found to be one physical core."""
     shared = np.array(session.together, np.float64) > 1 + session.effort.shared
     found: Flags = shared[:, :-1] | shared[:, 1:]
     return found
 
 
-def kept_rounds(session: Session) -> Flags:
+def kept_rounds(session: TimingSession) -> Flags:
     """Rounds [process, round] of windows without drift, preemption or shared cores, as :class:`Effort` says.
 
     If cores are shared more often than not, that is how the machine is: no window is left out for it.
@@ -111,7 +111,7 @@ def outliers(timing: Timing, kept: Flags) -> Flags:
     return flags
 
 
-def ratio(session: Session, name: str, *, over: str | None = None, resamples: int = RESAMPLES) -> Estimate:
+def ratio(session: TimingSession, name: str, *, over: str | None = None, resamples: int = RESAMPLES) -> Estimate:
     """Time of ``over`` (default: the baseline) divided by the time of ``name``: above 1, ``name`` is the faster.
 
     Per round the ratio of the two, which ran next to each other; per process the median; over processes the geometric mean, so
@@ -155,7 +155,7 @@ def signed_rank_p(values: Sequence[float]) -> float:
     return min(1.0, 2 * float(tail))
 
 
-def _find(session: Session, name: str) -> Timing:
+def _find(session: TimingSession, name: str) -> Timing:
     for timing in (*session.timings, session.copy):
         if timing.arm.name == name:
             return timing
@@ -180,7 +180,7 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
     return kept
 
 
-def _log_ratios(session: Session, name: str, over: str) -> list[Floats]:
+def _log_ratios(session: TimingSession, name: str, over: str) -> list[Floats]:
     """Logarithms of time of ``over`` / time of ``name`` in every kept round, one array per process that has any."""
     kept = kept_rounds(session)
     other, this = (np.log(np.array(_find(session, arm).samples_ns, np.float64)) for arm in (over, name))

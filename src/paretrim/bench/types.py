@@ -85,7 +85,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Session:
+class TimingSession:
     """One measuring session: arms that ran interleaved in the same processes and may be compared with each other.
 
     Raw material only; floor, drops, intervals and verdicts are functions of it (``paretrim.bench.statistics``).

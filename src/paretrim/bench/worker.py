@@ -25,7 +25,7 @@ from paretrim.bench.sampling import (
     ENOUGH,
     Images,
     Inference,
-    Reference,
+    ReferenceWork,
     busy_after,
     differing,
     make_schedule,
@@ -58,7 +58,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Samples:
+class ProcessSamples:
     """The results of one process: what :class:`Rounds` holds, ``outputs[arm][image]`` and remarks."""
 
     samples_ns: list[list[int]]
@@ -105,7 +105,7 @@ def find_opener(name: str) -> Opener:
     return cast(Opener, found)
 
 
-def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
+def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSamples:
     """Open, warm up, check, time and check again; ``where`` is kept up to date.
 
     Raises:
@@ -118,7 +118,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
     opened, noise = _opened(job, opener, first, batches, where)
     before = _outputs(job, opened, images, where, "checking")
     where[0] = PHASES.index("timing")
-    reference = Reference(job.cores[1:])
+    reference = ReferenceWork(job.cores[1:])
     with no_garbage_collection():
         timed = time_rounds(
             opened,
@@ -142,7 +142,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> Samples:
                 f"the outputs of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing; choose another runtime"
             )
-    return Samples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
+    return ProcessSamples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
 
 
 def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Inference], list[str]]:

@@ -10,9 +10,7 @@ import torch
 from torch.fx import Node as FxNode
 
 from paretrim.errors import UnsupportedOperation
-
-Pair = tuple[int, int]
-
+from paretrim.graph.operations.attributes import Pair
 
 _NO_NUMBERS = frozenset(
     {"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled", "cudnn_enable"}

@@ -8,11 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.capture.call import Call, Pair
+from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
 from paretrim.capture.last import as_map
 from paretrim.capture.remedies import remedy
 from paretrim.capture.work import Value, View, Work
+from paretrim.graph.operations.attributes import Pair
 from paretrim.graph.types import Array, Attribute
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from paretrim.capture.call import Call, Pair
+from paretrim.capture.call import Call
 from paretrim.capture.work import Value, View, Work
+from paretrim.graph.operations.attributes import Pair
 
 
 def shuffled_pixels(work: Work, call: Call, source: str, factor: Pair) -> View:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from paretrim.capture.along import along
-from paretrim.capture.call import Call, Pair
+from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import larger, minimum, pointwise
 from paretrim.capture.layers import around
 from paretrim.capture.work import Value, View, Work
+from paretrim.graph.operations.attributes import Pair
 from paretrim.graph.types import Attribute
 
 _MOST_REPEATED = 8

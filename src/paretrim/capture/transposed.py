@@ -16,11 +16,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from paretrim.capture.call import Call, Pair
+from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
 from paretrim.capture.layers import bias_of, conv2d
 from paretrim.capture.pixels import shuffled_pixels
 from paretrim.capture.work import Value, Work
+from paretrim.graph.operations.attributes import Pair
 from paretrim.graph.types import Array, Attribute, FloatArray
 
 

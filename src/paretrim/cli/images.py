@@ -14,9 +14,9 @@ from paretrim.cli.output import at_work
 from paretrim.cli.reading import FileDescription
 from paretrim.data.spec import FOLDER
 from paretrim.errors import DataUnavailable, InvalidRecipe
+from paretrim.results.inside import Pixels
 from paretrim.visible import visible
 
-Pixels = npt.NDArray[np.uint8]
 NormalisedImages = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 

@@ -32,7 +32,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOLERATED = 0.01
 """Fraction of unreadable images above which a data set is refused."""
 
-Pixels = npt.NDArray[np.uint8]
+DecodedImage = npt.NDArray[np.uint8]
 
 
 _Sides = tuple[int, int]
@@ -179,7 +179,7 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) ->
     return ImageSet(torch.from_numpy(images[good] if broken else images), torch.from_numpy(labels)), broken
 
 
-def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> Pixels:
+def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> DecodedImage:
     from PIL import ImageOps
 
     with pillow.open(path) as opened:

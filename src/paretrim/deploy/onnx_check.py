@@ -57,7 +57,7 @@ OFF = 0.05
 
 
 @dataclass(frozen=True)
-class Difference:
+class NodeDifference:
     """How one node differs: the share of its values that rounding does not explain, and the largest difference.
 
     ``worst`` is in steps if the node is quantized, otherwise relative to the largest value.
@@ -161,14 +161,14 @@ def _inputs(
     return values, tuple(graph.types[name] for name in node.inputs)
 
 
-def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: Values) -> Difference | None:
+def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: Values) -> NodeDifference | None:
     """How a node differs on the inputs it had, if it does."""
     inputs, kinds = _inputs(node, graph, found, images)
     actual = found[node.name]
     in_floats = node.op in WEIGHTED and not kinds[0].quantized
     expected = in_any_order(node, settings_of(node), inputs[0]) if in_floats else compute(node, inputs, kinds, graph.input)
     if actual.shape != expected.shape:
-        return Difference(node, 1.0, np.inf)
+        return NodeDifference(node, 1.0, np.inf)
     if not node.type.quantized:
         return _float_difference(node, actual, expected)
     if np.array_equal(actual, expected):
@@ -179,14 +179,14 @@ def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: V
         low, high = np.minimum(low, value), np.maximum(high, value)
     share = float(np.mean((actual < low) | (actual > high)))
     worst = int(np.abs(actual.astype(np.int16) - expected).max())
-    return Difference(node, share, worst) if worst > 1 or share > UNEXPLAINED else None
+    return NodeDifference(node, share, worst) if worst > 1 or share > UNEXPLAINED else None
 
 
-def _float_difference(node: Node, actual: Values, expected: Values) -> Difference | None:
+def _float_difference(node: Node, actual: Values, expected: Values) -> NodeDifference | None:
     largest = float(np.abs(expected).max(initial=np.finfo(np.float32).tiny))
     errors = np.abs(actual.astype(np.float64) - expected) / largest
     wrong = np.logical_not(errors <= FLOAT_ERROR)  # NaN is wrong too
-    return Difference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
+    return NodeDifference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
 
 
 def _rescaled(node: Node, kinds: tuple[ValueType, ...], spec: InputSpec) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:

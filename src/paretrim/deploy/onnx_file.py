@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.onnx_operations import OPERATIONS
-from paretrim.deploy.onnx_writer import FLOAT, FourBits, Operation, Writer
+from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer
 from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
@@ -161,7 +161,7 @@ def with_file_names(graph: Graph) -> Graph:
     return replace(graph, nodes=nodes, outputs=tuple(renamed.get(name, name) for name in graph.outputs))
 
 
-def _node_proto(operation: Operation) -> NodeProto:
+def _node_proto(operation: OnnxOperation) -> NodeProto:
     from onnx import helper
 
     node = helper.make_node(operation.op, operation.inputs, [operation.output], name=operation.name)

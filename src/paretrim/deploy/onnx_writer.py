@@ -19,7 +19,7 @@ OnnxAttribute = int | float | str | list[int]
 
 
 @dataclass(frozen=True)
-class Operation:
+class OnnxOperation:
     """One ONNX operation with one output."""
 
     name: str
@@ -59,7 +59,7 @@ class Writer:
 
     types: Mapping[str, ValueType]
     makers: Mapping[str, str]
-    operations: list[Operation] = field(default_factory=list)
+    operations: list[OnnxOperation] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     four_bits: FourBits | None = None
     packed: set[str] = field(default_factory=set)
@@ -84,7 +84,7 @@ class Writer:
         if output in self.outputs or output in self.constants:
             raise _clash(output)
         self.outputs.add(output)
-        self.operations.append(Operation(name or output, op, tuple(inputs), output, dict(attributes or {})))
+        self.operations.append(OnnxOperation(name or output, op, tuple(inputs), output, dict(attributes or {})))
         return output
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> str:

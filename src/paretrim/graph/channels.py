@@ -28,7 +28,7 @@ from paretrim.graph.operations.channel_rules import Channels, Identities
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.types import INPUT, Float64Array, Graph, IntArray
 
-Allocation = Literal["uniform", "global"]
+ChannelAllocation = Literal["uniform", "global"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def choose(
     scores: Float64Array,
     sparsity: float,
     *,
-    allocation: Allocation,
+    allocation: ChannelAllocation,
     multiple_of: int = 1,
     minimum: int = 1,
     keys: Sequence[Float64Array] | None = None,
@@ -197,8 +197,10 @@ def _check_choice(
 ) -> None:
     if not 0 <= sparsity < 1:
         raise InvalidRecipe(f"channel sparsity {sparsity} is not in [0, 1); a network needs channels, so 1 is not allowed")
-    if allocation not in get_args(Allocation):
-        raise InvalidRecipe(f"channel allocation '{allocation}' is unknown; choose one of {', '.join(get_args(Allocation))}")
+    if allocation not in get_args(ChannelAllocation):
+        raise InvalidRecipe(
+            f"channel allocation '{allocation}' is unknown; choose one of {', '.join(get_args(ChannelAllocation))}"
+        )
     for name, value in (("multiple_of", multiple_of), ("minimum", minimum)):
         if value < 1:
             raise InvalidRecipe(f"{name} {value} of channel pruning is below 1; every set of channels keeps at least one")

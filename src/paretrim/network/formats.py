@@ -27,7 +27,7 @@ from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 from paretrim.own_code import described, imported
 from paretrim.visible import brief
 
-Kind = TypeVar("Kind")
+GridKind = TypeVar("GridKind")
 
 UNIFORM = "uniform"
 """The grid of facts that name none: it was the only one when candidates were first stored."""
@@ -99,7 +99,7 @@ def activation_grid_named(name: str) -> type[ActivationGrid]:
     return ACTIVATION_GRIDS[name] if name in ACTIVATION_GRIDS else _own(name, ACTIVATION_GRIDS, "activations")
 
 
-def _own(name: str, table: Mapping[str, type[Kind]], what: str) -> type[Kind]:
+def _own(name: str, table: Mapping[str, type[GridKind]], what: str) -> type[GridKind]:
     if ":" not in name:
         known = ", ".join(table)
         raise InvalidRecipe(f"{what} is {brief(name)}; known grids are {known}; for your own write 'package.module:Class'")
@@ -107,7 +107,7 @@ def _own(name: str, table: Mapping[str, type[Kind]], what: str) -> type[Kind]:
     if not isinstance(found, type) or not issubclass(found, nn.Module):
         raise InvalidRecipe(f"{what} {brief(name)} is {described(found)}; it must be a class of nn.Module that is a grid")
     _OWN[name] = found
-    return cast(type[Kind], found)
+    return cast(type[GridKind], found)
 
 
 def weight_grid(facts: Facts, weight: Tensor, tensors: Mapping[str, Tensor]) -> WeightGrid:
@@ -132,10 +132,10 @@ def activation_grid(facts: Facts) -> ActivationGrid:
     return _named(ACTIVATION_GRIDS, known).restored(known)
 
 
-def _named(table: Mapping[str, Kind], facts: Mapping[str, object]) -> Kind:
+def _named(table: Mapping[str, GridKind], facts: Mapping[str, object]) -> GridKind:
     name = str(facts.get("grid", UNIFORM))
     if name in _OWN:
-        return cast(Kind, _OWN[name])
+        return cast(GridKind, _OWN[name])
     if name not in table:
         raise CorruptFile(f"its grid is '{name:.100}'; this version knows {', '.join(table)}")
     return table[name]

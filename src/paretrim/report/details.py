@@ -10,7 +10,7 @@ from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY
 from paretrim.report import wording
 from paretrim.report.points import Point, Setting, Speed
-from paretrim.report.view import View, points_with_layers
+from paretrim.report.view import PageView, points_with_layers
 from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
 
@@ -21,7 +21,7 @@ FEW = 12
 """Up to this many recipes are listed in full; beyond that, the dominated ones are collapsed."""
 
 
-def recipes(view: View) -> str:
+def recipes(view: PageView) -> str:
     """What was done for each point: stages with their settings, layers, files."""
     with_layers = set(points_with_layers(view))
     entries = [_recipe(i, point, layers=i in with_layers) for i, point in enumerate(view.points)]
@@ -39,7 +39,7 @@ def recipes(view: View) -> str:
     return f'<section id="recipes"><h2>Recipes and layers</h2>{body}{note if left_out else ""}</section>'
 
 
-def latencies(view: View) -> str:
+def latencies(view: PageView) -> str:
     """Percentiles with their intervals, the A/A floor and disturbances."""
     known = [setting for setting in view.settings if setting is not None]
     if not known:
@@ -61,7 +61,7 @@ def latencies(view: View) -> str:
     )
 
 
-def provenance(view: View, *, reproduce: Sequence[str]) -> str:
+def provenance(view: PageView, *, reproduce: Sequence[str]) -> str:
     """Machine, versions, and what is needed to get the numbers again."""
     runs = [run for point in view.points for run in point.runs]
     machines = list(dict.fromkeys(run.machine for run in runs))
@@ -191,7 +191,7 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _latency_rows(view: View, j: int, setting: Setting) -> str:
+def _latency_rows(view: PageView, j: int, setting: Setting) -> str:
     rows = []
     for point in view.points:
         speed = view.speed(point, setting)
@@ -212,7 +212,7 @@ def _estimate(estimate: Estimate | None, unit: str = "") -> str:
     return f"{wording.milliseconds(estimate.value)}{unit} <i>{wording.span(estimate)}</i>"
 
 
-def _noise(view: View, settings: Sequence[Setting]) -> list[str]:
+def _noise(view: PageView, settings: Sequence[Setting]) -> list[str]:
     """The remarks in each setting, shortened; points of one session share them."""
     found = []
     for setting in settings:

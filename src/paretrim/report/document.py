@@ -18,7 +18,7 @@ from paretrim.report.points import Point, Speed, aggregate, setting_name, settin
 from paretrim.results.outcome import Outcome
 from paretrim.visible import visible
 
-Row = Sequence[str]
+Cells = Sequence[str]
 
 NONE = "–"
 
@@ -331,7 +331,7 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(text for text in texts if text))
 
 
-def _table(heading: Row, rows: Sequence[Row], *, left: int, last_left: bool = False) -> str:
+def _table(heading: Cells, rows: Sequence[Cells], *, left: int, last_left: bool = False) -> str:
     """A table whose first ``left`` columns, and on request its last, are text; numbers are aligned right."""
     columns = len(heading)
     rule = [":--" if i < left or (last_left and i == columns - 1) else "--:" for i in range(columns)]

@@ -9,7 +9,7 @@ from paretrim.intervals import CONFIDENCE, Estimate, mean_interval
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.points import Point, Setting
 
-Costs = tuple[float, ...]
+PointCosts = tuple[float, ...]
 """Costs of a point, all of them better if lower: (accuracy or another metric as a loss, bytes, milliseconds)."""
 
 
@@ -48,17 +48,17 @@ class Difference:
     verdict: str
 
 
-def dominates(first: Costs, second: Costs) -> bool:
+def dominates(first: PointCosts, second: PointCosts) -> bool:
     """Whether ``first`` is nowhere worse than ``second`` and somewhere better."""
     return first != second and all(a <= b for a, b in zip(first, second, strict=True))
 
 
-def non_dominated(costs: Sequence[Costs]) -> tuple[bool, ...]:
+def non_dominated(costs: Sequence[PointCosts]) -> tuple[bool, ...]:
     """For each entry, whether no other dominates it; equal entries share the answer."""
     return tuple(not any(dominates(other, own) for other in costs) for own in costs)
 
 
-def costs_of(point: Point, setting: Setting | None) -> Costs | None:
+def costs_of(point: Point, setting: Setting | None) -> PointCosts | None:
     """Accuracy, bytes and median latency as costs; None if the point was not measured in the setting.
 
     Without a setting (nothing was measured at all) accuracy and bytes decide alone.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from paretrim import files
 from paretrim.report import png, wording
 from paretrim.results.comparison import Comparison
-from paretrim.results.inside import Example, Histogram, InsideComparison, Map, Pixels
+from paretrim.results.inside import Example, HistogramPair, InsideComparison, Map, Pixels
 from paretrim.visible import escape
 
 SIDE = 128
@@ -107,11 +107,11 @@ def _sweep(inside: InsideComparison) -> str:
     )
 
 
-def _grid(histograms: Sequence[Histogram]) -> str:
+def _grid(histograms: Sequence[HistogramPair]) -> str:
     return f'<div class="grid">{"".join(map(_histogram, histograms))}</div>'
 
 
-def _histogram(one: Histogram) -> str:
+def _histogram(one: HistogramPair) -> str:
     lines = "".join(
         f'<path class="{kind}" d="{_outline(counts)}"/>' for kind, counts in zip(("first", "second"), one.counts, strict=True)
     )

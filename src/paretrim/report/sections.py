@@ -8,7 +8,7 @@ from paretrim.metric import ACCURACY
 from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
 from paretrim.report.points import Point, Setting
-from paretrim.report.view import View
+from paretrim.report.view import PageView
 from paretrim.results.outcome import Choice
 from paretrim.visible import escape
 
@@ -20,7 +20,7 @@ KEY = (
 )
 
 
-def headline(view: View, *, title: str, choice: Choice | None) -> str:
+def headline(view: PageView, *, title: str, choice: Choice | None) -> str:
     """Title, what was measured, what was chosen for which targets, and the best points in words."""
     points = view.points
     runs = sum(len(point.runs) for point in points)
@@ -67,7 +67,7 @@ def _chosen(choice: Choice) -> str:
     return f'<dl class="facts choice">{facts}</dl>{f"<ul class=problems>{problems}</ul>" if problems else met}'
 
 
-def frontier(view: View) -> str:
+def frontier(view: PageView) -> str:
     """The two pictures; the script draws them."""
     options = "".join(
         f'<label><input type="radio" name="view" value="{i}"{" checked" if i == 0 else ""}>'
@@ -104,18 +104,18 @@ def frontier(view: View) -> str:
     )
 
 
-def _title(view: View) -> str:
+def _title(view: PageView) -> str:
     """The vertical axis of the pictures."""
     name, metric = escape(view.metric.name), view.metric
     unit = f" in {escape(metric.unit)}" if metric.unit else ""
     return f"{wording.capital(name)}{unit}{'' if metric.higher_is_better else ' (lower is better)'}"
 
 
-def _drift(view: View) -> str:
+def _drift(view: PageView) -> str:
     return "Deployed − trained is in percentage points." if view.metric.is_share else ""
 
 
-def table(view: View) -> str:
+def table(view: PageView) -> str:
     """Every point with all its numbers; one block of columns for each setting, of which one is shown."""
     distributions = any(view.distribution(point, setting) for point in view.points for setting in view.settings)
     head = (
@@ -151,7 +151,7 @@ def table(view: View) -> str:
     )
 
 
-def orders(view: View) -> str:
+def orders(view: PageView) -> str:
     """Accuracy for each order of the same stages, and paired differences to the first."""
     points = order_study(view.points)
     if not points:
@@ -190,7 +190,7 @@ def _order_row(point: Point, difference: Difference | None, *, reach: float) -> 
     )
 
 
-def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[float, float]]) -> str:
+def _row(view: PageView, i: int, *, distributions: bool, shapes: Sequence[tuple[float, float]]) -> str:
     point = view.points[i]
     prunable = point.prunable_sparsity
     cells = [
@@ -223,17 +223,17 @@ def _row(view: View, i: int, *, distributions: bool, shapes: Sequence[tuple[floa
     return f"<tr>{''.join(cells)}"
 
 
-def _prunes(view: View) -> bool:
+def _prunes(view: PageView) -> bool:
     """Whether some point has pruned weights."""
     return any(point.prunable_sparsity is not None for point in view.points)
 
 
-def _orders_say_more(view: View) -> bool:
+def _orders_say_more(view: PageView) -> bool:
     """Whether some point's order cannot be read from its label."""
     return any(wording.order(point.order) != point.label for point in view.points if point.order)
 
 
-def _sample_range(view: View, setting: Setting | None) -> tuple[float, float]:
+def _sample_range(view: PageView, setting: Setting | None) -> tuple[float, float]:
     """Common axis of all distributions of a setting, relative to each one's median, so that rows can be compared by eye."""
     ordered = [sorted(view.distribution(point, setting)) for point in view.points]
     relative = [
@@ -244,7 +244,7 @@ def _sample_range(view: View, setting: Setting | None) -> tuple[float, float]:
     return min((low for low, _ in relative), default=0.0), max((high for _, high in relative), default=0.0)
 
 
-def _baselines(view: View) -> str:
+def _baselines(view: PageView) -> str:
     return ", ".join(dict.fromkeys(name for point in view.points for speed in point.speeds.values() for name in speed.baselines))
 
 

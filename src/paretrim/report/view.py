@@ -16,7 +16,7 @@ LAYER_ROWS = 6000
 
 
 @dataclass(frozen=True)
-class View:
+class PageView:
     """``settings`` and ``standings`` are parallel; without any latency each has one entry, for the setting None.
 
     ``samples_ms`` holds raw latencies by "label|runtime|threads".
@@ -52,7 +52,7 @@ class View:
         return self.samples_ms.get(f"{point.label}|{setting.runtime}|{setting.threads}", ()) if setting is not None else ()
 
 
-def view_of(outcomes: Sequence[Outcome], samples_ms: Mapping[str, Sequence[float]]) -> View:
+def view_of(outcomes: Sequence[Outcome], samples_ms: Mapping[str, Sequence[float]]) -> PageView:
     """Aggregate and rank.
 
     Raises:
@@ -60,10 +60,10 @@ def view_of(outcomes: Sequence[Outcome], samples_ms: Mapping[str, Sequence[float
     """
     points = aggregate(outcomes)
     settings: tuple[Setting | None, ...] = settings_of(points) or (None,)
-    return View(points, settings, tuple(ranks(points, setting) for setting in settings), baseline_of(points), samples_ms)
+    return PageView(points, settings, tuple(ranks(points, setting) for setting in settings), baseline_of(points), samples_ms)
 
 
-def payload(view: View) -> dict[str, object]:
+def payload(view: PageView) -> dict[str, object]:
     """What the page's script draws, as plain values."""
     entries = []
     for i, point in enumerate(view.points):
@@ -89,7 +89,7 @@ def _rounded(value: float, metric: Metric) -> float:
     return round(value, 6) if metric.is_share else float(f"{value:.6g}")
 
 
-def points_with_layers(view: View) -> tuple[int, ...]:
+def points_with_layers(view: PageView) -> tuple[int, ...]:
     """Places of the points whose layers the page holds: all, or only those on a frontier if all would be too much."""
     if sum(len(point.runs[0].layers) for point in view.points) <= LAYER_ROWS:
         return tuple(range(len(view.points)))
@@ -102,7 +102,7 @@ def points_with_layers(view: View) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _standing(view: View, point: Point, setting: Setting | None, rank: Rank) -> dict[str, object]:
+def _standing(view: PageView, point: Point, setting: Setting | None, rank: Rank) -> dict[str, object]:
     speed = view.speed(point, setting)
     latency = (
         None if speed is None else [float(f"{value:.5g}") for value in (speed.p50_ms.value, speed.p50_ms.low, speed.p50_ms.high)]
@@ -110,7 +110,7 @@ def _standing(view: View, point: Point, setting: Setting | None, rank: Rank) -> 
     return {"ms": latency, "best": rank.on_frontier}
 
 
-def _layers(view: View) -> dict[str, object]:
+def _layers(view: PageView) -> dict[str, object]:
     """Layers of each point's first run; names, shapes and types are shared, a row is [kind, type, zeros, bytes, entropy]."""
     kinds: dict[tuple[str, str, int], int] = {}
     dtypes: dict[str, int] = {}

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 from paretrim.history import StageOutcome
 
 
-class Layer(Protocol):
+class CountedLayer(Protocol):
     """A weighted layer, counted."""
 
     @property
@@ -24,7 +24,7 @@ class Layer(Protocol):
         """All weights."""
 
 
-def prunable_sparsity(layers: Sequence[Layer], history: Sequence[StageOutcome]) -> float | None:
+def prunable_sparsity(layers: Sequence[CountedLayer], history: Sequence[StageOutcome]) -> float | None:
     """Share of zeros in the layers that took part in pruning weights, in [0, 1]; None if no stage pruned weights.
 
     ``layers`` are all weighted layers in the order of the network. A layer takes part as
@@ -47,7 +47,7 @@ def _prune_stages(settings: Mapping[str, object]) -> Iterator[Mapping[str, objec
             yield part
 
 
-def _left_out(layers: Sequence[Layer], stage: Mapping[str, object]) -> set[int]:
+def _left_out(layers: Sequence[CountedLayer], stage: Mapping[str, object]) -> set[int]:
     convolutions = [i for i, layer in enumerate(layers) if len(layer.shape) == 4]
     first = convolutions[:1]
     depthwise = [i for i in convolutions[1:] if layers[i].shape[1] == 1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from paretrim.graph.types import Float64Array
 
 BINS = 15
 """Bins of confidence, as Guo et al. 2017 use them."""
@@ -140,13 +140,13 @@ def compare(first: npt.ArrayLike, second: npt.ArrayLike, labels: npt.NDArray[np.
     )
 
 
-def log_softmax(logits: Floats) -> Floats:
+def log_softmax(logits: Float64Array) -> Float64Array:
     """Log probabilities of logits [N, K]."""
-    shifted: Floats = logits - logits.max(1, keepdims=True)
+    shifted: Float64Array = logits - logits.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
 
 
-def calibration_error(logs: Floats, labels: npt.NDArray[np.int64]) -> float:
+def calibration_error(logs: Float64Array, labels: npt.NDArray[np.int64]) -> float:
     """Expected calibration error of log probabilities [N, K]: confidence against accuracy in bins of equal width.
 
     Source: Guo et al. 2017, "On calibration of modern neural networks", equation 3.

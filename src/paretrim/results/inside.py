@@ -26,7 +26,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class HistogramPair:
     """Counts of both networks in bins of equal width from ``low`` to ``high``; zeros are counted apart."""
 
     name: str
@@ -50,8 +50,8 @@ class InsideComparison:
 
     similarity: tuple[float, ...]
     examples: tuple[Example, ...]
-    weights: tuple[Histogram, ...]
-    activations: tuple[Histogram, ...]
+    weights: tuple[HistogramPair, ...]
+    activations: tuple[HistogramPair, ...]
     sweep: tuple[SweepPoint, ...]
 
     def facts(self) -> dict[str, object]:
@@ -64,16 +64,16 @@ class InsideComparison:
         }
 
 
-def histogram(name: str, first: npt.ArrayLike, second: npt.ArrayLike) -> Histogram:
+def histogram(name: str, first: npt.ArrayLike, second: npt.ArrayLike) -> HistogramPair:
     """The histogram of two sets of numbers on the same bins; exact zeros are given as shares and are in no bin."""
     values = [np.asarray(found, np.float64).ravel() for found in (first, second)]
     low, high = min(found.min() for found in values), max(found.max() for found in values)
     high = high if high > low else low + 1.0
     counts = [np.histogram(found[found != 0], BINS, (low, high))[0].tolist() for found in values]
     zeros = [float((found == 0).mean()) for found in values]
-    return Histogram(name, float(low), float(high), (tuple(counts[0]), tuple(counts[1])), (zeros[0], zeros[1]))
+    return HistogramPair(name, float(low), float(high), (tuple(counts[0]), tuple(counts[1])), (zeros[0], zeros[1]))
 
 
-def histograms(first: Mapping[str, npt.ArrayLike], second: Mapping[str, npt.ArrayLike]) -> tuple[Histogram, ...]:
+def histograms(first: Mapping[str, npt.ArrayLike], second: Mapping[str, npt.ArrayLike]) -> tuple[HistogramPair, ...]:
     """The histograms of all layers that both have, by name."""
     return tuple(histogram(name, first[name], second[name]) for name in first if name in second)

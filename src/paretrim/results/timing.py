@@ -14,7 +14,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Arm, Latency, Session
+from paretrim.bench.types import Arm, Latency, TimingSession
 from paretrim.deploy.runnable import NATIVE
 from paretrim.results.run_folder import graph_file_in
 
@@ -91,7 +91,7 @@ def time_files(
     return found
 
 
-def latencies_of(session: Session, setting: RuntimeSetting) -> dict[str, Latency]:
+def latencies_of(session: TimingSession, setting: RuntimeSetting) -> dict[str, Latency]:
     """Latencies of a session about a runtime, by name; those that had to be measured in another runtime say so."""
     return {
         latency.name: latency if latency.runtime == setting.runtime else replace(latency, in_place_of=setting.runtime)

@@ -13,7 +13,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
-from paretrim.bench.types import Arm, Latency, Session
+from paretrim.bench.types import Arm, Latency, TimingSession
 from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.deploy.saturation import SATURATES, may_saturate
@@ -269,7 +269,7 @@ def judged(
     return judgement
 
 
-def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> Session | None:
+def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> TimingSession | None:
     if not path.exists():
         return None
     try:

@@ -37,7 +37,7 @@ from paretrim.run.recipe import Recipe, canonical
 from paretrim.run.start import Start, TestSet
 from paretrim.runtime import load as open_session
 from paretrim.train.evaluate import predictions
-from paretrim.train.task import CLASSIFICATION, Array, Task, agreement, is_right
+from paretrim.train.task import CLASSIFICATION, Task, TaskArray, agreement, is_right
 from paretrim.train.tasks import task_named
 from paretrim.trimfile import Provenance
 from paretrim.trimfile.provenance import image_facts, task_facts
@@ -96,7 +96,7 @@ class Judgement(Evaluation):
     right: str
     scores: Sequence[int] | None = None
 
-    def image_scores(self) -> Array:
+    def image_scores(self) -> TaskArray:
         """The task's score of each test image, [N, ...]: for classification, whether it is right."""
         content = base64.b64decode(self.right)
         if self.scores is not None:
@@ -223,7 +223,7 @@ def judge(
         shipped = task.decide((logits,))
     scores = task.score(shipped, test.labels)
 
-    def worth(found: Array) -> float:
+    def worth(found: TaskArray) -> float:
         return task.value(task.score(found, test.labels))
 
     return Judgement(
@@ -248,7 +248,7 @@ def judge(
 
 def _elsewhere(
     onnx: Path | None, images: Values, task: Task, *, onnx_runtime: str, threads: int
-) -> tuple[dict[str, Array], dict[str, str]]:
+) -> tuple[dict[str, TaskArray], dict[str, str]]:
     """Decisions of the ONNX file in every runtime that is installed, and why it does not run in others.
 
     Runtimes other than ``onnx_runtime`` get only the images of :func:`paretrim.deploy.runnable.compared`.
@@ -265,7 +265,7 @@ def _elsewhere(
     return found, problems
 
 
-def decisions(runnable: Runnable, images: npt.NDArray[np.uint8] | npt.NDArray[np.float32], task: Task = CLASSIFICATION) -> Array:
+def decisions(runnable: Runnable, images: Values, task: Task = CLASSIFICATION) -> TaskArray:
     """Decisions of a deployed file on images, [N, ...], run in batches."""
     return np.concatenate([task.decide(runnable.outputs(part)) for part in in_batches(images)])
 

@@ -18,7 +18,7 @@ import numpy as np
 from paretrim.intervals import CONFIDENCE, Estimate, wilson_interval
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.wording import MINUS
-from paretrim.train.task import CLASSIFICATION, Array, Task, is_right
+from paretrim.train.task import CLASSIFICATION, Task, TaskArray, is_right
 
 RESAMPLES = 1000
 """Bootstrap resamples of the images for the interval of a metric that is not a share of images."""
@@ -94,7 +94,7 @@ def amount(difference: float, metric: Metric = ACCURACY) -> str:
     return f"{number} point{'' if number == '1' else 's'}" if metric.is_share else f"{number} {metric.unit}".rstrip()
 
 
-def estimate_of(scores: Array, task: Task) -> Estimate:
+def estimate_of(scores: TaskArray, task: Task) -> Estimate:
     """The task's metric over images with these scores, with its 95 % interval: Wilson's for a share, else a bootstrap's."""
     value = task.value(scores)
     if is_right(scores):
@@ -102,7 +102,7 @@ def estimate_of(scores: Array, task: Task) -> Estimate:
     return _bootstrap(value, len(scores), lambda rows: task.value(scores[rows]))
 
 
-def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) -> Drop:
+def drop_between(dense: TaskArray, candidate: TaskArray, task: Task = CLASSIFICATION) -> Drop:
     """The drop from the dense network to the candidate, from the scores of the same images in the same order.
 
     If scores say right or wrong, the interval is that of a paired difference of shares, else a paired bootstrap's.
@@ -111,14 +111,14 @@ def drop_between(dense: Array, candidate: Array, task: Task = CLASSIFICATION) ->
     metric = task.metric
     if not is_right(dense):
 
-        def lost(rows: Array) -> float:
+        def lost(rows: TaskArray) -> float:
             return metric.gain(task.value(dense[rows]), task.value(candidate[rows]))
 
         return Drop(0, 0, len(dense), metric, _bootstrap(lost(np.arange(len(dense))), len(dense), lost))
     return Drop(int((dense & ~candidate).sum()), int((~dense & candidate).sum()), len(dense), metric)
 
 
-def _bootstrap(value: float, count: int, of_rows: Callable[[Array], float]) -> Estimate:
+def _bootstrap(value: float, count: int, of_rows: Callable[[TaskArray], float]) -> Estimate:
     """A ``value`` of ``count`` images with its percentile interval; the same scores give the same interval."""
     stream = np.random.default_rng(0)
     drawn = [of_rows(stream.integers(count, size=count)) for _ in range(RESAMPLES)]

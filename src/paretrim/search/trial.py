@@ -29,7 +29,7 @@ from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, drop_between
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import split_epochs
-from paretrim.train.task import Array
+from paretrim.train.task import TaskArray
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Evaluator:
         )
 
     @cached_property
-    def dense_scores(self) -> Array:
+    def dense_scores(self) -> TaskArray:
         """The task's score of the dense network for each validation image: for classification, whether it is right."""
         found, labels = self.experiment.start.validated
         return self.experiment.start.task.score(found.numpy(), labels.numpy())
@@ -159,7 +159,7 @@ def _with_epochs(stage: Stage, epochs: int) -> Stage:
     return replace(stage, budget=replace(stage.budget, epochs=epochs))
 
 
-def file_scores(files: DeployedFiles, start: Start) -> Array:
+def file_scores(files: DeployedFiles, start: Start) -> TaskArray:
     """The task's score of the deployed file for each validation image."""
     task, runnable = start.task, open_session(files.trim, threads=torch.get_num_threads(), measure=False)
     found = [

@@ -19,7 +19,7 @@ from paretrim.data.user_loader import SUPPORTED, class_labels
 from paretrim.errors import DataUnavailable, UnsupportedOperation
 from paretrim.metric import ACCURACY, Metric
 
-Array = npt.NDArray[Any]
+TaskArray = npt.NDArray[Any]
 
 
 class Task(Protocol):
@@ -69,19 +69,19 @@ class Task(Protocol):
         """What is shown while training, summed over a batch, on the device; its mean over images approximates the metric."""
         ...
 
-    def decide(self, outputs: tuple[Array, ...], /) -> Array:
+    def decide(self, outputs: tuple[TaskArray, ...], /) -> TaskArray:
         """The network's decision for each image, [N, ...]."""
         ...
 
-    def agreement(self, ours: Array, theirs: Array, /) -> Array:
+    def agreement(self, ours: TaskArray, theirs: TaskArray, /) -> TaskArray:
         """For each image, how far two decisions agree, in [0, 1], [N]."""
         ...
 
-    def score(self, decisions: Array, labels: Array, /) -> Array:
+    def score(self, decisions: TaskArray, labels: TaskArray, /) -> TaskArray:
         """The contribution of each image to the metric, [N, ...]: bools [N] if the metric is a share of images."""
         ...
 
-    def value(self, scores: Array, /) -> float:
+    def value(self, scores: TaskArray, /) -> float:
         """The metric over the images that have these scores."""
         ...
 
@@ -142,7 +142,7 @@ class Classification:
         """The number of right classes."""
         return (outputs[0].argmax(1) == labels).sum()
 
-    def decide(self, outputs: tuple[Array, ...], /) -> Array:
+    def decide(self, outputs: tuple[TaskArray, ...], /) -> TaskArray:
         """Top-1 classes int64 [N].
 
         Raises:
@@ -154,15 +154,15 @@ class Classification:
             )
         return np.asarray(outputs[0].argmax(1), np.int64)
 
-    def agreement(self, ours: Array, theirs: Array, /) -> Array:
+    def agreement(self, ours: TaskArray, theirs: TaskArray, /) -> TaskArray:
         """1 where the classes are the same."""
         return np.asarray(ours == theirs)
 
-    def score(self, decisions: Array, labels: Array, /) -> Array:
+    def score(self, decisions: TaskArray, labels: TaskArray, /) -> TaskArray:
         """Whether each image is classified right."""
         return np.asarray(decisions == labels)
 
-    def value(self, scores: Array, /) -> float:
+    def value(self, scores: TaskArray, /) -> float:
         """The share that is right."""
         return float(scores.mean())
 
@@ -171,12 +171,12 @@ CLASSIFICATION = Classification()
 """The task of every run that does not name another."""
 
 
-def is_right(scores: Array) -> bool:
+def is_right(scores: TaskArray) -> bool:
     """Whether the score of an image is only right or wrong."""
     return scores.dtype == np.bool_ and scores.ndim == 1
 
 
-def agreement(task: Task, ours: Array, theirs: Array) -> float:
+def agreement(task: Task, ours: TaskArray, theirs: TaskArray) -> float:
     """The share of the decisions that are the same, mean over images."""
     return float(task.agreement(ours, theirs).mean())
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.metric import SQUARED_ERROR, Metric
 from paretrim.own_code import imported
-from paretrim.train.task import CLASSIFICATION, Array, Task
+from paretrim.train.task import CLASSIFICATION, Task, TaskArray
 from paretrim.visible import brief
 
 ALIKE = 0.01
@@ -63,19 +63,19 @@ class Regression:
         """The sum of the squared errors of the images."""
         return self.loss(outputs, labels, label_smoothing=0.0).detach() * len(labels)
 
-    def decide(self, outputs: tuple[Array, ...], /) -> Array:
+    def decide(self, outputs: tuple[TaskArray, ...], /) -> TaskArray:
         """The numbers themselves, [N, K]."""
         return np.concatenate([output.reshape(len(output), -1) for output in outputs], axis=1)
 
-    def agreement(self, ours: Array, theirs: Array, /) -> Array:
+    def agreement(self, ours: TaskArray, theirs: TaskArray, /) -> TaskArray:
         """Whether all numbers of an image are the same up to :data:`ALIKE`."""
         return np.asarray((np.abs(ours - theirs) <= ALIKE * np.abs(ours).max()).all(axis=1))
 
-    def score(self, decisions: Array, labels: Array, /) -> Array:
+    def score(self, decisions: TaskArray, labels: TaskArray, /) -> TaskArray:
         """The squared error of each image, mean over its numbers."""
         return np.asarray(np.square(decisions.astype(np.float64) - labels.reshape(len(labels), -1)).mean(axis=1))
 
-    def value(self, scores: Array, /) -> float:
+    def value(self, scores: TaskArray, /) -> float:
         """Its mean over the images."""
         return float(scores.mean())
 

@@ -32,7 +32,7 @@ Rescaling = Literal["none", "each", "sum", "product"]
 """Which input scales make the multipliers of a requantization: each of them, their sum, or their product."""
 
 
-Work = Literal["result", "weight", "window", "input", "depth"]
+WorkRule = Literal["result", "weight", "window", "input", "depth"]
 """Multiply-adds of one image, as the budget of ``trimfile/SPEC.md`` counts them.
 
 One for each element of the *result*; the elements of the *weight* for each pixel of it; those of the *window* for each element of
@@ -115,7 +115,7 @@ class Operation:
         attributes: rules by name.
         check: what the rules of single attributes cannot say; raises UnsupportedOperation.
         rescaling: see :data:`Rescaling`.
-        work: see :data:`Work`.
+        work: see :data:`WorkRule`.
         multiplies: what its weight multiplies: an input that is a *vector*, or the *windows* that slide over an image; None
             without a weight. A weight can be pruned and quantized.
         elementwise: each value of its result depends on the value at the same place of its one input, and on nothing else.
@@ -145,7 +145,7 @@ class Operation:
     attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
     check: Callable[[Settings], None] = lambda _: None
     rescaling: Rescaling = "none"
-    work: Work = "result"
+    work: WorkRule = "result"
     multiplies: Literal["vector", "windows"] | None = None
     elementwise: bool = False
     same_values: bool = False

@@ -65,7 +65,7 @@ class Review:
         shapes = [(_as_map(network.shape_at(one)), _as_map(teacher_of(resources).shape_at(other))) for one, other in chosen]
         middle = min(self.channels, shapes[-1][0][0])
         deepest = len(shapes) - 1
-        fusions = [Fusion(*both, middle, fuses=number < deepest) for number, both in enumerate(shapes)]
+        fusions = [FeatureFusion(*both, middle, fuses=number < deepest) for number, both in enumerate(shapes)]
         return nn.ModuleDict({"fusions": nn.ModuleList(fusions)})
 
     def term(self, _task: Task, /) -> LossTerm:
@@ -89,7 +89,7 @@ class Review:
         )
 
 
-class Fusion(nn.Module):
+class FeatureFusion(nn.Module):
     """Maps features of the student, and those of the deeper fusion, to the shape of the teacher's map."""
 
     def __init__(self, shape: tuple[int, ...], wanted: tuple[int, ...], middle: int, *, fuses: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paretrim.graph.channels import Allocation, ChannelGroups, channel_groups, choose, group_scores
+from paretrim.graph.channels import ChannelAllocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
 from paretrim.graph.types import Float64Array, IntArray, Node
@@ -21,7 +21,7 @@ def choose_channels(
     row_scores: Mapping[str, Tensor],
     sparsity: float,
     *,
-    allocation: Allocation,
+    allocation: ChannelAllocation,
     multiple_of: int,
     keys: Sequence[Float64Array] | None = None,
 ) -> tuple[ChannelGroups, IntArray]:

@@ -16,7 +16,7 @@ from paretrim.network.network import Network
 from paretrim.network.torch_forms import real_form
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import patches
-from paretrim.stages.quantize.corrections import Pair, affine_of, pairs
+from paretrim.stages.quantize.corrections import LayerPair, affine_of, pairs
 
 LOW, HIGH = -0.1, 1.1
 """The interval that the sigmoid is stretched to before it is clipped to [0, 1] (gamma and zeta)."""
@@ -67,7 +67,7 @@ def adaround_(network: Network, reference: Network, images: Tensor, *, steps: in
             _round_layer_(pair, pair.layer.quantizer, steps, random)
 
 
-def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: torch.Generator) -> None:
+def _round_layer_(pair: LayerPair, quantizer: WeightQuantizer, steps: int, random: torch.Generator) -> None:
     layer, top = pair.layer, quantizer.top
     weight = layer.masked_weight().detach()
     scale = quantizer.scale_for(weight).detach()
@@ -94,7 +94,7 @@ def _round_layer_(pair: Pair, quantizer: WeightQuantizer, steps: int, random: to
 class _Problem:
     """Inputs and target outputs of a layer at sampled output positions of calibration images."""
 
-    def __init__(self, pair: Pair, random: torch.Generator) -> None:
+    def __init__(self, pair: LayerPair, random: torch.Generator) -> None:
         head, weight = pair.run.head, pair.layer.weight
         self.random = random
         self.groups = groups_of(head)

@@ -88,7 +88,7 @@ METHODS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class AdjustmentInput:
     """Arguments of an adjustment: normalised training images float32 [M, C, H, W], a seed, and the settings of the stage."""
 
     images: Tensor
@@ -97,7 +97,7 @@ class Work:
     rounding_steps: int
 
 
-BEFORE: Mapping[str, Callable[[Network, Work], None]] = MappingProxyType(
+BEFORE: Mapping[str, Callable[[Network, AdjustmentInput], None]] = MappingProxyType(
     {
         "equalize": lambda network, _: equalize_(network),
         "smooth": lambda network, work: smooth_(network, work.images, work.smoothing),
@@ -105,7 +105,7 @@ BEFORE: Mapping[str, Callable[[Network, Work], None]] = MappingProxyType(
 )
 """Changes of the float network that preserve its function."""
 
-AFTER: Mapping[str, Callable[[Network, Network, Work], None]] = MappingProxyType(
+AFTER: Mapping[str, Callable[[Network, Network, AdjustmentInput], None]] = MappingProxyType(
     {
         "batchnorm": lambda network, reference, work: reestimate_batchnorm_(network, reference, work.images),
         "bias": lambda network, reference, work: correct_bias_(network, reference, work.images),
@@ -151,14 +151,14 @@ def check_adjustments(names: Sequence[str], *, rate: float) -> None:
         )
 
 
-def adjust_before_(network: Network, names: Sequence[str], work: Work) -> None:
+def adjust_before_(network: Network, names: Sequence[str], work: AdjustmentInput) -> None:
     """Run the named adjustments that come before calibration, in the given order."""
     for name in names:
         if name in BEFORE:
             BEFORE[name](network, work)
 
 
-def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: Work) -> None:
+def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: AdjustmentInput) -> None:
     """Run the other named adjustments on a network with all its grids; ``reference`` is the float network that was calibrated."""
     chosen = [name for name in names if name in AFTER]
     if not chosen:

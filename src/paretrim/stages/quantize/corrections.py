@@ -25,7 +25,7 @@ _LARGEST_VALUE = 2**26
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class LayerPair:
     """A weighted layer of the quantized network and the same layer of the float network, with their inputs.
 
     ``inputs`` are pairs of batches [N, ...]: the inputs of the quantized and of the float layer.
@@ -45,7 +45,7 @@ class Pair:
             yield form(settings, self.layer, [quantized]), form(settings, self.float_layer, [floating])
 
 
-def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair]:
+def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[LayerPair]:
     """Every layer that trains, first to last, with its inputs on normalised images float32 [M, C, H, W].
 
     The caller may change the current layer of the quantized ``network``: later layers then get its new output.
@@ -58,7 +58,7 @@ def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Pair
         if not layers[node.name].weight.requires_grad:
             continue
         norm = runs[node.name].batch_norm
-        yield Pair(
+        yield LayerPair(
             run=runs[node.name],
             layer=layers[node.name],
             norm=norms[norm.name] if norm else None,

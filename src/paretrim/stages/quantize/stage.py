@@ -23,7 +23,7 @@ from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_nam
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
-from paretrim.stages.quantize.adjustments import Work, adjust_after_, adjust_before_, check_adjustments
+from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
@@ -153,7 +153,7 @@ class Quantize:
         private.grids.clear()
         for layer in weighted_layers(private).values():
             layer.quantizer = None
-        work = Work(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
+        work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
         adjust_before_(private, self.adjust, work)
         reference = copy.deepcopy(private) if self.adjust else private
         names = grid_values(private.structure)
