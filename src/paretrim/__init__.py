@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from paretrim.network.network import Network
     from paretrim.network.thaw import network_from_file
     from paretrim.results.outcome import Outcome
+    from paretrim.results.timing import RuntimeSetting
     from paretrim.run.candidate import Candidate, load_candidate
     from paretrim.run.compressed import CompressedNetwork, compress, to_int8
+    from paretrim.run.delivery import TimingPlan
     from paretrim.run.own import start_from_loaders
     from paretrim.run.pipeline import run_stage, run_stages, train_dense
     from paretrim.run.recipe import Recipe, read_recipe
@@ -88,12 +90,14 @@ __all__ = [
     "Recipe",
     "Regression",
     "Resources",
+    "RuntimeSetting",
     "Score",
     "Stage",
     "Start",
     "Step",
     "Task",
     "Teacher",
+    "TimingPlan",
     "Together",
     "Training",
     "Trial",
@@ -159,12 +163,14 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Recipe": "run.recipe",
         "Regression": "train.tasks",
         "Resources": "train.resources",
+        "RuntimeSetting": "results.timing",
         "Score": "stages.prune.criteria",
         "Stage": "stages.stage",
         "Start": "run.start",
         "Step": "train.training",
         "Task": "train.task",
         "Teacher": "train.resources",
+        "TimingPlan": "run.delivery",
         "Together": "stages.together",
         "Training": "train.training",
         "Trial": "search.trial",

@@ -34,7 +34,7 @@ _ZEROS: Mapping[str, torch._ops.OpOverload] = {
     "new_empty": torch.ops.aten.new_zeros.default,
 }
 
-Box = list[tuple[int, int, int, int]]
+Slices = list[tuple[int, int, int, int]]
 """A part of a tensor: axis, start, stop and step of one slice after the other."""
 
 _WHOLE_AXIS = 2**31
@@ -72,7 +72,7 @@ def _form(node: FxNode) -> torch._ops.OpOverload | None:
     return out_of_place(node)
 
 
-def _part_of(target: object) -> tuple[FxNode, Box, list[int]] | None:
+def _part_of(target: object) -> tuple[FxNode, Slices, list[int]] | None:
     """The tensor that a value is a part of, where in it, and which of its axes the value lacks; None where it is all of it."""
     chain: list[FxNode] = []
     while isinstance(target, FxNode) and (source := _source_of_part(target)) is not None:
@@ -81,7 +81,7 @@ def _part_of(target: object) -> tuple[FxNode, Box, list[int]] | None:
     if not isinstance(target, FxNode) or not chain:
         return None
     axes = list(range(target.meta["val"].dim()))
-    box: Box = []
+    box: Slices = []
     dropped: list[int] = []
     for part in reversed(chain):
         source = _source_of_part(part)
@@ -211,7 +211,7 @@ def _drop_repetition_(node: FxNode) -> None:
             node.graph.erase_node(user)
 
 
-def _inserted(graph: FxGraph, node: FxNode, form: torch._ops.OpOverload, part: tuple[FxNode, Box, list[int]]) -> FxNode:
+def _inserted(graph: FxGraph, node: FxNode, form: torch._ops.OpOverload, part: tuple[FxNode, Slices, list[int]]) -> FxNode:
     """The whole tensor after the write, computed in front of it."""
     whole, box, dropped = part
     target = node.args[0]
