@@ -1,11 +1,14 @@
 """Modules that are unusual Python: attributes in slots, methods that return or raise what torch's do not, other arguments."""
 
+import dataclasses
 import warnings
 
 import pytest
 import torch
 from hand_bodies import IMAGES, SHAPE, body, is_captured, is_refused
 from torch import fx, nn
+from torch.nn.utils import parametrizations
+from torch.optim import swa_utils
 
 from paretrim.capture import capture, driver
 from paretrim.capture.agreement import captured_network
@@ -174,3 +177,64 @@ def test_a_fault_of_a_converter_names_the_layer(monkeypatch):
     message = r"layer '.*' \(aten.relu.*\) could not be captured \(IndexError: list index out of range\); write it another way"
     with pytest.raises(UnsupportedOperation, match=message):
         capture(body(lambda _, x: x), SHAPE)
+
+
+def single():
+    return body(lambda self, x: self.k(x), k=nn.Conv2d(8, 8, 3, padding=1))
+
+
+def hooked(hook):
+    module = single()
+    module.k.register_forward_hook(hook)
+    return module
+
+
+def shifted():
+    module = single()
+    module.k.register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    return module
+
+
+def averaged():
+    module = swa_utils.AveragedModel(single(), multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.9))
+    module.update_parameters(single())
+    return module.eval()
+
+
+def parametrized(parametrization):
+    return body(lambda self, x: self.k(x), k=parametrization(nn.Conv2d(8, 8, 3, padding=1)))
+
+
+WRAPPED = {
+    "averaged": averaged,
+    "compiled": lambda: torch.compile(single(), backend="eager"),
+    "data parallel": lambda: nn.DataParallel(single()),
+    "weight norm": lambda: parametrized(parametrizations.weight_norm),
+    "spectral norm": lambda: parametrized(parametrizations.spectral_norm),
+    "a hook that doubles": lambda: hooked(lambda _, __, result: 2 * result),
+    "a hook that shifts": shifted,
+    "a hook that prints nothing": lambda: hooked(lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_wrapped_module_is_what_it_computes(name):
+    is_captured(WRAPPED[name]())
+
+
+def test_a_hook_that_only_records_is_named():
+    seen = []
+    module = hooked(lambda _, __, result: seen.append(float(result.mean())))
+    is_refused(module, r"It has hooks, on 'k': remove those that only record or print values")
+
+
+def test_an_unknown_kind_of_result_is_named():
+    @dataclasses.dataclass
+    class Result:
+        logits: torch.Tensor
+
+    class Returns(nn.Module):
+        def forward(self, x):
+            return Result(x)
+
+    is_refused(Returns(), r"Result'> in output, which is not a known type; return tensors, in a tuple, a list or a dictionary$")

@@ -73,6 +73,10 @@ KNOWN = {
         None,
     ),
     "mean image of channels-last": (lambda _, x: x + x.permute(0, 2, 3, 1).mean(3)[:, None], None),
+    "similarity to a direction": (
+        lambda self, x: x * F.cosine_similarity(x, self.k.weight.view(1, 8, 1, 1), dim=1).unsqueeze(1),
+        nn.Linear(8, 1),
+    ),
     "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
 }
 
@@ -99,6 +103,10 @@ REFUSED = {
     "one side of channels-last": (
         lambda _, x: x + x.permute(0, 2, 3, 1).mean(1).sum(1)[:, :, None, None],
         r"it reduces only height or only width of a channels-last map; pass keepdim=True",
+    ),
+    "blocks of pixels": (
+        lambda _, x: x + x.view(-1, 8, 4, 2, 4, 2).permute(0, 1, 2, 4, 3, 5).amax((4, 5)).mean((2, 3))[:, :, None, None],
+        r"use nn.MaxPool2d or nn.AvgPool2d for blocks of pixels; they are not reduced along permuted axes",
     ),
     "nothing": (lambda _, x: torch.cat([x, x[:, :0]], 1), r"it takes nothing of \(8, 8, 8\): a slice from 0 to 0; leave it out"),
     "rows of planes": (

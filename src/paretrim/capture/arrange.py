@@ -163,6 +163,9 @@ def _reshape(work: Work, call: Call) -> Value:
     return replace(view, shape=shape)
 
 
+_REDUCTIONS = frozenset(("amax", "amin", "mean", "sum", "var", "std"))
+
+
 def _permute(work: Work, call: Call) -> Value:
     view = work.view(call, call.source, may_be_turned=True, may_be_last=True)
     rank = len(view.shape) + 1
@@ -189,6 +192,8 @@ def _permute(work: Work, call: Call) -> Value:
         return moved_view
     if order != [0, 2, 1, 3, 4] or len(base) != 3 or view.shape[2:] != base[1:] or view.shuffled:
         known = "keep the channels first; other orders are supported only for channel shuffle, space to depth and depth to space"
+        if any(operation_of(user) in _REDUCTIONS for user in call.node.users):
+            known = "use nn.MaxPool2d or nn.AvgPool2d for blocks of pixels; they are not reduced along permuted axes"
         raise call.refused(f"{reason_behind(_behind(call.node)) or known} (axes are permuted to {order})")
     return View(view.name, call.shape(), view.shape[0])
 

@@ -23,7 +23,16 @@ from torch.fx.node import Argument, map_arg
 from paretrim.capture.call import is_in_place, operation_of
 from paretrim.capture.einsum import einsum
 
-OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType({torch.ops.aten.einsum.default: einsum})
+
+def _cosine_similarity(first: torch.Tensor, second: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
+    """As documented by torch: the dot product of both, each divided by its norm or ``eps``."""
+    units = [value / value.square().sum(dim, keepdim=True).sqrt().clamp_min(eps) for value in (first, second)]
+    return (units[0] * units[1]).sum(dim)
+
+
+OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType(
+    {torch.ops.aten.einsum.default: einsum, torch.ops.aten.cosine_similarity.default: _cosine_similarity}
+)
 """Operations that are written out in another way than torch does it."""
 
 Result = FxNode | tuple[FxNode, ...]

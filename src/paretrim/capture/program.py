@@ -60,6 +60,9 @@ class Program:
     results: tuple[str, ...]
 
 
+_UNKNOWN_RESULT = "which is not a known type"
+
+
 def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     """Export a private copy with a free batch size. Blocks such as ``torch.no_grad()`` are inlined.
 
@@ -148,6 +151,13 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
                 first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
             elif any(sign in text for sign in _GUARDS):
                 hint = ". Data-dependent control flow, also by the value of a buffer, and fixed batch sizes are the usual causes"
+            if _UNKNOWN_RESULT in text:
+                first, hint = (
+                    first.split(_UNKNOWN_RESULT)[0] + _UNKNOWN_RESULT,
+                    "; return tensors, in a tuple, a list or a dictionary",
+                )
+            if hooked := [name for name, part in module.named_modules() if part._forward_hooks or part._forward_pre_hooks]:
+                hint += f". It has hooks, on '{hooked[0]}': remove those that only record or print values"
             if any(isinstance(part, ScriptModule) for part in module.modules()):
                 hint += f". If a TorchScript layer is the cause, {INSTEAD_OF_SCRIPTS}"
             raise UnsupportedOperation(
