@@ -1,9 +1,11 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from efforts import LEAST
 
 from paretrim.bench.raw import load_session
+from paretrim.bench.statistics import kept_rounds
 from paretrim.results import store
 from paretrim.results.run_folder import delivered_by, distributions
 from paretrim.results.timing import RuntimeSetting
@@ -44,6 +46,24 @@ def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, not
     run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
     assert any("timing" in note for note in notes)
     assert len(delivered_by(tmp_path)) == 3
+
+
+def test_everything_but_the_latency_is_delivered_from_a_machine_that_is_too_busy(recipe, tmp_path, watcher, notes, monkeypatch):
+    measuring = TimingPlan((RuntimeSetting("paretrim", 1), RuntimeSetting("onnxruntime", 1)), LEAST)
+    with monkeypatch.context() as busy:
+        busy.setattr("paretrim.bench.statistics.kept_rounds", lambda session: np.zeros_like(kept_rounds(session)))
+        outcomes = run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
+    assert [outcome.latencies for outcome in outcomes] == [()] * 3
+    for runtime in ("paretrim", "onnxruntime"):
+        said = f"warning: no latency in {runtime} with 1 thread: every window drifted or was preempted, so no sample is left; "
+        assert any(note.startswith(said) for note in notes)
+    assert (tmp_path / "report.html").exists()
+    assert delivered_by(tmp_path) == outcomes
+    assert not list((tmp_path / "timings").glob("*.npz"))
+
+    # A later run, when the machine is quiet, only measures.
+    again = run_recipe(recipe, tmp_path, measuring=measuring, watcher=watcher)
+    assert [len(outcome.latencies) for outcome in again] == [2] * 3
 
 
 def test_every_network_is_timed_natively(recipe, tmp_path, watcher, notes):

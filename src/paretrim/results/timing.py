@@ -84,9 +84,10 @@ def time_files(
             continue
         first = baseline if baseline in {arm.name for arm in arms} else arms[0].name
         session = measure(arms, images, baseline=first, effort=effort)
-        if folder:
+        latencies = latencies_of(session, setting)
+        if folder:  # only a session that says something
             save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")
-        for name, latency in latencies_of(session, setting).items():
+        for name, latency in latencies.items():
             found[name] += (latency,)
     return found
 

@@ -13,11 +13,11 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
-from paretrim.bench.types import Arm, Latency, TimingSession
+from paretrim.bench.types import Arm, Latency
 from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.deploy.saturation import SATURATES, may_saturate
-from paretrim.errors import CorruptFile, located
+from paretrim.errors import CorruptFile, UnstableMachine, located
 from paretrim.files import read_json, write_atomically
 from paretrim.graph.windows import Values
 from paretrim.history import under_todays_names
@@ -190,33 +190,39 @@ def timed(
 
     ``files`` are the paths of ONNX files by name, ``problems`` say which do not run
     (:func:`paretrim.results.timing.arms_of`). A session of exactly these files in ``folder``, measured as thoroughly, is not
-    measured again.
+    measured again. Where the machine is too busy to tell, a warning takes the place of the latencies.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
-    baseline = next(iter(files))
     for setting in measuring.settings:
         arms = arms_of(files, setting, problems)
         for note in left_out(files, setting, problems):
             watcher.note(note)
-        kept = _kept_session(folder / f"{setting.runtime}-{setting.threads}.npz", arms, measuring.effort)
-        fresh: dict[str, tuple[Latency, ...]]
-        if kept:
-            fresh = {name: (latency,) for name, latency in latencies_of(kept, setting).items()}
-        else:
-            if arms:
-                threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
-                watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
-            fresh = time_files(
-                files,
-                images[:TIMED_IMAGES],
-                baseline=baseline,
-                settings=[setting],
-                effort=measuring.effort,
-                folder=folder,
-                problems=problems,
-            )
+        kept = _kept_latencies(folder, setting, arms, measuring.effort)
+        fresh: dict[str, tuple[Latency, ...]] = {name: (latency,) for name, latency in kept.items()}
+        if arms and not fresh:
+            threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
+            watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
+            try:
+                fresh = _timed_now(files, images, setting, measuring.effort, folder, problems)
+            except UnstableMachine as error:
+                watcher.note(f"warning: no latency in {setting.runtime} with {threads}: {error}")
         found = {name: (*latencies, *fresh.get(name, ())) for name, latencies in found.items()}
     return found
+
+
+def _timed_now(
+    files: Mapping[str, Path], images: Values, setting: RuntimeSetting, effort: Effort, folder: Path, problems: Problems
+) -> dict[str, tuple[Latency, ...]]:
+    baseline = next(iter(files))
+    return time_files(
+        files,
+        images[:TIMED_IMAGES],
+        baseline=baseline,
+        settings=[setting],
+        effort=effort,
+        folder=folder,
+        problems=problems,
+    )
 
 
 def problems_of(label: str, files: DeployedFiles, judgement: Judgement | None = None) -> tuple[str, ...]:
@@ -269,16 +275,18 @@ def judged(
     return judgement
 
 
-def _kept_session(path: Path, arms: Sequence[Arm], effort: Effort) -> TimingSession | None:
+def _kept_latencies(folder: Path, setting: RuntimeSetting, arms: Sequence[Arm], effort: Effort) -> Mapping[str, Latency]:
+    """Latencies of a session of exactly these files, measured as thoroughly, that an earlier run kept; empty without one."""
+    path = folder / f"{setting.runtime}-{setting.threads}.npz"
     if not path.exists():
-        return None
+        return {}
     try:
         session = load_session(path)
-    except CorruptFile:
-        return None  # measured again and replaced
-    measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
-    wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
-    return session if session.effort == effort and measured == wanted else None
+        measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
+        wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
+        return latencies_of(session, setting) if session.effort == effort and measured == wanted else {}
+    except (CorruptFile, UnstableMachine):
+        return {}  # measured again and replaced
 
 
 def _worth(label: str, files: DeployedFiles, judgement: Judgement, metric: Metric) -> str:
