@@ -183,6 +183,9 @@ def test_the_examples_run(tmp_path: Path):
     score = _run([sys.executable, str(examples / "own_score.py"), "--epochs", "0", "--folder", "score"], tmp_path)
     assert score.returncode == 0, score.stderr
     assert [line.split(":")[0] for line in score.stdout.splitlines()] == ["magnitude", "own_score", "random"]
+    grid = _run([sys.executable, str(examples / "own_grid.py"), "--epochs", "1", "--folder", "grid"], tmp_path)
+    assert grid.returncode == 0, grid.stderr
+    assert [line.split(":")[0] for line in grid.stdout.splitlines()] == ["8 bits", "binary"]
     task = _run([sys.executable, str(examples / "own_task.py"), "--epochs", "1", "--folder", "task"], tmp_path)
     assert task.returncode == 0, task.stderr
     assert task.stdout.startswith("finetune: validation mean squared error ")

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from paretrim.metric import Metric
     from paretrim.models.spec import ModelSpec
     from paretrim.network.constraints import WeightedLayer, replace_mask_, set_mask_, weighted_layers
-    from paretrim.network.grids import ActivationGrid, Grid, WeightGrid, WeightSettings
+    from paretrim.network.grids import ActivationGrid, Grid, PlainGrid, WeightGrid, WeightSettings
     from paretrim.network.network import Network
+    from paretrim.network.rounding import straight_through
     from paretrim.network.thaw import network_from_file
     from paretrim.results.outcome import Outcome
     from paretrim.results.timing import RuntimeSetting
@@ -85,6 +86,7 @@ __all__ = [
     "Outcome",
     "Outputs",
     "ParetrimError",
+    "PlainGrid",
     "Prune",
     "Quantize",
     "Recipe",
@@ -123,6 +125,7 @@ __all__ = [
     "softened_kl",
     "start_from",
     "start_from_loaders",
+    "straight_through",
     "summarize",
     "task_loss",
     "to_int8",
@@ -158,6 +161,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Outcome": "results.outcome",
         "Outputs": "train.losses",
         "ParetrimError": "errors",
+        "PlainGrid": "network.grids",
         "Prune": "stages.prune.stage",
         "Quantize": "stages.quantize.stage",
         "Recipe": "run.recipe",
@@ -196,6 +200,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "softened_kl": "train.losses",
         "start_from": "run.start",
         "start_from_loaders": "run.own",
+        "straight_through": "network.rounding",
         "summarize": "bench.statistics",
         "task_loss": "train.losses",
         "to_int8": "run.compressed",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 TOP = 127
 """The integer of the value farthest from 0."""
@@ -84,7 +84,7 @@ class ClippedMeans(nn.Module, PlainGrid):
                 self.edges.copy_(edges)
                 self.values.copy_(values)
             levels, step = self._levels()
-            return straight(weight, levels[self._places(weight)] * step * (weight.detach() != 0))
+            return straight_through(weight, levels[self._places(weight)] * step * (weight.detach() != 0))
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co], which are all the same."""

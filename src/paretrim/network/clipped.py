@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
 from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 METHODS = (
     Method(
@@ -80,7 +80,7 @@ class _ClippedRounding:
         low, high = -self.zero_point * scale, (TOP - self.zero_point) * scale
         inside = torch.minimum(torch.maximum(x.float(), low), high)
         levels = (inside.detach() / scale.detach()).round_().clamp_(-self.zero_point, TOP - self.zero_point)
-        return straight(inside, levels * scale.detach()).to(x.dtype)
+        return straight_through(inside, levels * scale.detach()).to(x.dtype)
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 from paretrim.network.tensors import AutogradContext
 
 TOP = 127
@@ -76,9 +76,9 @@ class Codebook(nn.Module, PlainGrid):
         with torch.autocast(weight.device.type, enabled=False):
             levels, step = self._levels()
             index, alive = self._members(weight), weight.detach() != 0
-            values = straight(self.centroids, levels * step)
+            values = straight_through(self.centroids, levels * step)
             moved = cast(Callable[..., Tensor], _TableLookup.apply)(values, index, alive)
-            return moved if self.training else straight(weight, moved)
+            return moved if self.training else straight_through(weight, moved)
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co], which are all the same."""

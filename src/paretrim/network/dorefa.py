@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 METHODS = (
     Method(
@@ -81,7 +81,7 @@ class DoReFaWeights(nn.Module, PlainGrid):
             shares = self._shares(weight)
             with torch.no_grad():
                 chosen = self._levels(shares) * self._scale().reshape(columns)
-            return straight(shares * self.reach.reshape(columns), chosen)
+            return straight_through(shares * self.reach.reshape(columns), chosen)
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""

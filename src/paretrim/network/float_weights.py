@@ -13,7 +13,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.types import Array
 from paretrim.method import Method
 from paretrim.network.grids import Facts, PlainGrid, WeightGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 TYPES: Mapping[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -87,7 +87,7 @@ class FloatWeights(nn.Module, PlainGrid):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to the format."""
         with torch.autocast(weight.device.type, enabled=False):
-            return straight(weight, weight.detach().to(self.short).to(weight.dtype))
+            return straight_through(weight, weight.detach().to(self.short).to(weight.dtype))
 
     def stored(self, weight: Tensor) -> Array:
         """What a graph holds of a weight [Co, ...]; see :data:`paretrim.graph.dtypes.TENSOR_TYPES`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe
@@ -18,7 +19,7 @@ from paretrim.network.clipped import ClippedActivations
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.float_weights import TYPES, Float32Weights, FloatWeights
-from paretrim.network.grids import ActivationGrid, Facts, WeightGrid
+from paretrim.network.grids import ActivationGrid, Facts, WeightGrid, WeightSettings
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
@@ -87,7 +88,7 @@ def weight_grid_named(name: str) -> type[WeightGrid]:
     Raises:
         InvalidRecipe: there is none of this name.
     """
-    return _WEIGHTS[name] if name in _WEIGHTS else _own(name, _WEIGHTS, "formats: grid")
+    return _WEIGHTS[name] if name in _WEIGHTS else _own(name, _WEIGHTS, "formats: grid", WeightGrid)
 
 
 def activation_grid_named(name: str) -> type[ActivationGrid]:
@@ -96,16 +97,59 @@ def activation_grid_named(name: str) -> type[ActivationGrid]:
     Raises:
         InvalidRecipe: there is none of this name.
     """
-    return ACTIVATION_GRIDS[name] if name in ACTIVATION_GRIDS else _own(name, ACTIVATION_GRIDS, "activations")
+    return ACTIVATION_GRIDS[name] if name in ACTIVATION_GRIDS else _own(name, ACTIVATION_GRIDS, "activations", ActivationGrid)
 
 
-def _own(name: str, table: Mapping[str, type[GridKind]], what: str) -> type[GridKind]:
+def new_weight_grid(name: str, weight: Tensor, settings: WeightSettings) -> WeightGrid:
+    """A grid of this name for a weight [Co, ...]; one of the user's own is checked on it.
+
+    Raises:
+        InvalidRecipe: there is none of this name, or it lacks members, or trains on other values than its integers stand for.
+    """
+    grid = weight_grid_named(name).fitted(weight, settings)
+    if name not in _WEIGHTS:
+        _check_own(name, grid, weight)
+    return grid
+
+
+def _check_own(name: str, grid: WeightGrid, weight: Tensor) -> None:
+    place = f"formats: grid {brief(name)}"
+    if missing := sorted(_members(WeightGrid) - set(dir(grid))):
+        raise InvalidRecipe(f"{place} has no {', '.join(missing)}; add what paretrim.WeightGrid asks for, or inherit PlainGrid")
+    if grid.incremental is not None:
+        return  # its weights reach the grid while they train
+    with torch.no_grad():
+        moved, (integers, scale) = grid(weight), grid.integers(weight)
+    if integers.dtype != torch.int8 or integers.shape != weight.shape or scale.shape != weight.shape[:1]:
+        raise InvalidRecipe(
+            f"{place}: integers returns {integers.dtype} {list(integers.shape)} and scales {list(scale.shape)} for a weight "
+            f"{list(weight.shape)}; return torch.int8 of the shape of the weight, and a scale for each output channel"
+        )
+    other = int((moved != integers * scale.reshape(-1, *[1] * (weight.dim() - 1))).sum())
+    if other:
+        raise InvalidRecipe(
+            f"{place}: a call gives other values than its integers times their scales for {other} of {weight.numel()} weights, "
+            "so the file would differ from what was trained; return paretrim.straight_through(weight, integers * scale)"
+        )
+    if bool(integers[weight == 0].any()):
+        raise InvalidRecipe(f"{place}: it moves weights that are 0, as pruned ones are; give them the integer 0")
+
+
+def _members(protocol: type) -> set[str]:
+    """The public members that a protocol declares."""
+    return {member for member in (*vars(protocol), *protocol.__annotations__) if not member.startswith("_")}
+
+
+def _own(name: str, table: Mapping[str, type[GridKind]], what: str, protocol: type) -> type[GridKind]:
     if ":" not in name:
         known = ", ".join(table)
         raise InvalidRecipe(f"{what} is {brief(name)}; known grids are {known}; for your own write 'package.module:Class'")
     found = imported(name, what)
     if not isinstance(found, type) or not issubclass(found, nn.Module):
         raise InvalidRecipe(f"{what} {brief(name)} is {described(found)}; it must be a class of nn.Module that is a grid")
+    instance = {member for member, value in vars(protocol).items() if isinstance(value, property)}  # may be set when one is made
+    if missing := sorted(_members(protocol) - instance - set(dir(found))):
+        raise InvalidRecipe(f"{what} {brief(name)} has no {', '.join(missing)}; add what paretrim.{protocol.__name__} asks for")
     _OWN[name] = found
     return cast(type[GridKind], found)
 

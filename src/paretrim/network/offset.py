@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
 from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 METHODS = (
     Method(
@@ -90,12 +90,12 @@ class _OffsetRounding:
         scale, offset = parameters
         values, step, offset = x.float(), _slower(scale, self.share), _slower(offset, self.share)
         places = ((values - offset) / step).clamp(0, TOP)
-        trained = straight(places, places.detach().round()) * step + offset
+        trained = straight_through(places, places.detach().round()) * step + offset
         with torch.no_grad():
             zero_point = _nearest_zero_point(scale, offset)
             levels = (values / scale).round_().add_(zero_point).clamp_(0, TOP).sub_(zero_point)
             chosen = levels.mul_(scale)
-        return straight(trained, chosen).to(x.dtype)
+        return straight_through(trained, chosen).to(x.dtype)
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """In one pass."""

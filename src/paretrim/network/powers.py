@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_SCALE, Facts, IncrementalGrid, PricedGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 from paretrim.network.tensors import typed
 
 FREE = -128
@@ -96,7 +96,7 @@ class PowersOfTwo(nn.Module):
                 chosen = self._chosen(weight) * self.smallest
             if self.fixed is not None:
                 chosen = torch.where(self.fixed == FREE, weight, chosen)
-            return chosen if self.training else straight(weight, chosen.detach())
+            return chosen if self.training else straight_through(weight, chosen.detach())
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8, of free weights those that they would have now, and their scales [Co], all the same."""

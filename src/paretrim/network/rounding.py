@@ -180,6 +180,6 @@ def chosen_rows(x: Tensor, scale: Tensor, levels: Tensor, top: int, gradient_sca
     return cast(Callable[..., Tensor], _ChosenRows.apply)(x, scale, levels, top, gradient_scale)
 
 
-def straight(x: Tensor, chosen: Tensor) -> Tensor:
+def straight_through(x: Tensor, chosen: Tensor) -> Tensor:
     """``chosen`` in place of ``x``, with the gradient passing to ``x`` unchanged."""
     return cast(Callable[..., Tensor], _Replacement.apply)(x, chosen)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paretrim.method import Method
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
-from paretrim.network.rounding import straight
+from paretrim.network.rounding import straight_through
 
 THRESHOLD = 0.7
 """Weights below this share of the mean magnitude of their channel become 0."""
@@ -55,7 +55,7 @@ class TernaryWeights(nn.Module, PlainGrid):
         with torch.autocast(weight.device.type, enabled=False), torch.no_grad():
             levels, scale = _ternary(weight)
             chosen = levels * scale.reshape(-1, *[1] * (weight.dim() - 1))
-        return straight(weight, chosen)
+        return straight_through(weight, chosen)
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The integers [Co, ...] int8 that ``forward`` stands for, and their scales [Co]."""

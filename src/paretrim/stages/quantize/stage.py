@@ -19,7 +19,7 @@ from paretrim.graph.types import Graph
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, weight_grid_named
+from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, new_weight_grid
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
@@ -211,12 +211,12 @@ class Quantize:
         """The grid of a weight [Co, ...]; ``worth`` [Co] is the price of its bits, if they have one."""
         bits = form.width(self.weight_bits)
         if form.grid in FLOAT_WEIGHTS:
-            return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, name=form.grid))
+            return new_weight_grid(form.grid, weight, WeightSettings(bits, self.scales, name=form.grid))
         method = self.weight_calibrator or self.calibrator
         clip = weight_clips(weight, bits=bits, method=method, percentile=self.percentile)
         if worth is not None:
             clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
-        return weight_grid_named(form.grid).fitted(weight, WeightSettings(bits, self.scales, clip, worth))
+        return new_weight_grid(form.grid, weight, WeightSettings(bits, self.scales, clip, worth))
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Recount bits that have a price; fix the next portion of the weights of incremental grids."""
