@@ -118,7 +118,9 @@ constexpr bool ranges_are_complete() {
   }
   return true;
 }
+#ifndef __SANITIZE_ADDRESS__  // with sanitizers GCC compares no functions at compile time (GCC bug 71962)
 static_assert(ranges_are_complete(), "an operation that clamps has no range in `treatments`");
+#endif
 
 }  // namespace
 

@@ -192,7 +192,7 @@ class Builder {
 
   std::uint32_t joined(Op op, std::uint32_t x, std::uint32_t y) {
     ValueType kind = grid(type(x).scale * random_.real(0.5F, 2.0F));
-    if (op == Op::mul) kind.scale = type(x).scale * type(y).scale * random_.real(50.0F, 200.0F);
+    if (op == Op::mul) kind.scale = std::min(1e9F, type(x).scale * type(y).scale * random_.real(50.0F, 200.0F));
     if (op == Op::concat && random_.chance(50)) kind = type(x);
     Node made = node(op, {x, y}, kind);
     if (op != Op::concat) clamp(made);
