@@ -116,6 +116,12 @@ def test_what_was_run_is_said_as_far_as_the_lines_know() -> None:
     assert "- Teacher: resnet56, weights from big.safetensors" in said
     fresh = {**recipe, "teacher": {"network": "resnet56", "weights": None}}
     assert "- Teacher: resnet56\n" in section(document.render([replace(runs[0], settings=fresh)]), "What was run")
+    several = {**recipe, "teachers": [{"name": "dense"}, {"name": "large", "network": "vgg19", "weights": "/models/vgg.pt"}]}
+    said = section(document.render([replace(runs[0], settings=several)]), "What was run")
+    assert "- Teacher: the dense network of each run, vgg19, weights from vgg.pt\n" in said
+    pruned = replace(runs[0], order=("prune",))
+    assert "Teacher" not in document.render([replace(pruned, settings=recipe)])
+    assert "- Teacher: resnet56\n" in section(document.render([replace(pruned, settings=fresh)]), "What was run")
     assert "Teacher" not in document.render(fakes.orders(1))
 
 

@@ -115,17 +115,17 @@ def _seeds(points: Sequence[Point]) -> str:
 
 
 def _teacher(runs: Sequence[Outcome]) -> str:
-    """The teachers of the runs that distilled, as far as their settings say."""
+    """The teachers that runs name, and those of runs that distilled without naming any, as far as their settings say."""
     names = []
     for run in runs:
-        if "teacher" not in run.settings or not any("distill" in step.split("+") for step in run.order):
-            continue
-        teacher = run.settings["teacher"]
-        if teacher is None:
-            names.append("the dense network of each run")
-        elif isinstance(teacher, Mapping):
-            weights = teacher.get("weights")
-            names.append(f"{teacher.get('network')}" + (f", weights from {PurePath(str(weights)).name}" if weights else ""))
+        several = run.settings.get("teachers")
+        given = [run.settings.get("teacher"), *(several if isinstance(several, Sequence) else ())]
+        named = [teacher for teacher in given if isinstance(teacher, Mapping)]
+        if not named and "teacher" in run.settings and any("distill" in step.split("+") for step in run.order):
+            named = [{}]
+        for teacher in named:
+            weights = f", weights from {PurePath(str(file)).name}" if (file := teacher.get("weights")) else ""
+            names.append(f"{teacher.get('network') or 'the dense network of each run'}{weights}")
     return _listed(names)
 
 
