@@ -1,13 +1,11 @@
 """A network whose only output is a map, from training on the digits to its files: which pixels of a noisy digit are ink."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from script_files import script
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,19 +22,13 @@ from paretrim.runtime import load
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "own_pixel_task.py"
 CPU = Execution(device="cpu", precision="float32")
 CLASSES = 2
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("own_pixel_task", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["own_pixel_task"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["own_pixel_task"]
+    return script("examples/own_pixel_task.py")
 
 
 def loader(first, count):
