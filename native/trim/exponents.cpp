@@ -21,6 +21,7 @@ using Pieces = std::vector<Floats<const std::uint8_t>>;
 
 constexpr std::size_t longest_run = 4096;
 constexpr std::size_t sampled = 8, sampled_run = 512;  // the estimate looks at one of eight runs
+constexpr std::uint64_t few_round = 64;                // round numbers may be one in so many bytes of a record
 constexpr Alphabet exponents = {0, 256, all_shares};
 constexpr std::uint64_t table_bits = std::uint64_t{60 * 8}
                                      << 16;  // approximate size of a frequency table, in units of 2^-16 bits
@@ -192,9 +193,12 @@ std::uint64_t entropy_of(const std::vector<std::uint64_t>& counts, std::size_t s
 
 std::uint64_t learned_bytes(const Pieces& pieces) {
   Occurrences seen;
-  std::uint64_t bits = 0, all = 0, some = 0;
+  std::uint64_t bits = 0, all = 0, some = 0, all_bytes = 0, round_bytes = 0;
+  for (const auto& piece : pieces) all_bytes += piece.count * bytes_of(piece.type);
   for (const auto& piece : pieces) {
-    if (!noisy(piece.bytes, std::min(piece.count, longest_run), piece.type)) return ~std::uint64_t{0};
+    // Of numbers that are round, as in a mean over channels, no bit need cost anything. A record of many is not worth a look.
+    const bool round = !noisy(piece.bytes, std::min(piece.count, longest_run), piece.type);
+    if (round && (round_bytes += piece.count * bytes_of(piece.type)) * few_round > all_bytes) return ~std::uint64_t{0};
     const std::uint64_t before = seen.zeros[1] + seen.zeros[3], size = bytes_of(piece.type);
     std::uint64_t looked_at = 0;
     for (std::size_t i = 0; i < piece.count; ++i) {
@@ -215,6 +219,7 @@ std::uint64_t learned_bytes(const Pieces& pieces) {
     all += piece.count;
     some += looked_at;
     const std::uint64_t others = looked_at - (seen.zeros[1] + seen.zeros[3] - before);
+    if (round) continue;
     bits += others * (piece.type == Dtype::float32 ? 21 : piece.type == Dtype::float16 ? 8 : 5);  // sign and raw mantissa bits
   }
   const std::uint64_t learned = entropy_of(seen.zeros, 2) + entropy_of(seen.exponents, 256) + entropy_of(seen.mantissas, 8);

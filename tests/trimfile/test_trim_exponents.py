@@ -176,6 +176,22 @@ def test_large_tensors_give_one_file_and_come_back():
         native.read_trim("text", threads=1)
 
 
+@pytest.mark.parametrize(("round_channels", "expected"), [(0, EXPONENTS), (1, EXPONENTS), (8, EXPONENTS), (64, PLAIN)])
+def test_a_few_round_weights_do_not_slow_down_a_record(round_channels, expected):
+    """As those of the means over channels of a layer norm, beside the weights of its layer."""
+    noise = np.random.default_rng(0).normal(0, 0.05, (768, 768, 1, 1)).astype(np.float32)
+    layers = {"mean": np.full((round_channels, 768, 1, 1), 1 / 1024, np.float32), "layer": noise}
+    convolutions = tuple(
+        Node(name, "conv2d", (INPUT,), ValueType((len(weight), 1, 1)), {}, {"weight": weight})
+        for name, weight in layers.items()
+        if len(weight)
+    )
+    graph = Graph(InputSpec((768, 1, 1)), (*convolutions, Node("flat", "flatten", ("layer",), ValueType((768,)))), ("flat",))
+    content = trimfile.to_bytes(graph)
+    assert codings(content) == [expected]
+    assert plain_bytes(trimfile.from_bytes(content).graph) == plain_bytes(graph)
+
+
 def test_integers_are_not_coded_by_exponents():
     records = split(trimfile.to_bytes(two_heads()))
     records[-1][3] = split(GOLDEN.read_bytes())[-1][3]
