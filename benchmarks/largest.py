@@ -37,6 +37,7 @@ from paretrim.errors import ParetrimError
 from paretrim.graph.interpreter import affordable_images
 from paretrim.graph.types import Graph, InputSpec
 from paretrim.network.freeze import freeze
+from paretrim.network.network import unshared
 from paretrim.run.judge import EXACT_IMAGES, check_trim
 
 TRANSFORMERS = ("vit", "swin")
@@ -129,11 +130,12 @@ def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, floa
     start = time.process_time()
     network = captured_network(module, SPEC.shape).eval()
     captured = time.process_time()
-    graph: Graph = freeze(network, SPEC)
+    graph: Graph = freeze(network, SPEC, shared=True)
     images = np.random.default_rng(0).integers(0, 256, (affordable_images(graph, EXACT_IMAGES), *SPEC.shape), np.uint8)
     trim = folder / "model.trim"
     trimfile.write(graph, trim, threads=1, check_weights=False)  # check_trim does
     outputs = check_trim(graph, trim, images)
+    graph = unshared(graph)
     deployed = time.process_time()
     found = {"capture": captured - start, "deploy": deployed - captured, "bytes": float(trim.stat().st_size)}
     if onnx:

@@ -52,6 +52,16 @@ def test_nothing_of_the_callers_is_disturbed():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_training_the_network_leaves_the_module_alone():
+    module = body(lambda self, x: self.act(self.c(x)))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    network = agrees(module)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.add_(1)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
 def test_the_module_runs_twice_and_the_images_are_few():
     seen = []
 

@@ -5,9 +5,10 @@ import torch
 from paretrim.errors import ExportMismatch, UnsupportedOperation
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import run
-from paretrim.graph.types import InputSpec
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.freeze import freeze
+from paretrim.network.network import Network, unshared
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
@@ -85,14 +86,29 @@ def arrays_of(graph):
 
 def test_a_frozen_graph_does_not_change_with_the_network(network):
     """Later changes of the network affect only graphs that share its memory on request."""
-    frozen, own, shared = freeze(network), network.graph(), network.graph(shared=True)
-    before = [arrays_of(graph) for graph in (frozen, own, shared)]
+    frozen, own, shared, late = freeze(network), network.graph(), network.graph(shared=True), freeze(network, shared=True)
+    kept = unshared(late)
+    before = [arrays_of(graph) for graph in (frozen, own, kept, shared, late)]
+    assert arrays_of(late).keys() == arrays_of(frozen).keys()
+    assert all(array.tobytes() == arrays_of(frozen)[key].tobytes() for key, array in arrays_of(late).items())
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.is_floating_point():
                 tensor.add_(1)
-    after = [arrays_of(graph) for graph in (frozen, own, shared)]
-    for old, new in zip(before[:2], after[:2], strict=True):
+    after = [arrays_of(graph) for graph in (frozen, own, kept, shared, late)]
+    for old, new in zip(before[:3], after[:3], strict=True):
         assert old.keys() == new.keys()
         assert all(old[key].tobytes() == new[key].tobytes() for key in old)
-    assert any(before[2][key].tobytes() != after[2][key].tobytes() for key in before[2])
+    assert any(before[3][key].tobytes() != after[3][key].tobytes() for key in before[3])
+
+
+def test_a_graph_that_is_frozen_without_copies_lies_in_the_memory_of_the_network():
+    weight = np.ones((4, 4), f32)
+    linear = Node("linear", "linear", (INPUT,), ValueType((4,)), {}, {"weight": weight})
+    network = Network(Graph(InputSpec((4,)), (linear,), ("linear",)))
+    frozen = freeze(network, shared=True)
+    kept = unshared(frozen)
+    with torch.no_grad():
+        weighted_layers(network)["linear"].weight.add_(1)
+    assert (frozen.nodes[0].tensors["weight"] == 2).all()
+    assert (kept.nodes[0].tensors["weight"] == 1).all()

@@ -98,6 +98,27 @@ def test_a_network_can_replace_another_in_place(network, images):
     assert network.structure is other.structure
 
 
+def test_a_network_takes_over_arrays_that_nobody_else_holds():
+    """Of two nodes with one array the first; never a part of a larger array, nor one that is read-only."""
+    whole, part, still = np.ones((4, 4), np.float32), np.ones((2, 4, 4), np.float32)[0], np.ones((4, 4), np.float32)
+    held = torch.ones(4, 4)
+    still.flags.writeable = False
+    arrays = [whole, whole, part, still, held.numpy(), torch.ones(2, 4, 4)[1].numpy(), np.ones((4, 4), np.float32)[::1].T]
+    nodes, before = [], INPUT
+    for number, array in enumerate(arrays):
+        nodes.append(Node(f"layer{number}", "linear", (before,), ValueType((4,)), {}, {"weight": array}))
+        before = nodes[-1].name
+    graph = Graph(InputSpec((4,)), tuple(nodes), (before,))
+
+    def shares(network):
+        weights = [layer.weight.detach().numpy() for layer in weighted_layers(network).values()]
+        assert all((weight == 1).all() for weight in weights)
+        return [np.shares_memory(weight, array) for weight, array in zip(weights, arrays, strict=True)]
+
+    assert not any(shares(Network(graph)))
+    assert shares(Network(graph, owned=True)) == [True, False, False, False, True, False, False]
+
+
 def test_batch_norms_train_on_the_batch_unless_they_are_frozen():
     ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
     layer = BatchNorm({"gamma": ones, "beta": zeros, "mean": zeros, "variance": ones}, 1e-5)

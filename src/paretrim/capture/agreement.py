@@ -66,7 +66,7 @@ def captured_network(
     """
     found = look_at(module, shape, classes=classes)
     _require_weights(found.graph)
-    network = Network(found.graph)
+    network = Network(found.graph, owned=True)  # shares the memory of the private module, which ends here
     if images is None:
         images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng([]), torch.no_grad(), silence(), refusing_to_end(found.module):

@@ -18,7 +18,7 @@ from paretrim.network.float_weights import Float32Weights, FloatWeights, is_floa
 from paretrim.network.network import Network, unshared
 
 
-def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
+def freeze(network: Network, spec: InputSpec | None = None, *, shared: bool = False) -> Graph:
     """The deployable graph: integer if weights and values are quantized, float with BatchNorm folded otherwise.
 
     In a float graph, weights on a grid keep their integers, and those of 16 bits their type. In an integer graph, layers whose
@@ -27,6 +27,8 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     Args:
         network: as trained; it takes normalised images.
         spec: the input of the deployed file, for instance pixels with their normalisation; None for the network's own.
+        shared: arrays of a float graph may lie in the memory of parameters and change with them;
+            :func:`paretrim.network.network.unshared` copies those.
 
     Raises:
         UnsupportedOperation: some layers are quantized and some are not.
@@ -37,7 +39,8 @@ def freeze(network: Network, spec: InputSpec | None = None) -> Graph:
     taken = spec or network.structure.input
     if len(floating) == len(layers) or not network.quantizers():
         stored = {name: _stored(name, layer) for name, layer in layers.items() if layer.quantizer is not None}
-        return with_user_names(unshared(fold(replace(network.graph(shared=True), input=taken), stored)))
+        folded = fold(replace(network.graph(shared=True), input=taken), stored)
+        return with_user_names(folded if shared else unshared(folded))
     if floating:
         raise UnsupportedOperation(f"layers {', '.join(floating)} are not quantized and the others are; quantize all or none")
     real = {name: _stored(name, layer) for name, layer in layers.items() if is_float(layer.quantizer)}

@@ -19,6 +19,40 @@ SMALLEST_EPSILON = SMALLEST
 """What torch 2.11, which refuses 0, adds to the variance of 1 of a written-out scale and shift: nothing that float32 holds."""
 
 
+TensorOf = Callable[[Array], Tensor]
+"""Makes the float32 tensor of a layer from an array of its node."""
+
+
+def copied(array: Array) -> Tensor:
+    """The same numbers in float32 and in memory of its own."""
+    return torch.from_numpy(np.array(array, dtype=np.float32, copy=True))
+
+
+def taken_over() -> TensorOf:
+    """Makes tensors in the memory of arrays, and copies of arrays that are read-only, not float32, or in memory used before."""
+    used = set[int]()
+
+    def tensor_of(array: Array) -> Tensor:
+        fit = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.writeable
+        place = array.__array_interface__["data"][0]
+        if not fit or place in used or not _is_all_of_its_memory(array):
+            return copied(array)
+        used.add(place)
+        return torch.from_numpy(array)
+
+    return tensor_of
+
+
+def _is_all_of_its_memory(array: Array) -> bool:
+    """Whether an array of NumPy or torch shows all the memory that it keeps alive."""
+    owner: object = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    if isinstance(owner, Tensor):
+        return owner.untyped_storage().nbytes() == array.nbytes
+    return isinstance(owner, np.ndarray) and owner.nbytes == array.nbytes
+
+
 class BatchNorm(nn.Module):
     """Per-channel normalisation with running statistics; tensors named as in the graph."""
 
@@ -27,12 +61,12 @@ class BatchNorm(nn.Module):
     alive: Tensor | None
     """1 for channels that compute, 0 for those silenced ahead of their removal; [C]."""
 
-    def __init__(self, tensors: Mapping[str, Array], epsilon: float) -> None:
+    def __init__(self, tensors: Mapping[str, Array], epsilon: float, tensor_of: TensorOf = copied) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(_tensor(tensors["gamma"]))
-        self.beta = nn.Parameter(_tensor(tensors["beta"]))
-        self.register_buffer("mean", _tensor(tensors["mean"]))
-        self.register_buffer("variance", _tensor(tensors["variance"]))
+        self.gamma = nn.Parameter(tensor_of(tensors["gamma"]))
+        self.beta = nn.Parameter(tensor_of(tensors["beta"]))
+        self.register_buffer("mean", tensor_of(tensors["mean"]))
+        self.register_buffer("variance", tensor_of(tensors["variance"]))
         self.register_buffer("alive", None)
         self.epsilon = epsilon
         self.momentum = 0.1
@@ -63,14 +97,14 @@ def is_fixed(node: Node) -> bool:
     return bool(settings_of(node).values.get("fixed", 0))
 
 
-def weighted(node: Node) -> WeightedLayer:
+def weighted(node: Node, tensor_of: TensorOf) -> WeightedLayer:
     """Weight and bias; those of fixed arithmetic do not train."""
     bias = node.tensors.get("bias")
-    layer = WeightedLayer(_tensor(node.tensors["weight"]), None if bias is None else _tensor(bias))
+    layer = WeightedLayer(tensor_of(node.tensors["weight"]), None if bias is None else tensor_of(bias))
     return layer.requires_grad_(not is_fixed(node))
 
 
-def normalisation(node: Node) -> BatchNorm:
+def normalisation(node: Node, tensor_of: TensorOf) -> BatchNorm:
     """Scale, shift and running statistics.
 
     Raises:
@@ -83,13 +117,9 @@ def normalisation(node: Node) -> BatchNorm:
             f"layer '{node.layer}': a variance of its BatchNorm (running_var) is {smallest:g}; it is never below 0, and "
             f"above it with epsilon {epsilon:g}, so these weights are damaged; load others"
         )
-    return BatchNorm(node.tensors, epsilon)
+    return BatchNorm(node.tensors, epsilon, tensor_of)
 
 
-def dropout(node: Node) -> nn.Dropout:
+def dropout(node: Node, _: TensorOf) -> nn.Dropout:
     """Without tensors, but it computes something else while training."""
     return nn.Dropout(settings_of(node).required_number("probability"))
-
-
-def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32, copy=True))

@@ -21,7 +21,7 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Graph, Node
 from paretrim.network.constraints import WeightedLayer, key_of, name_of
 from paretrim.network.grids import ActivationGrid
-from paretrim.network.layers import BatchNorm
+from paretrim.network.layers import BatchNorm, copied, taken_over
 from paretrim.network.places import value_at
 from paretrim.network.torch_forms import IN_PLACE, OWN_MEMORY, TORCH_FORMS, real_form
 
@@ -47,16 +47,20 @@ class _GraphStep:
 
 
 class Network(nn.Module):
-    """A trainable network built from a float graph. ``structure`` is that graph without its tensors."""
+    """A trainable network built from a float graph. ``structure`` is that graph without its tensors.
 
-    def __init__(self, graph: Graph) -> None:
+    Its tensors are copies; with ``owned`` it takes over those arrays of the graph that it can, which nobody else may change.
+    """
+
+    def __init__(self, graph: Graph, *, owned: bool = False) -> None:
         super().__init__()
         self.structure = replace(graph, nodes=tuple(replace(node, tensors={}) for node in graph.nodes))
         self.layers = nn.ModuleDict()
+        tensor_of = taken_over() if owned else copied
         for node in graph.nodes:
             layer = TORCH_FORMS[node.op].layer
             if layer is not None:
-                self.layers[key_of(node.name)] = layer(node)
+                self.layers[key_of(node.name)] = layer(node, tensor_of)
         self.grids = nn.ModuleDict()
         self._set_steps_()
 

@@ -31,7 +31,7 @@ class TorchForm:
 
     real: RealForm | None
     integer: IntegerForm | None
-    layer: Callable[[Node], nn.Module] | None = None
+    layer: Callable[[Node, layers.TensorOf], nn.Module] | None = None
 
 
 def real_form(node: Node) -> RealForm:

@@ -30,6 +30,7 @@ from paretrim.history import StageOutcome
 from paretrim.intervals import accuracy_interval
 from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
+from paretrim.network.network import unshared
 from paretrim.results.outcome import Evaluation, Origin, Outcome
 from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
 from paretrim.run.candidate import Candidate
@@ -132,7 +133,8 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     trimfile.write(graph, unchecked, Provenance(recipe, history, facts), check_weights=False)  # check_trim does
     expected = check_trim(graph, unchecked, images)
     unchecked.replace(trim)
-    return _with_onnx(DeployedFiles(graph, onnx, trim), (images, expected), facts, classes=task == CLASSIFICATION)
+    # Copied only now, into memory that the check has given back: memory that is new costs much more.
+    return _with_onnx(DeployedFiles(unshared(graph), onnx, trim), (images, expected), facts, classes=task == CLASSIFICATION)
 
 
 def _with_onnx(
@@ -156,7 +158,8 @@ def _with_onnx(
 
 
 def _shipped(candidate: Candidate, spec: InputSpec) -> Graph:
-    return freeze(candidate.network, spec) if candidate.integers is None else with_input(candidate.integers, spec)
+    """The graph that ships, before its weights are copied."""
+    return freeze(candidate.network, spec, shared=True) if candidate.integers is None else with_input(candidate.integers, spec)
 
 
 def as_the_file_takes(inputs: Tensor, spec: InputSpec) -> Values:
