@@ -18,7 +18,7 @@ END = "<!-- end -->"
 NOTHING = "There are no measurements yet."
 
 GOAL_S = 10.0
-"""CPU seconds that capture and deployment together should take."""
+"""CPU seconds that capturing and deploying together should take."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LargestLine:
 
     @property
     def together_s(self) -> float | None:
-        """CPU seconds of capture and deployment."""
+        """CPU seconds of capturing and deploying."""
         if self.capture_cpu_s is None or self.deploy_cpu_s is None:
             return None
         return self.capture_cpu_s + self.deploy_cpu_s

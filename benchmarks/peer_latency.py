@@ -20,9 +20,9 @@ from paretrim.intervals import mean_interval
 
 PROCESSES, ROUNDS, WARM_UP, IMAGES = 5, 300, 50, 1000
 LEAD = 10
-"""Calls of an arm before the one that counts: its turn begins with the caches full of the other arms."""
+"""Calls of a file before the one that counts: its turn begins with the caches full of the other files."""
 
-Arm = tuple[Case, ResultLine, Sequence[str | Path]]
+ServedFile = tuple[Case, ResultLine, Sequence[str | Path]]
 """A case, what it came to, and the command that serves its file."""
 
 
@@ -51,8 +51,8 @@ class Server:
         return int(said)
 
 
-def time_files(arms: Sequence[Arm], origin: Callable[[Case], Origin]) -> Iterator[LatencyLine]:
-    """A line for every arm.
+def time_files(files: Sequence[ServedFile], origin: Callable[[Case], Origin]) -> Iterator[LatencyLine]:
+    """A line for every file.
 
     Raises:
         UnstableMachine: the machine is busy, or a process ended.
@@ -60,15 +60,15 @@ def time_files(arms: Sequence[Arm], origin: Callable[[Case], Origin]) -> Iterato
     busy = unquiet(read_load(), threads=1)
     if busy:
         raise UnstableMachine(f"nothing is timed now: {'; '.join(busy)}; wait until the machine is quiet")
-    medians: dict[str, list[float]] = {case.name: [] for case, _, _ in arms}
+    medians: dict[str, list[float]] = {case.name: [] for case, _, _ in files}
     noise: list[str] = []
     for number in range(PROCESSES):
         before, start = read_load(), time.perf_counter()
-        for name, samples in one_process_each(arms, seed=number).items():
+        for name, samples in one_process_each(files, seed=number).items():
             medians[name].append(median(samples) / 1e6)
         said = disturbed(before, read_load(), seconds=time.perf_counter() - start)
         noise += [f"processes {number + 1}: {what}" for what in said]
-    for case, result, _ in arms:
+    for case, result, _ in files:
         found = mean_interval(medians[case.name])
         yield LatencyLine(
             case=case.name,
@@ -86,12 +86,12 @@ def time_files(arms: Sequence[Arm], origin: Callable[[Case], Origin]) -> Iterato
         )
 
 
-def one_process_each(arms: Sequence[Arm], *, seed: int) -> dict[str, list[int]]:
-    """Nanoseconds of every arm in every round; in each all compute the same images in turn, in another order, the last timed."""
+def one_process_each(files: Sequence[ServedFile], *, seed: int) -> dict[str, list[int]]:
+    """Nanoseconds of every file in every round; in each all compute the same images in turn, in another order, the last timed."""
     chance = random.Random(seed)
     with ExitStack() as opened:
         servers: dict[str, Server] = {}
-        for case, _, command in arms:
+        for case, _, command in files:
             process = opened.enter_context(
                 subprocess.Popen(
                     command,

@@ -229,7 +229,7 @@ def time_all(given: argparse.Namespace, cases: Sequence[Case]) -> int:
             for line in read(given.results)
             if isinstance(line, ResultLine) and (line.network, line.seed) == (network, 0)
         }
-        arms = []
+        served = []
         for case in cases:
             path = place.work(case, network, 0) / case.files[0]
             if case.name not in known:
@@ -239,8 +239,8 @@ def time_all(given: argparse.Namespace, cases: Sequence[Case]) -> int:
                     f"'{path}' is not the file of the results; name the --folder it was made in, or make it again"
                 )
             command = [interpreter(case.environment, place.environments), SCRIPTS / "serve.py", case.runtime, path.resolve(), "1"]
-            arms.append((case, known[case.name], [*command, (place.root / TEST_IMAGES).resolve()]))
-        for line in time_files(arms, lambda case: origin_of(case, place, read_load().average or 0.0)):
+            served.append((case, known[case.name], [*command, (place.root / TEST_IMAGES).resolve()]))
+        for line in time_files(served, lambda case: origin_of(case, place, read_load().average or 0.0)):
             append(given.results, line)
             print(told(line), flush=True)
     return 0

@@ -4,10 +4,10 @@
                                          [--threads 1] [--precision auto] [--json]
     python benchmarks/quantized_steps.py --markdown
 
-An arm is the quantize stage of one recipe of ``recipes/methods``, with its settings; the plain arm is ``finetune``. By default
-these are the recipes of all grids, of both kinds of scales and of ``rate``. All arms train on the same batches in one
-process, a block of steps each, in an order shuffled every round. A ratio is the CPU time of an arm's block (all threads of the
-process) over that of the plain block of the same round; printed are medians with bootstrap intervals, one process. Other
+A workload is a block of training steps in the quantize stage of one recipe of ``recipes/methods``, with its settings; the plain
+one is ``finetune``. By default these are the recipes of all grids, of both kinds of scales and of ``rate``. All train on the same
+batches in one process, in an order shuffled every round. A ratio is the CPU time of a workload (all threads of the process) over
+that of the plain one in the same round; printed are medians with bootstrap intervals, one process. Other
 programs disturb CPU time less than wall time, but they do: every line includes the load. ``--json`` prints
 lines for ``results/quantized-steps.jsonl``; ``--markdown`` writes the tables of docs/training-speed.md from those.
 """
@@ -68,7 +68,7 @@ def stage_of(recipe: str, network: Network, budget: Budget) -> Quantize:
     return replace(stage, budget=budget, formats=formats or None)
 
 
-def arms(network_name: str, names: Sequence[str], given: argparse.Namespace) -> dict[str, Callable[[], None]]:
+def workloads(network_name: str, names: Sequence[str], given: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """What is timed, by recipe."""
     torch.manual_seed(0)
     count = given.batch * given.steps
@@ -100,7 +100,7 @@ def take_statistics_(network: Network, images: Tensor) -> None:
 def lines_of(network: str, given: argparse.Namespace) -> list[StepLine]:
     """Everything measured on one network."""
     names = given.recipes.split(",") if given.recipes else recipes()
-    seconds = seconds_in_turn(arms(network, names, given), given.rounds)
+    seconds = seconds_in_turn(workloads(network, names, given), given.rounds)
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     plain = median(seconds[PLAIN]).value
     found = []

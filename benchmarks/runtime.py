@@ -8,7 +8,7 @@ depthwise convolutions and the classifier, and quantized, both without training:
 folder that holds ``cifar10_<network>.safetensors``. The native runtime opens the integer graph; OpenVINO and ONNX Runtime open
 the ONNX file of the same network with 0 % zeros, because they compute every product and gain nothing from zeros.
 
-All arms of a network, every runtime on every number of threads, run interleaved in one session of ``docs/measurement.md``.
+All deployments of a network (every runtime on every number of threads) run interleaved in one session of docs/measurement.md.
 Ratios are those of paired rounds with 95 % intervals: the time of the faster dense INT8 runtime on as many threads, divided by
 ours. Which runtime is the faster is decided by its median in the session. For small networks the runtimes are also compared at
 their own best numbers of threads, and the native runtime on several threads with itself on one.
@@ -41,7 +41,7 @@ from paretrim.bench.effort import EFFORTS, QUICK, Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import measure
 from paretrim.bench.statistics import kept_rounds, ratio
-from paretrim.bench.types import Arm, TimingSession
+from paretrim.bench.types import Deployment, TimingSession
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.storage import save
@@ -54,7 +54,7 @@ PEERS = (OPENVINO, "onnxruntime")
 QUICK_NETWORK = "resnet18"
 ZEROS, QUICK_ZEROS = "0,80,90,95", "0,80,95"
 QUICK_EFFORT = replace(QUICK, rounds=25, primers=5, warmup_limit_seconds=0.1, checked=8)
-"""Many arms: on an unquiet machine each would use up its warm-up. As few rounds as one window of the drift check has,
+"""Many deployments: on an unquiet machine each would use up its warm-up. As few rounds as one window of the drift check has,
 half of the untimed calls before each timed one, and few images to compare outputs on: 64 took as long as the timing."""
 
 
@@ -86,22 +86,26 @@ def write_files(model: ModelSpec, zeros: Sequence[float], *, size: int, classes:
     return files
 
 
-def arm_name(what: str | float, threads: int) -> str:
-    """Name of a peer's arm, by its runtime, or of ours, by its share of zeros."""
+def deployment_name(what: str | float, threads: int) -> str:
+    """Name of a peer's deployment, by its runtime, or of ours, by its share of zeros."""
     return f"{what if isinstance(what, str) else f'{NATIVE} {what:g}'} on {threads}"
 
 
-def arms_of(files: Files, threads: Sequence[int]) -> tuple[Arm, ...]:
+def deployments_of(files: Files, threads: Sequence[int]) -> tuple[Deployment, ...]:
     """Every runtime on every number of threads."""
-    peers = [Arm(arm_name(peer, count), str(files.dense_onnx), peer, count) for count in threads for peer in PEERS]
-    ours = [Arm(arm_name(share, count), str(path), NATIVE, count) for count in threads for share, path in files.graphs.items()]
+    peers = [Deployment(deployment_name(peer, count), str(files.dense_onnx), peer, count) for count in threads for peer in PEERS]
+    ours = [
+        Deployment(deployment_name(share, count), str(path), NATIVE, count)
+        for count in threads
+        for share, path in files.graphs.items()
+    ]
     return (*peers, *ours)
 
 
 def medians_ms(session: TimingSession) -> dict[str, float]:
-    """Median of the kept samples of every arm."""
+    """Median of the kept samples of every deployment."""
     kept = kept_rounds(session)
-    return {timing.arm.name: float(np.median(np.array(timing.samples_ns)[kept])) / 1e6 for timing in session.timings}
+    return {timing.deployment.name: float(np.median(np.array(timing.samples_ns)[kept])) / 1e6 for timing in session.timings}
 
 
 def latency_lines(
@@ -114,16 +118,16 @@ def latency_lines(
 ) -> Iterator[LatencyLine]:
     """The lines of a session: one for every sparsity and number of threads."""
     p50 = medians_ms(session)
-    floor = ratio(session, session.copy.arm.name)
-    best_openvino = min((arm_name(OPENVINO, count) for count in threads), key=p50.__getitem__)
+    floor = ratio(session, session.copy.deployment.name)
+    best_openvino = min((deployment_name(OPENVINO, count) for count in threads), key=p50.__getitem__)
     for count in threads:
-        dense = {peer: p50[arm_name(peer, count)] for peer in PEERS}
+        dense = {peer: p50[deployment_name(peer, count)] for peer in PEERS}
         best = min(dense, key=dense.__getitem__)
         for share, found in zeros_found.items():
-            ours = arm_name(share, count)
-            against_best = ratio(session, ours, over=arm_name(best, count))
+            ours = deployment_name(share, count)
+            against_best = ratio(session, ours, over=deployment_name(best, count))
             against_openvino = ratio(session, ours, over=best_openvino)
-            alone = ratio(session, ours, over=arm_name(share, 1)) if count > 1 and 1 in threads else None
+            alone = ratio(session, ours, over=deployment_name(share, 1)) if count > 1 and 1 in threads else None
             yield LatencyLine(
                 network=network,
                 zeros=share,
@@ -140,7 +144,7 @@ def latency_lines(
                 over_one_thread=alone.value if alone else None,
                 over_one_thread_low=alone.low if alone else None,
                 over_one_thread_high=alone.high if alone else None,
-                fastest_threads=p50[ours] == min(p50[arm_name(share, other)] for other in threads),
+                fastest_threads=p50[ours] == min(p50[deployment_name(share, other)] for other in threads),
                 dense_int8_p50_ms=dense,
                 convolutions_in_int8=in_int8,
                 zeros_found=found,
@@ -183,9 +187,9 @@ def lines_of(network: str, given: argparse.Namespace, effort: Effort) -> Iterato
         files = write_files(model, zeros, size=given.size, classes=given.classes, folder=folder, with_trims=given.startup)
         settled(list(files.graphs.values()), threads)
         session = measure(
-            arms_of(files, threads),
+            deployments_of(files, threads),
             random_pixels(given.size),
-            baseline=arm_name(OPENVINO, threads[0]),
+            baseline=deployment_name(OPENVINO, threads[0]),
             effort=effort,
             batch=given.batch,
         )

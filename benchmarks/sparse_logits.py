@@ -4,9 +4,9 @@
     python benchmarks/sparse_logits.py --markdown
 
 On training images of CIFAR-100. The teacher is untrained, because sizes and times do not depend on its outputs. Two epochs are
-stored; the two arms, ``finetune`` and ``distill`` with these logits, then train on the same augmented images for one
+stored; two stages, ``finetune`` and ``distill`` with these logits, then train on the same augmented images for one
 whole epoch after the other, so that every epoch opens its file. Reading and augmentation are part of both. A ratio is the CPU
-time of both epochs of one arm over those of the other in the same round; printed is the median with its bootstrap interval, one
+time of both epochs of one stage over those of the other in the same round; printed is the median with its bootstrap interval, one
 process. ``--json`` prints a line for ``results/sparse-logits.jsonl``; ``--markdown`` writes a section of docs/training-speed.md.
 """
 

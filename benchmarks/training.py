@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--network resnet20] [--rounds 12] [--steps 6] [--batch 128] [--compile] [--json]
 
-All arms run on the same batches in one process, a block of steps each, in an order shuffled every round; printed are medians of
-the paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
+Every workload is a block of training steps on the same batches. All run in one process, in an order shuffled every round; printed
+are medians of the paired ratios with bootstrap intervals, one process. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def stage_block(network: Network, stage: Stage, resources: Resources) -> Callabl
     return block
 
 
-def arms(network_name: str, batch: int, steps: int, execution: Execution, folder: Path) -> dict[str, Callable[[], None]]:
+def workloads(network_name: str, batch: int, steps: int, execution: Execution, folder: Path) -> dict[str, Callable[[], None]]:
     """Everything that is timed, by name."""
     torch.manual_seed(0)
     device = execution.torch_device()
@@ -146,7 +146,7 @@ def main() -> None:
     given = parser.parse_args()
     execution = Execution(device=given.device, compile=given.compile)
     with tempfile.TemporaryDirectory() as folder:
-        blocks = arms(given.network, given.batch, given.steps, execution, Path(folder))
+        blocks = workloads(given.network, given.batch, given.steps, execution, Path(folder))
         seconds = seconds_in_turn(blocks, given.rounds, clock=_clock)
     for name, other in COMPARED:
         ratio = median([a / b for a, b in zip(seconds[name], seconds[other], strict=True)])
@@ -155,7 +155,7 @@ def main() -> None:
             "device": str(execution.torch_device()),
             "bfloat16": execution.bfloat16(),
             "compile": given.compile,
-            "arm": name,
+            "workload": name,
             "over": other,
             "ratio": ratio.value,
             "ratio_low": ratio.low,

@@ -1,4 +1,4 @@
-"""Times arms in turn, each once per round, in a new order every round."""
+"""Times workloads in turn, each once per round, in a new order every round."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 
 
 def seconds_in_turn(
-    arms: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.process_time
+    workloads: Mapping[str, Callable[[], object]], rounds: int, *, clock: Callable[[], float] = time.process_time
 ) -> dict[str, list[float]]:
-    """Seconds of every arm in every round: CPU time by default; an untimed call of each comes first."""
-    for arm in arms.values():
-        arm()
-    order, seconds = random.Random(0), {name: [] for name in arms}
+    """Seconds of every workload in every round: CPU time by default; an untimed call of each comes first."""
+    for run in workloads.values():
+        run()
+    order, seconds = random.Random(0), {name: [] for name in workloads}
     for _ in range(rounds):
-        names = list(arms)
+        names = list(workloads)
         order.shuffle(names)
         for name in names:
             start = clock()
-            arms[name]()
+            workloads[name]()
             seconds[name].append(clock() - start)
     return seconds

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
+from paretrim.bench.types import Deployment, Load, Machine, Timing, TimingSession
 from paretrim.intervals import Estimate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,10 +31,10 @@ def module(name):
 
 
 def session(milliseconds, batch=1):
-    """Every arm takes exactly these times in every round; the first is the baseline."""
+    """Every deployment takes exactly these times in every round; the first is the baseline."""
 
     def timing(name, value):
-        return Timing(Arm(name, "file", "reference"), "1", "00", ((round(value * 1e6),) * 30,) * 4)
+        return Timing(Deployment(name, "file", "reference"), "1", "00", ((round(value * 1e6),) * 30,) * 4)
 
     names = list(milliseconds)
     return TimingSession(

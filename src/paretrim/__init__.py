@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from paretrim.bench.effort import Effort
     from paretrim.bench.protocol import measure
     from paretrim.bench.statistics import summarize
-    from paretrim.bench.types import Arm
+    from paretrim.bench.types import Deployment
     from paretrim.data.batches import Batch
     from paretrim.data.spec import DataSpec
     from paretrim.data.user_loader import IndexedDataset
@@ -61,7 +61,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ActivationGrid",
-    "Arm",
     "Batch",
     "Budget",
     "Candidate",
@@ -69,6 +68,7 @@ __all__ = [
     "CompressedNetwork",
     "DataSpec",
     "DataUnavailable",
+    "Deployment",
     "Distill",
     "Effort",
     "Evaluator",
@@ -136,7 +136,6 @@ __all__ = [
 _HOMES: Mapping[str, str] = MappingProxyType(
     {
         "ActivationGrid": "network.grids",
-        "Arm": "bench.types",
         "Batch": "data.batches",
         "Budget": "train.budget",
         "Candidate": "run.candidate",
@@ -144,6 +143,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "CompressedNetwork": "run.compressed",
         "DataSpec": "data.spec",
         "DataUnavailable": "errors",
+        "Deployment": "bench.types",
         "Distill": "stages.distill.stage",
         "Effort": "bench.effort",
         "Evaluator": "search.trial",

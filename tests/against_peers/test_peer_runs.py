@@ -109,7 +109,7 @@ def test_only_the_files_of_the_results_are_timed(place, tmp_path):
         peers.time_all(given, peers.chosen("paretrim-int8"))
 
 
-def test_arms_are_timed_in_turn_and_each_gets_its_median(monkeypatch):
+def test_files_are_timed_in_turn_and_each_gets_its_median(monkeypatch):
     timing = module("peer_latency")
     monkeypatch.setattr(timing, "unquiet", lambda load, threads: [])
     monkeypatch.setattr(timing, "disturbed", lambda before, after, seconds: ["a fan"])
@@ -118,11 +118,11 @@ def test_arms_are_timed_in_turn_and_each_gets_its_median(monkeypatch):
     # Only every third call after the first is as fast as it can be: the last of each turn.
     program = "import sys\nfor n, line in enumerate(sys.stdin): print({} if n and n % 3 == 0 else 10**9, flush=True)"
     cases = {case.name: case for case in module("peer_cases").CASES}
-    arms = [
+    files = [
         (cases[name], result(name), [sys.executable, "-S", "-c", program.format(value)])
         for name, value in (("nncf-int8", 2_000_000), ("paretrim-int8", 500_000))
     ]
-    lines = list(timing.time_files(arms, lambda case: origin()))
+    lines = list(timing.time_files(files, lambda case: origin()))
     assert [(line.case, line.p50_ms, line.p50_ms_low, line.p50_ms_high) for line in lines] == [
         ("nncf-int8", 2.0, 2.0, 2.0),
         ("paretrim-int8", 0.5, 0.5, 0.5),

@@ -6,18 +6,18 @@ import numpy as np
 
 from paretrim.bench.effort import Effort
 from paretrim.bench.statistics import ratio, verdict
-from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
+from paretrim.bench.types import Deployment, Load, Machine, Timing, TimingSession
 
 MACHINE = Machine("Test CPU", 2, ("avx2", "avx512_vnni"), 1 << 30, "Linux 6.0 x86_64", "3.11.7")
 
 
 def timing(name, samples_ns):
     rows = tuple(tuple(int(value) for value in row) for row in samples_ns)
-    return Timing(Arm(name, f"{name}.onnx", "reference"), "2.0", "00" * 32, rows)
+    return Timing(Deployment(name, f"{name}.onnx", "reference"), "2.0", "00" * 32, rows)
 
 
 def session(samples, *, copy=None, window=25, seed=0):
-    """A quiet session from ``name -> samples_ns [process, round]``; the first arm is the baseline and by default its own copy."""
+    """A quiet session from ``name -> samples_ns [process, round]``; the first is the baseline and by default its own copy."""
     names = list(samples)
     first = np.asarray(samples[names[0]])
     processes, rounds = first.shape
@@ -68,6 +68,6 @@ def crowd(one, process, boundary, times):
 
 
 def faster(session, a, b, *, resamples):
-    """The verdict on two arms of one session, where the baseline is neither."""
-    floor = ratio(session, session.copy.arm.name, resamples=resamples)
+    """The verdict on two deployments of one session, where the baseline is neither."""
+    floor = ratio(session, session.copy.deployment.name, resamples=resamples)
     return verdict(ratio(session, a, over=b, resamples=resamples), floor)

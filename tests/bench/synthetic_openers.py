@@ -1,4 +1,4 @@
-"""Openers with known behaviour, for workers to import. The deployed file's text says what the arm does."""
+"""Openers with known behaviour, for workers to import. The deployed file's text says what the deployment does."""
 
 import gc
 import json
@@ -82,7 +82,7 @@ def behave(path, *, runtime, threads):
     if what == "differ":
         with Path(words[0]).open("a") as file:
             file.write("x")
-        # The arm and its copy are opened in every process, so openings 1 and 2 are the first process's.
+        # The deployment and its copy are opened in every process, so openings 1 and 2 are the first process's.
         turn = (Path(words[0]).stat().st_size - 1) // 2
     calls = 0
     spinning = Spinning()
@@ -120,7 +120,7 @@ def misbehave(what):
 
 
 def distort(what, result, calls, turn):
-    # The collector rests only while samples are taken; from then on this arm gives other classes.
+    # The collector rests only while samples are taken; from then on this deployment gives other classes.
     if what == "change" and (not gc.isenabled() or CHANGED):
         CHANGED.append(calls)
         return np.roll(result, 1, axis=1)

@@ -187,14 +187,14 @@ def test_caller_and_helpers_have_their_cores():
     def helper():
         halt.wait(10)
 
-    def open_arm():
+    def open_deployment():
         masks["while opening"] = os.sched_getaffinity(0)
         thread = threading.Thread(target=helper)
         thread.start()
         return thread
 
     try:
-        thread = open_pinned(open_arm, cores)
+        thread = open_pinned(open_deployment, cores)
         assert masks["while opening"] == set(cores)
         assert os.sched_getaffinity(thread.native_id) == set(cores[1:] or cores)
         assert pinned_to(cores[0])

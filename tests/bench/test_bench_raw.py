@@ -142,8 +142,8 @@ def test_arrays_that_do_not_fit_are_refused(saved, change, message):
     [
         ({"format": 3}, "it has format 3 and this version reads up to 2; update Paretrim"),
         ({"arms": {}}, "dict where a list belongs"),
-        ({"arms": []}, r"its baseline 'slow' is none of its arms \[\]"),
-        ({"baseline": "fast"}, r"its baseline 'fast' is none of its arms \['slow', 'fäst'\]"),
+        ({"arms": []}, r"its baseline 'slow' is none of its deployments \[\]"),
+        ({"baseline": "fast"}, r"its baseline 'fast' is none of its deployments \['slow', 'fäst'\]"),
         ({"machine": []}, "list where an object belongs"),
         ({"seed": "0"}, "str where a whole number belongs"),
         ({"effort": {"rounds": -1}}, "rounds is -1"),

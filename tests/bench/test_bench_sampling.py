@@ -31,7 +31,7 @@ IMAGES = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1).repeat(3, axis=1)
 
 
 class Clock:
-    """Time that passes only when an arm says so."""
+    """Time that passes only when a deployment says so."""
 
     def __init__(self):
         self.now = 0
@@ -39,8 +39,8 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def arm(self, name, nanoseconds, trace=None):
-        """An arm that takes as long as ``nanoseconds`` gives next."""
+    def deployment(self, name, nanoseconds, trace=None):
+        """A deployment that takes as long as ``nanoseconds`` gives next."""
 
         def call(images):
             self.now += next(nanoseconds)
@@ -56,10 +56,10 @@ def forever(value):
         yield value
 
 
-def run(effort, arms=3, *, seed=0, reference=lambda: 300_000):
+def run(effort, deployments=3, *, seed=0, reference=lambda: 300_000):
     clock, trace, marks = Clock(), [], []
-    calls = [clock.arm(index, forever(1000 * (index + 1)), trace) for index in range(arms)]
-    schedule = make_schedule(seed, 0, arms=arms, rounds=effort.rounds, images=len(IMAGES), batch=2)
+    calls = [clock.deployment(index, forever(1000 * (index + 1)), trace) for index in range(deployments)]
+    schedule = make_schedule(seed, 0, deployments=deployments, rounds=effort.rounds, images=len(IMAGES), batch=2)
     timed = time_rounds(
         calls,
         IMAGES,
@@ -76,7 +76,7 @@ def run(effort, arms=3, *, seed=0, reference=lambda: 300_000):
     return timed.samples_ns, timed.reference_ns, trace, marks
 
 
-def test_every_arm_is_timed_once_a_round_alone():
+def test_every_deployment_is_timed_once_a_round_alone():
     samples, _, trace, marks = run(Effort(rounds=40, primers=0))
     assert samples == [[1000] * 40, [2000] * 40, [3000] * 40]
     assert len(trace) == 120
@@ -103,23 +103,25 @@ def test_primers_are_called_and_not_counted():
 def test_primers_end_when_they_have_lasted_long_enough():
     _, _, trace, _ = run(Effort(rounds=1, primers=10, primer_seconds=5e-6))
     called = [name for name, _ in trace]
-    assert [called.count(arm) for arm in range(3)] == [5 + 1, 3 + 1, 2 + 1]
+    assert [called.count(deployment) for deployment in range(3)] == [5 + 1, 3 + 1, 2 + 1]
     _, _, trace, _ = run(Effort(rounds=1, primers=10, primer_seconds=0.0))
     assert len(trace) == 3 * 2
 
 
 @given(st.integers(0, 2**32), st.integers(0, 9), st.integers(1, 5), st.integers(1, 30))
-def test_a_schedule_is_a_function_of_seed_and_process(seed, process, arms, rounds):
-    one, same = (make_schedule(seed, process, arms=arms, rounds=rounds, images=7, batch=2) for _ in range(2))
+def test_a_schedule_is_a_function_of_seed_and_process(seed, process, deployments, rounds):
+    one, same = (make_schedule(seed, process, deployments=deployments, rounds=rounds, images=7, batch=2) for _ in range(2))
     assert (one.order == same.order).all()
     assert (one.draws == same.draws).all()
-    assert (np.sort(one.order, axis=1) == np.arange(arms)).all()
+    assert (np.sort(one.order, axis=1) == np.arange(deployments)).all()
     assert one.draws.shape == (rounds, 2)
     assert one.draws.max() < 7
 
 
 def test_processes_and_seeds_have_schedules_of_their_own():
-    kinds = [make_schedule(seed, process, arms=3, rounds=20, images=9, batch=1) for seed, process in ((0, 0), (0, 1), (1, 0))]
+    kinds = [
+        make_schedule(seed, process, deployments=3, rounds=20, images=9, batch=1) for seed, process in ((0, 0), (0, 1), (1, 0))
+    ]
     assert len({kind.order.tobytes() for kind in kinds}) == 3
     assert len({kind.draws.tobytes() for kind in kinds}) == 3
 
@@ -133,14 +135,14 @@ def test_the_reference_runs_around_every_window(rounds, expected):
 
 def test_a_clock_that_slows_down_costs_the_windows_it_touches():
     clock = Clock()
-    schedule = make_schedule(0, 0, arms=2, rounds=100, images=len(IMAGES), batch=1)
+    schedule = make_schedule(0, 0, deployments=2, rounds=100, images=len(IMAGES), batch=1)
     throttled = range(40, 60)
     calls_made = 0
 
     def speed():
         return 1.3 if calls_made // 2 in throttled else 1.0
 
-    def arm(nanoseconds):
+    def deployment(nanoseconds):
         def call(images):
             nonlocal calls_made
             clock.now += int(nanoseconds * speed())
@@ -150,7 +152,7 @@ def test_a_clock_that_slows_down_costs_the_windows_it_touches():
         return call
 
     timed = time_rounds(
-        [arm(2_000_000), arm(1_000_000)],
+        [deployment(2_000_000), deployment(1_000_000)],
         IMAGES,
         schedule,
         Effort(rounds=100, window=10, primers=0),
@@ -229,7 +231,7 @@ def test_warm_up_waits_until_the_times_settle():
     clock = Clock()
     falling = (1_000_000 // (1 + call // 25) for call in range(100_000))
     effort = Effort(warmup_calls=1, warmup_seconds=0.0, settled=0.049, warmup_limit_seconds=60)
-    assert warm_up(clock.arm(0, falling), [IMAGES], effort, clock=clock)
+    assert warm_up(clock.deployment(0, falling), [IMAGES], effort, clock=clock)
     # Block k takes 1/k of the first, so it differs from the one before by 1/k: below 4.9 % from block 21 on.
     assert next(falling) == 1_000_000 // 22
 
@@ -238,7 +240,7 @@ def test_warm_up_gives_up_on_what_never_settles():
     clock = Clock()
     swinging = (1_000_000 * (1 + call // 25 % 2) for call in range(100_000))
     effort = Effort(warmup_calls=50, warmup_seconds=0.0, warmup_limit_seconds=0.5)
-    assert not warm_up(clock.arm(0, swinging), [IMAGES], effort, clock=clock)
+    assert not warm_up(clock.deployment(0, swinging), [IMAGES], effort, clock=clock)
     assert clock.now == pytest.approx(0.5e9, abs=2e6)
 
 

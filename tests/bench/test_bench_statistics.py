@@ -133,8 +133,8 @@ def test_scaling_time_scales_times_and_leaves_ratios(shape, factor):
     one = pair(seed, processes=processes, rounds=rounds)
     scaled = replace(
         one,
-        timings=tuple(timing(t.arm.name, np.array(t.samples_ns) * factor) for t in one.timings),
-        copy=timing(one.copy.arm.name, np.array(one.copy.samples_ns) * factor),
+        timings=tuple(timing(t.deployment.name, np.array(t.samples_ns) * factor) for t in one.timings),
+        copy=timing(one.copy.deployment.name, np.array(one.copy.samples_ns) * factor),
     )
     for old, new in zip(summarize(one, resamples=50), summarize(scaled, resamples=50), strict=True):
         assert (new.speedup.value, new.speedup.low) == pytest.approx((old.speedup.value, old.speedup.low), rel=1e-9)
@@ -150,8 +150,8 @@ def test_the_order_of_processes_and_rounds_changes_nothing(shape):
     rows, columns = stream.permutation(processes), stream.permutation(rounds)
     moved = replace(
         one,
-        timings=tuple(timing(t.arm.name, np.array(t.samples_ns)[rows][:, columns]) for t in one.timings),
-        copy=timing(one.copy.arm.name, np.array(one.copy.samples_ns)[rows][:, columns]),
+        timings=tuple(timing(t.deployment.name, np.array(t.samples_ns)[rows][:, columns]) for t in one.timings),
+        copy=timing(one.copy.deployment.name, np.array(one.copy.samples_ns)[rows][:, columns]),
     )
     for old, new in zip(summarize(one, resamples=50), summarize(moved, resamples=50), strict=True):
         assert (new.p50_ms, new.p90_ms) == (old.p50_ms, old.p90_ms)
@@ -160,7 +160,7 @@ def test_the_order_of_processes_and_rounds_changes_nothing(shape):
 
 @settings(max_examples=20, deadline=None)
 @given(shapes)
-def test_swapping_two_arms_inverts_their_ratio(shape):
+def test_swapping_two_deployments_inverts_their_ratio(shape):
     processes, rounds, seed = shape
     one = pair(seed, processes=processes, rounds=rounds)
     there, back = ratio(one, "fast", over="slow", resamples=50), ratio(one, "slow", over="fast", resamples=50)
@@ -229,8 +229,8 @@ def test_outliers_are_flagged_and_kept():
     assert latency.mean_ms.value == pytest.approx(np.array(one.timings[0].samples_ns).mean() / 1e6)
 
 
-def test_an_unknown_arm_is_named():
-    with pytest.raises(InvalidRecipe, match="the session has no arm 'quick'; it has slow, fast"):
+def test_an_unknown_deployment_is_named():
+    with pytest.raises(InvalidRecipe, match="the session has no deployment 'quick'; it has slow, fast"):
         ratio(pair(), "quick")
 
 

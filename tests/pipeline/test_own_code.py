@@ -10,7 +10,7 @@ from tiny import SHORT, start
 
 from paretrim.digest import digest_of
 from paretrim.own_code import sources_in
-from paretrim.run.pipeline import deployment_key
+from paretrim.run.pipeline import deployed_key
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.together import Together
@@ -56,7 +56,7 @@ def test_a_changed_score_is_another_key(written):
         written("key_score", SCORE.format(factor=factor))
         alone = Prune(budget=SHORT, score="key_score:score")
         inside = Together(parts=(Prune(score="key_score:score"),), budget=SHORT)
-        return deployment_key(begin, [alone]), deployment_key(begin, [inside])
+        return deployed_key(begin, [alone]), deployed_key(begin, [inside])
 
     first, again, other = key(1), key(1), key(2)
     assert first == again

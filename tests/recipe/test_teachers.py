@@ -11,7 +11,7 @@ from paretrim.data.load import load
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.network.constraints import weight_bits
 from paretrim.run import pipeline
-from paretrim.run.pipeline import deployment_key, run_stages, trained_tutors
+from paretrim.run.pipeline import deployed_key, run_stages, trained_tutors
 from paretrim.run.recipe import canonical, parse_recipe
 from paretrim.run.run import open_with
 from paretrim.run.start import content_of
@@ -124,8 +124,8 @@ def test_resources_have_each_teacher_by_name_and_all_as_one(digits):
 def test_teachers_decide_where_results_are_kept(digits):
     made = [recipe(), recipe(teachers=[OTHER]), recipe(teachers=[{**OTHER, "weight": 2.0}])]
     start = open_with(made[0], digits).start
-    assert len({deployment_key(start, (), teachers=one.teachers) for one in made}) == 3
-    assert deployment_key(start, (), teachers=()) == deployment_key(start, ())
+    assert len({deployed_key(start, (), teachers=one.teachers) for one in made}) == 3
+    assert deployed_key(start, (), teachers=()) == deployed_key(start, ())
     assert len({str(key_of_teaching(tutors_of(one, digits))) for one in made}) == 3
     assert key_of_teaching(()) == key_of_teaching(None)
 

@@ -144,7 +144,7 @@ def test_without_latency_and_within_the_noise() -> None:
     assert rows[2][2] == "–"
     assert rows[2][4] == "1.01× (0.980–1.04), within the noise"
     text = document.render([base, replace(arm, latencies=(level,))])
-    assert "1,400 to 1,500 calls per arm" in section(text, "onnxruntime, 1 thread")
+    assert "1,400 to 1,500 calls per file" in section(text, "onnxruntime, 1 thread")
     assert [row[0] for row in table(section(text, "openvino, 1 thread"))[1:]] == ["FP32 baseline"]
 
 

@@ -54,7 +54,11 @@ def test_columns_that_repeat_others_are_left_out() -> None:
 
 def test_unquiet_timing_is_remarked_once() -> None:
     one = fakes.outcome("A")
-    remarks = ("process 1: 6 tasks want to run (limit 1)", "processes 2, 3: 8 tasks want to run (limit 1)", "arm 'a2' was slow")
+    remarks = (
+        "process 1: 6 tasks want to run (limit 1)",
+        "processes 2, 3: 8 tasks want to run (limit 1)",
+        "deployment 'a2' was slow",
+    )
     noisy = replace(one, latencies=tuple(replace(latency, noise=remarks) for latency in one.latencies))
     text = " ".join(terminal.text([noisy], width=320).split())
     assert "not quiet while timing: 6 to 8 tasks want to run (limit 1), in 3 processes; 1 more on the page" in text
@@ -70,8 +74,8 @@ def test_unquiet_timing_is_remarked_once() -> None:
             ("7 to 12% stolen (limit 1%), in 2 processes",),
         ),
         (
-            ("process 1: arm 'x9' died", "process 1: arm 'x8' died"),
-            ("arm 'x9' died, in 1 process", "arm 'x8' died, in 1 process"),
+            ("process 1: deployment 'x9' died", "process 1: deployment 'x8' died"),
+            ("deployment 'x9' died, in 1 process", "deployment 'x8' died, in 1 process"),
         ),
     ],
 )

@@ -12,7 +12,7 @@ from paretrim.errors import CorruptFile, ExportMismatch
 from paretrim.graph import interpreter
 from paretrim.graph.storage import save
 from paretrim.results.run_folder import graph_file_in, index_of
-from paretrim.results.timing import RuntimeSetting, arms_of
+from paretrim.results.timing import RuntimeSetting, deployments_of
 from paretrim.run import judge
 from paretrim.run.candidate import Candidate
 from paretrim.run.judge import deploy
@@ -110,8 +110,8 @@ def test_a_folder_of_an_earlier_version_is_read_and_brought_up_to_date(recipe, t
     save(graph, place / "model.graph")
     trim.unlink()
     assert graph_file_in(place) == place / "model.graph"
-    (arm,) = arms_of({"x": place / "model.onnx"}, RuntimeSetting("paretrim", 1))
-    assert arm.path == str(place / "model.graph")
+    (deployment,) = deployments_of({"x": place / "model.onnx"}, RuntimeSetting("paretrim", 1))
+    assert deployment.path == str(place / "model.graph")
     assert run_recipe(recipe, tmp_path) == first
     assert trim.read_bytes() == content
     assert graph_file_in(place) == trim

@@ -30,7 +30,7 @@ def test_files_are_timed_together_and_never_twice(recipe, tmp_path, watcher, not
     assert "timing 3 files in onnxruntime with 1 thread" in notes
     assert [outcome.latencies[0].baseline for outcome in first] == ["dense"] * 3
     session = load_session(tmp_path / "timings" / "onnxruntime-1.npz")
-    assert [timing.arm.name for timing in session.timings] == ["dense", "prune", "prune → quantize"]
+    assert [timing.deployment.name for timing in session.timings] == ["dense", "prune", "prune → quantize"]
     assert set(distributions(tmp_path)) == {f"{outcome.label}|onnxruntime|1" for outcome in first}
 
     notes.clear()
@@ -75,7 +75,7 @@ def test_every_network_is_timed_natively(recipe, tmp_path, watcher, notes):
     ] * 3
     assert {latency.baseline for outcome in first for latency in outcome.latencies} == {"dense"}
     session = load_session(tmp_path / "timings" / "paretrim-1.npz")
-    assert [(timing.arm.name, timing.arm.runtime) for timing in session.timings] == [
+    assert [(timing.deployment.name, timing.deployment.runtime) for timing in session.timings] == [
         ("dense", "paretrim"),
         ("prune", "paretrim"),
         ("prune → quantize", "paretrim"),

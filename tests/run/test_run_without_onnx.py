@@ -16,7 +16,7 @@ from paretrim.deploy.runnable import compared, open_runnable, read_graph
 from paretrim.errors import CorruptFile, ExportMismatch, InvalidRecipe, OutOfSpace, UnsupportedOperation
 from paretrim.report import document, terminal
 from paretrim.results import store
-from paretrim.results.timing import RuntimeSetting, arms_of, left_out
+from paretrim.results.timing import RuntimeSetting, deployments_of, left_out
 from paretrim.run import delivery, judge
 from paretrim.run.candidate import Candidate
 from paretrim.run.delivery import TimingPlan
@@ -260,8 +260,8 @@ def test_a_network_is_left_out_where_its_onnx_file_does_not_run_and_timed_native
         ),
         (RuntimeSetting("openvino", 1), ["dense"], ["int8 is not timed in openvino: its ONNX file does not run there: none"]),
     ):
-        assert [arm.name for arm in arms_of(files, setting, problems)] == names
-        assert [arm.name for arm in arms_of(files, setting)] == ["dense", "int8"]
+        assert [deployment.name for deployment in deployments_of(files, setting, problems)] == names
+        assert [deployment.name for deployment in deployments_of(files, setting)] == ["dense", "int8"]
         assert [*left_out(files, setting, problems)] == out
 
 

@@ -13,18 +13,18 @@ from paretrim.errors import InvalidRecipe
 class Effort:
     """Settings of one measuring session.
 
-    ``processes`` fresh processes each run ``rounds`` rounds; a round calls every arm once, in an order of its own. Before each
-    timed call come ``primers`` untimed calls of the same arm, fewer if together they would take longer than ``primer_seconds``,
-    but at least one: caches and thread pools are then as in a program that runs one network again and again
-    (``docs/decisions/0014``). With ``primers=0`` they are as the other arms left them.
+    ``processes`` fresh processes each run ``rounds`` rounds; a round calls every deployment once, in an order of its own. Before
+    each timed call come ``primers`` untimed calls of the same deployment, fewer if together they would take longer than
+    ``primer_seconds``, but at least one: caches and thread pools are then as in a program that runs one network again and again
+    (``docs/decisions/0014``). With ``primers=0`` they are as the other deployments left them.
 
-    Warm-up of an arm lasts at least ``warmup_calls`` calls and ``warmup_seconds``, then until the medians of its last two
+    Warm-up of a deployment lasts at least ``warmup_calls`` calls and ``warmup_seconds``, then until the medians of its last two
     blocks of 25 calls differ by less than ``settled`` (a fraction), at most ``warmup_limit_seconds``.
 
     A fixed matrix product is timed every ``window`` rounds; a window whose product is more than ``drift`` (a fraction) off the
     process's median is left out of every statistic (the clock changed), and so is one in which the process's own threads waited
-    for a core longer than in its median window by more than ``preempted`` of the window (another program ran). If arms have
-    several threads, all their cores then compute the product at once; a window in which the caller takes longer for it than
+    for a core longer than in its median window by more than ``preempted`` of the window (another program ran). If deployments
+    have several threads, all their cores then compute the product at once; a window in which the caller takes longer for it than
     alone by more than ``shared`` (a fraction) is left out too: the system's cores were one core (``docs/decisions/0015``).
 
     ``checked`` is how many images' outputs are compared before and after timing and between processes.

@@ -48,7 +48,7 @@ def read_load(proc: Path = PROC) -> Load:
 
 
 def unquiet(load: Load, *, threads: int) -> list[str]:
-    """Reasons not to measure arms of up to ``threads`` threads now; empty means quiet."""
+    """Reasons not to measure deployments of up to ``threads`` threads now; empty means quiet."""
     said = []
     if load.pressure is not None and load.pressure > PRESSURE_LIMIT:
         said.append(f"{WAITED} {load.pressure:.0%} of the last 10 s (limit {PRESSURE_LIMIT:.0%})")

@@ -1,15 +1,15 @@
-"""Which cores an arm may use, for every thread it has.
+"""Which cores a deployment may use, for every thread it has.
 
-The calling thread sits on one fixed core for the whole session, whatever arm it calls: moving it between calls would cool its
-caches. An arm with T threads is opened while the caller may use the first T cores, so that an engine that sizes itself by the
-affinity mask sees T. The threads that appeared while it was opened and first called are its helpers; they go to cores 2 to T
-(to the caller's core when T is 1), so that no arm ever computes on more cores than it declares and no helper competes with its
-own caller. Arms are opened in falling order of threads, because Intel's TBB has one pool for the whole process, sized at its
-first use.
+The calling thread sits on one fixed core for the whole session, whatever deployment it calls: moving it between calls would cool
+its caches. A deployment with T threads is opened while the caller may use the first T cores, so that an engine that sizes itself
+by the affinity mask sees T. The threads that appeared while it was opened and first called are its helpers; they go to cores 2 to
+T (to the caller's core when T is 1), so that no deployment ever computes on more cores than it declares and no helper competes
+with its own caller. Deployments are opened in falling order of threads, because Intel's TBB has one pool for the whole process,
+sized at its first use.
 
 An engine can break this: ONNX Runtime's helpers spin after a call unless ``session.force_spinning_stop`` is 1, OpenVINO moves its
-caller unless ``ENABLE_CPU_PINNING`` is off. Either slows other arms several times over, so every process checks for both and
-reports them in the session's noise.
+caller unless ``ENABLE_CPU_PINNING`` is off. Either slows other deployments several times over, so every process checks for both
+and reports them in the session's noise.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def choose_cores(threads: int, usable: Sequence[int], *, cpus: Path = CPUS) -> t
     """
     if threads > len(usable):
         raise UnstableMachine(
-            f"an arm asks for {threads} threads and this process may use {len(usable)} cores; "
+            f"a deployment asks for {threads} threads and this process may use {len(usable)} cores; "
             f"measure with at most {len(usable)} threads"
         )
     firsts = [core for core in usable if core == min(_siblings(core, cpus) & set(usable))]
@@ -55,17 +55,17 @@ def choose_cores(threads: int, usable: Sequence[int], *, cpus: Path = CPUS) -> t
     return tuple(order[:threads])
 
 
-def open_pinned(open_arm: Callable[[], Handle], cores: Sequence[int]) -> Handle:
-    """Open an arm that may compute on ``cores`` only; afterwards the caller is on the first of them, the helpers on the others.
+def open_pinned(open_deployment: Callable[[], Handle], cores: Sequence[int]) -> Handle:
+    """Open a deployment that may compute on ``cores`` only; then the caller is on the first of them, the helpers on the others.
 
-    ``open_arm`` must also call the arm once: engines start their threads late.
+    ``open_deployment`` must also call the deployment once: engines start their threads late.
     """
     if not can_pin():
-        return open_arm()
+        return open_deployment()
     before = _threads()
     os.sched_setaffinity(0, cores)
     try:
-        return open_arm()
+        return open_deployment()
     finally:
         for thread in _threads() - before:
             _pin(thread, cores[1:] or cores)

@@ -22,7 +22,7 @@ from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, runtime_version, standing, versions
 from paretrim.bench.pinning import choose_cores, usable_cores
 from paretrim.bench.sampling import ENOUGH, Images, differing
-from paretrim.bench.types import Arm, Load, Timing, TimingSession
+from paretrim.bench.types import Deployment, Load, Timing, TimingSession
 from paretrim.bench.worker import PHASES, Job, ProcessSamples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
 
@@ -31,7 +31,7 @@ OPENER = "paretrim.deploy.runnable:open_outputs"
 
 COPY_SUFFIX = " (A/A copy)"
 
-# Threads of engines that do not take a number, and OpenMP teams that would spin into the next arm's call.
+# Threads of engines that do not take a number, and OpenMP teams that would spin into the call after.
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -42,7 +42,7 @@ ENVIRONMENT = {
 
 
 def measure(
-    arms: Sequence[Arm],
+    deployments: Sequence[Deployment],
     images: Images,
     *,
     baseline: str,
@@ -52,20 +52,21 @@ def measure(
     opener: str = OPENER,
     look: Callable[[], Load] = read_load,
 ) -> TimingSession:
-    """Time ``arms`` against each other, in one session, and keep every sample.
+    """Time ``deployments`` against each other, in one session, and keep every sample.
 
-    Images are [n, C, H, W], given to the arms as they are, ``batch`` at a time, drawn with replacement. ``baseline`` names one of
-    the arms; its file is opened a second time as the A/A copy. ``opener`` is ``module:function`` of what opens an arm.
+    Images are [n, C, H, W], given to the deployments as they are, ``batch`` at a time, drawn with replacement. ``baseline`` names
+    one of the deployments; its file is opened a second time as the A/A copy. ``opener`` is ``module:function`` of what opens a
+    deployment.
 
     Raises:
-        InvalidRecipe: arms, baseline, images or batch are not valid, or a file is missing.
+        InvalidRecipe: deployments, baseline, images or batch are not valid, or a file is missing.
         UnstableMachine: too few cores, or a process died or hung.
-        ExportMismatch: an arm raises, gives other outputs from process to process, or a file changed.
+        ExportMismatch: a deployment raises, gives other outputs from process to process, or a file changed.
     """
-    everyone = _with_copy(arms, images, baseline=baseline, batch=batch)
-    threads = max(arm.threads for arm in everyone)
+    everyone = _with_copy(deployments, images, baseline=baseline, batch=batch)
+    threads = max(deployment.threads for deployment in everyone)
     job = Job(everyone, opener, batch, effort, seed, choose_cores(threads, usable_cores()))
-    digests = [digest(Path(arm.path)) for arm in everyone]
+    digests = [digest(Path(deployment.path)) for deployment in everyone]
     machine, installed = describe(), versions()
     remarks: dict[str, list[int]] = {}
     sampled: list[ProcessSamples] = []
@@ -86,8 +87,8 @@ def measure(
     _same_outputs(everyone, [one.outputs for one in sampled])
     _same_files(everyone, digests)
     timings = [
-        Timing(arm, runtime_version(arm.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
-        for index, (arm, old) in enumerate(zip(everyone, digests, strict=True))
+        Timing(deployment, runtime_version(deployment.runtime), old, tuple(tuple(one.samples_ns[index]) for one in sampled))
+        for index, (deployment, old) in enumerate(zip(everyone, digests, strict=True))
     ]
     return TimingSession(
         timings=tuple(timings[:-1]),
@@ -122,28 +123,30 @@ def digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def _with_copy(arms: Sequence[Arm], images: Images, *, baseline: str, batch: int) -> tuple[Arm, ...]:
+def _with_copy(deployments: Sequence[Deployment], images: Images, *, baseline: str, batch: int) -> tuple[Deployment, ...]:
     """Check the request and append the A/A copy."""
-    names = [arm.name for arm in arms]
+    names = [deployment.name for deployment in deployments]
     if baseline not in names:
         raise InvalidRecipe(
-            f"the baseline '{baseline}' is none of the arms ({', '.join(names) or 'there are none'}); name one of them"
+            f"the baseline '{baseline}' is none of the deployments ({', '.join(names) or 'there are none'}); name one of them"
         )
-    for arm in arms:
-        if names.count(arm.name) > 1:
-            raise InvalidRecipe(f"{names.count(arm.name)} arms are named '{arm.name}'; give each a name of its own")
-        if arm.name == baseline + COPY_SUFFIX:
-            raise InvalidRecipe(f"the name '{arm.name}' is kept for the baseline's copy; give the arm another")
-        if arm.threads < 1:
-            raise InvalidRecipe(f"arm '{arm.name}' has {arm.threads} threads; it needs 1 or more")
-        if not Path(arm.path).is_file():
-            raise InvalidRecipe(f"arm '{arm.name}': there is no file '{arm.path}'; deploy it first")
+    for deployment in deployments:
+        if names.count(deployment.name) > 1:
+            raise InvalidRecipe(
+                f"{names.count(deployment.name)} deployments are named '{deployment.name}'; give each a name of its own"
+            )
+        if deployment.name == baseline + COPY_SUFFIX:
+            raise InvalidRecipe(f"the name '{deployment.name}' is kept for the baseline's copy; give the deployment another")
+        if deployment.threads < 1:
+            raise InvalidRecipe(f"deployment '{deployment.name}' has {deployment.threads} threads; it needs 1 or more")
+        if not Path(deployment.path).is_file():
+            raise InvalidRecipe(f"deployment '{deployment.name}': there is no file '{deployment.path}'; deploy it first")
     if images.ndim != 4 or not len(images) or images.dtype not in (np.uint8, np.float32):
         raise InvalidRecipe(f"images are {images.dtype} {images.shape}; give uint8 or float32 [n, C, H, W] with n of at least 1")
     if batch < 1:
         raise InvalidRecipe(f"the batch is {batch}; it must be 1 or more")
-    first = arms[names.index(baseline)]
-    return (*arms, replace(first, name=baseline + COPY_SUFFIX))
+    first = deployments[names.index(baseline)]
+    return (*deployments, replace(first, name=baseline + COPY_SUFFIX))
 
 
 def _few(images: Images) -> list[str]:
@@ -163,7 +166,7 @@ def _by_process(text: str, processes: Sequence[int]) -> str:
 
 
 def _run_process(job: Job, folder: Path, process: int) -> ProcessSamples:
-    """Run one worker to its end and read its samples, or raise what went wrong, naming the arm."""
+    """Run one worker to its end and read its samples, or raise what went wrong, naming the deployment."""
     where = folder / "where"
     where.write_bytes(np.zeros(2, np.int32).tobytes())
     # The worker can import what this process can: it gets the same path, but none of this process's state.
@@ -206,9 +209,10 @@ def _place(job: Job, where: Path, process: int) -> str:
     place = f"measuring process {process + 1} of {job.effort.processes}"
     if not phase:
         return f"{place}, starting"
-    arm = job.arms[index]
-    unit = "thread" if arm.threads == 1 else "threads"
-    return f"{place}, {PHASES[phase]} arm '{arm.name}' ({arm.path} in {arm.runtime}, {arm.threads} {unit})"
+    deployment = job.deployments[index]
+    unit = "thread" if deployment.threads == 1 else "threads"
+    what = f"deployment '{deployment.name}' ({deployment.path} in {deployment.runtime}, {deployment.threads} {unit})"
+    return f"{place}, {PHASES[phase]} {what}"
 
 
 def _ending(status: int) -> str:
@@ -223,20 +227,22 @@ def _kind(name: str) -> type[ParetrimError]:
     return found if isinstance(found, type) and issubclass(found, ParetrimError) else ExportMismatch
 
 
-def _same_files(arms: Sequence[Arm], digests: Sequence[str]) -> None:
-    for arm, old in zip(arms, digests, strict=True):
-        if digest(Path(arm.path)) != old:
-            raise ExportMismatch(f"arm '{arm.name}': '{arm.path}' changed while it was measured; measure again")
+def _same_files(deployments: Sequence[Deployment], digests: Sequence[str]) -> None:
+    for deployment, old in zip(deployments, digests, strict=True):
+        if digest(Path(deployment.path)) != old:
+            raise ExportMismatch(
+                f"deployment '{deployment.name}': '{deployment.path}' changed while it was measured; measure again"
+            )
 
 
-def _same_outputs(arms: Sequence[Arm], outputs: Sequence[list[list[list[float]]]]) -> None:
+def _same_outputs(deployments: Sequence[Deployment], outputs: Sequence[list[list[list[float]]]]) -> None:
     """Every process must have computed the same thing, the copy the same as the baseline."""
     for process, found in enumerate(outputs):
-        for index, arm in enumerate(arms):
+        for index, deployment in enumerate(deployments):
             other = differing(outputs[0][index], found[index])
             if other:
                 raise ExportMismatch(
-                    f"arm '{arm.name}' ({arm.path}): the outputs of {other} of {len(found[index])} images differ "
-                    f"between process 1 and process {process + 1}; its runtime is not deterministic, so its time means "
+                    f"deployment '{deployment.name}' ({deployment.path}): the outputs of {other} of {len(found[index])} images "
+                    f"differ between process 1 and process {process + 1}; its runtime is not deterministic, so its time means "
                     "nothing; choose another runtime"
                 )

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.types import Arm, Load, Machine, Timing, TimingSession
+from paretrim.bench.types import Deployment, Load, Machine, Timing, TimingSession
 from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.files import write_atomically
 
@@ -33,8 +33,8 @@ MEMBERS: Mapping[str, np.dtype[Any]] = {
     "waited": np.dtype("<f8"),
     "together": np.dtype("<f8"),
 }
-"""Arrays of the file: UTF-8 JSON; samples [arm, process, round] with the A/A copy last; reference times [process, boundary];
-waits [process, window]; times together over alone [process, boundary], which format 1 lacks."""
+"""Arrays of the file: UTF-8 JSON; samples [deployment, process, round] with the A/A copy last; reference times [process,
+boundary]; waits [process, window]; times together over alone [process, boundary], which format 1 lacks."""
 
 
 def save_session(session: TimingSession, path: Path) -> None:
@@ -47,7 +47,8 @@ def save_session(session: TimingSession, path: Path) -> None:
     known = asdict(session)
     text = {
         "format": FORMAT,
-        "arms": [asdict(t.arm) | {"runtime_version": t.runtime_version, "sha256": t.sha256} for t in everyone],
+        # Files call deployments "arms", as the first version did.
+        "arms": [asdict(t.deployment) | {"runtime_version": t.runtime_version, "sha256": t.sha256} for t in everyone],
         **{key: known[key] for key in ("baseline", "batch", "images", "effort", "seed", "loads", "machine", "noise")},
         "versions": dict(session.versions),
     }
@@ -117,13 +118,13 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
 def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSession:
     samples, reference, waited = arrays["samples_ns"], arrays["reference_ns"], arrays["waited"]
     together = arrays.get("together", np.ones(reference.shape))
-    arms, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
-    names = [arm["name"] for arm in arms]
+    deployments, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
+    names = [deployment["name"] for deployment in deployments]
     if text["baseline"] not in names[:-1]:
-        raise ValueError(f"its baseline {text['baseline']!r} is none of its arms {names[:-1]}")
+        raise ValueError(f"its baseline {text['baseline']!r} is none of its deployments {names[:-1]}")
     windows = -(-effort.rounds // effort.window)
     for array, shape in (
-        (samples, (len(arms), effort.processes, effort.rounds)),
+        (samples, (len(deployments), effort.processes, effort.rounds)),
         (reference, (effort.processes, windows + 1)),
         # 0 is a fine share and -1, or no number, is not.
         (np.where(waited >= 0, 1, 0), (effort.processes, windows)),
@@ -133,12 +134,14 @@ def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSe
             raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times or shares")
     timings = [
         Timing(
-            Arm(name=arm["name"], path=arm["path"], runtime=arm["runtime"], threads=arm["threads"]),
-            arm["runtime_version"],
-            arm["sha256"],
+            Deployment(
+                name=deployment["name"], path=deployment["path"], runtime=deployment["runtime"], threads=deployment["threads"]
+            ),
+            deployment["runtime_version"],
+            deployment["sha256"],
             tuple(tuple(row) for row in samples[index].tolist()),
         )
-        for index, arm in enumerate(arms)
+        for index, deployment in enumerate(deployments)
     ]
     machine = _dict(text["machine"])
     return TimingSession(

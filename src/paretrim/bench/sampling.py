@@ -44,7 +44,7 @@ REFERENCE_REPEATS = 5
 
 @dataclass(frozen=True)
 class RoundSchedule:
-    """Who runs when, on what: ``order[round]`` permutes the arms, ``draws[round]`` are the images of that round's batch."""
+    """The calls of a session: ``order[round]`` permutes the deployments, ``draws[round]`` are the images of the round's batch."""
 
     order: npt.NDArray[np.int64]
     draws: npt.NDArray[np.int64]
@@ -52,11 +52,11 @@ class RoundSchedule:
 
 @dataclass(frozen=True)
 class Rounds:
-    """What timing gave: ``samples_ns[arm][round]``, reference times around each window, and what each window had to wait.
+    """What timing gave: ``samples_ns[deployment][round]``, reference times around each window, and what each window had to wait.
 
     ``waited[window]`` is the time this process's threads were ready to run and had no core, added over threads, as a share of
     the window: another program was on the cores. ``together``, beside each reference time, is how many times as long the
-    reference took while the arms' other cores computed it too: about 1, or up to 2 if they are one core.
+    reference took while the deployments' other cores computed it too: about 1, or up to 2 if they are one core.
     """
 
     samples_ns: list[list[int]]
@@ -65,10 +65,10 @@ class Rounds:
     together: list[float]
 
 
-def make_schedule(seed: int, process: int, *, arms: int, rounds: int, images: int, batch: int) -> RoundSchedule:
+def make_schedule(seed: int, process: int, *, deployments: int, rounds: int, images: int, batch: int) -> RoundSchedule:
     """Draw the schedule of one process; the same numbers give the same schedule. Images are drawn with replacement."""
     stream = np.random.default_rng([seed, process])
-    order = stream.permuted(np.tile(np.arange(arms), (rounds, 1)), axis=1)
+    order = stream.permuted(np.tile(np.arange(deployments), (rounds, 1)), axis=1)
     return RoundSchedule(order, stream.integers(images, size=(rounds, batch)))
 
 
@@ -111,7 +111,7 @@ def busy_after(call: Inference, batch: Images, *, seconds: float = 0.02, calls: 
 
 
 def outputs_of(call: Inference, images: Images, *, batch: int, count: int) -> list[list[float]]:
-    """What an arm returns for the first ``count`` images, called with ``batch`` at once: up to :data:`NUMBERS` for each.
+    """What a deployment returns for the first ``count`` images, called with ``batch`` at once: up to :data:`NUMBERS` for each.
 
     Raises:
         ExportMismatch: an output is not [batch, ...] or not finite.
@@ -153,7 +153,7 @@ class ReferenceWork:
     """A fixed float32 matrix product, on the caller's core and on the ``others``. Its threads sleep between uses.
 
     Args:
-        others: cores beside the caller's; empty if every arm has one thread.
+        others: cores beside the caller's; empty if every deployment has one thread.
     """
 
     def __init__(self, others: Sequence[int] = (), *, clock: Clock = time.perf_counter_ns) -> None:
@@ -215,9 +215,9 @@ def time_rounds(
     mark: Callable[[int], None],
     clock: Clock = time.perf_counter_ns,
 ) -> Rounds:
-    """Time every arm once a round, window by window, with ``reference`` and ``together`` before, between and after the windows.
+    """Time every deployment once a round; ``reference`` and ``together`` run before, between and after the windows.
 
-    ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` gets the arm
+    ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` gets the deployment
     before each call, outside the clock, so that a process that dies leaves behind where it was.
     """
     samples = [[0] * len(schedule.order) for _ in calls]
@@ -232,9 +232,9 @@ def time_rounds(
             crowded.append(together())
             opened, before = clock(), waited()
         batch = np.ascontiguousarray(images[schedule.draws[number]])
-        for arm in order:
-            mark(arm)
-            call = calls[arm]
+        for deployment in order:
+            mark(deployment)
+            call = calls[deployment]
             primed = clock()
             for _ in range(effort.primers):
                 call(batch)
@@ -242,7 +242,7 @@ def time_rounds(
                     break
             begin = clock()
             call(batch)
-            samples[arm][number] = clock() - begin
+            samples[deployment][number] = clock() - begin
     shares.append((waited() - before) / max(clock() - opened, 1))
     reference_ns.append(reference())
     crowded.append(together())

@@ -35,24 +35,24 @@ CHUNK = 1 << 21
 
 
 def summarize(session: TimingSession, *, resamples: int = RESAMPLES) -> tuple[Latency, ...]:
-    """Summarise every arm, in the session's order, against its baseline.
+    """Summarise every deployment, in the session's order, against its baseline.
 
     Raises:
         UnstableMachine: every window drifted or was preempted, so nothing is left.
     """
     kept = kept_rounds(session)
-    floor = ratio(session, session.copy.arm.name, resamples=resamples)
+    floor = ratio(session, session.copy.deployment.name, resamples=resamples)
     result = []
     for timing in session.timings:
         groups = _groups(timing, kept)
         p50, p90, p99, mean = _pooled(groups, seed=session.seed, resamples=resamples)
-        name = timing.arm.name
+        name = timing.deployment.name
         speedup = ratio(session, name, resamples=resamples)
         result.append(
             Latency(
-                runtime=timing.arm.runtime,
+                runtime=timing.deployment.runtime,
                 runtime_version=timing.runtime_version,
-                threads=timing.arm.threads,
+                threads=timing.deployment.threads,
                 batch=session.batch,
                 samples=int(kept.sum()),
                 processes=len(groups),
@@ -76,7 +76,7 @@ def summarize(session: TimingSession, *, resamples: int = RESAMPLES) -> tuple[La
 
 
 def shared_windows(session: TimingSession) -> Flags:
-    """Windows [process, window] before or after which the arms' cores were found to be one physical core."""
+    """Windows [process, window] before or after which the deployments' cores were found to be one physical core."""
     shared = np.array(session.together, np.float64) > 1 + session.effort.shared
     found: Flags = shared[:, :-1] | shared[:, 1:]
     return found
@@ -118,7 +118,7 @@ def ratio(session: TimingSession, name: str, *, over: str | None = None, resampl
     that swapping the two gives exactly the inverse.
 
     Raises:
-        InvalidRecipe: an arm is not in the session.
+        InvalidRecipe: a deployment is not in the session.
         UnstableMachine: no round is left.
     """
     middle, low, high = _log_ratio(_log_ratios(session, name, over or session.baseline), session.seed, resamples)
@@ -157,10 +157,10 @@ def signed_rank_p(values: Sequence[float]) -> float:
 
 def _find(session: TimingSession, name: str) -> Timing:
     for timing in (*session.timings, session.copy):
-        if timing.arm.name == name:
+        if timing.deployment.name == name:
             return timing
-    known = ", ".join(timing.arm.name for timing in session.timings)
-    raise InvalidRecipe(f"the session has no arm '{name}'; it has {known}")
+    known = ", ".join(timing.deployment.name for timing in session.timings)
+    raise InvalidRecipe(f"the session has no deployment '{name}'; it has {known}")
 
 
 def _groups(timing: Timing, kept: Flags) -> list[Floats]:
@@ -183,7 +183,7 @@ def _canonical(groups: Sequence[Floats]) -> list[Floats]:
 def _log_ratios(session: TimingSession, name: str, over: str) -> list[Floats]:
     """Logarithms of time of ``over`` / time of ``name`` in every kept round, one array per process that has any."""
     kept = kept_rounds(session)
-    other, this = (np.log(np.array(_find(session, arm).samples_ns, np.float64)) for arm in (over, name))
+    other, this = (np.log(np.array(_find(session, deployment).samples_ns, np.float64)) for deployment in (over, name))
     return _canonical([(other - this)[process][kept[process]] for process in range(len(kept))])
 
 

@@ -15,8 +15,8 @@ Verdict = Literal["faster", "slower", "no difference"]
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One thing that is timed: a deployed file in a runtime with a number of threads.
+class Deployment:
+    """What is timed: a deployed file in a runtime, with a number of threads.
 
     ``runtime`` is one of :data:`paretrim.deploy.runnable.RUNTIMES`, ``path`` the deployed file.
     """
@@ -72,13 +72,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Timing:
-    """All raw samples of one arm: ``samples_ns[process][round]``, in the order they were taken.
+    """All raw samples of one deployment: ``samples_ns[process][round]``, in the order they were taken.
 
-    Rounds are aligned between the arms of one session, so round r of two arms ran next to each other. ``sha256`` is the digest
-    of the deployed file, the same before and after.
+    Rounds are aligned between the deployments of one session, so round r of two of them ran next to each other. ``sha256`` is
+    the digest of the deployed file, the same before and after.
     """
 
-    arm: Arm
+    deployment: Deployment
     runtime_version: str
     sha256: str
     samples_ns: tuple[tuple[int, ...], ...]
@@ -86,15 +86,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class TimingSession:
-    """One measuring session: arms that ran interleaved in the same processes and may be compared with each other.
+    """One measuring session: deployments that ran interleaved in the same processes and may be compared with each other.
 
     Raw material only; floor, drops, intervals and verdicts are functions of it (``paretrim.bench.statistics``).
 
-    ``baseline`` is the name of the arm every ratio refers to and ``copy`` the same file opened a second time (A/A).
+    ``baseline`` is the name of the deployment every ratio refers to and ``copy`` the same file opened a second time (A/A).
     ``reference_ns[process]`` are the times of the reference kernel, before every window of rounds and after the last.
     ``waited[process][window]`` is the time the process's own threads waited for a core, as a share of the window.
-    ``together[process]`` says, beside each reference time, how many times as long the reference took while the arms' other cores
-    computed it too.
+    ``together[process]`` says, beside each reference time, how many times as long the reference took while the other cores of the
+    deployments computed it too.
     ``loads[process]`` is the machine's load before and after a process. ``noise`` lists disturbances, in words.
     """
 
@@ -116,14 +116,14 @@ class TimingSession:
 
 @dataclass(frozen=True)
 class Latency:
-    """Summary of one arm, as it goes into the results store. Milliseconds for one call of ``batch`` images.
+    """Summary of one deployment, as it goes into the results store. Milliseconds for one call of ``batch`` images.
 
     ``speedup`` is baseline time / this time from paired rounds: above 1 is faster than the baseline. ``floor`` is the same ratio
     for the baseline's own copy: a difference inside it means nothing. A percentile the number of samples cannot support is
     ``None``. ``min_ms`` has no interval because the bootstrap of a minimum is not consistent. ``outliers`` are samples beyond
     Tukey's outer fences: counted, never removed; ``dropped_rounds`` were left out because of drift, preemption or shared cores.
     ``wilcoxon_p`` is a check beside the interval: the signed-rank test over the processes' median ratios. ``in_place_of`` is the
-    runtime that the session is about, if it cannot run this arm and ``runtime`` did instead.
+    runtime that the session is about, if it cannot run this deployment and ``runtime`` did instead.
     """
 
     runtime: str

@@ -1,8 +1,8 @@
 """One fresh process of a measuring session: ``python -m paretrim.bench.worker FOLDER PROCESS``.
 
 Reads ``job.json`` and ``images.npy`` from the folder and leaves ``result-PROCESS.json`` there, never anything on standard
-output, where engines like to write. ``where`` always holds the phase and the arm, so that the parent can name the arm
-even if this process is killed. Torch is never imported.
+output, where engines like to write. ``where`` always holds the phase and the deployment, so that the parent can name it even
+if this process is killed. Torch is never imported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from paretrim.bench.sampling import (
     time_rounds,
     warm_up,
 )
-from paretrim.bench.types import Arm
+from paretrim.bench.types import Deployment
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError
 
 PHASES = ("starting", "opening", "warming up", "checking", "timing", "checking again")
@@ -42,14 +42,14 @@ Where = npt.NDArray[np.int32]
 Opener = Callable[..., Inference]
 
 SPIN_SECONDS = 0.002
-"""CPU time in the 20 ms after a call above which an arm is said to spin."""
+"""CPU time in the 20 ms after a call above which a deployment is said to spin."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a worker needs; ``arms`` includes the copy of the baseline, ``cores`` are ordered, the caller's first."""
+    """Everything a worker needs; ``deployments`` includes the copy of the baseline, ``cores`` are ordered, the caller's first."""
 
-    arms: tuple[Arm, ...]
+    deployments: tuple[Deployment, ...]
     opener: str
     batch: int
     effort: Effort
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class ProcessSamples:
-    """The results of one process: what :class:`Rounds` holds, ``outputs[arm][image]`` and remarks."""
+    """The results of one process: what :class:`Rounds` holds, ``outputs[deployment][image]`` and remarks."""
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
@@ -79,7 +79,7 @@ def read_job(folder: Path) -> tuple[Job, Images]:
     """Read back what :func:`write_job` wrote."""
     raw = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     job = Job(
-        arms=tuple(Arm(**arm) for arm in raw["arms"]),
+        deployments=tuple(Deployment(**deployment) for deployment in raw["deployments"]),
         opener=raw["opener"],
         batch=raw["batch"],
         effort=Effort(**raw["effort"]),
@@ -109,10 +109,12 @@ def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSampl
     """Open, warm up, check, time and check again; ``where`` is kept up to date.
 
     Raises:
-        ExportMismatch: an arm's outputs changed while it was timed.
+        ExportMismatch: a deployment's outputs changed while it was timed.
     """
     opener = find_opener(job.opener)
-    rounds = make_schedule(job.seed, process, arms=len(job.arms), rounds=job.effort.rounds, images=len(images), batch=job.batch)
+    rounds = make_schedule(
+        job.seed, process, deployments=len(job.deployments), rounds=job.effort.rounds, images=len(images), batch=job.batch
+    )
     first = np.ascontiguousarray(images[rounds.draws[0]])
     batches = [np.ascontiguousarray(images[rows]) for rows in rounds.draws[:ENOUGH]]
     opened, noise = _opened(job, opener, first, batches, where)
@@ -128,7 +130,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSampl
             reference=reference.alone,
             together=reference.together,
             waited=waited_ns,
-            mark=lambda arm: where.__setitem__(1, arm),
+            mark=lambda deployment: where.__setitem__(1, deployment),
         )
     share = sum(timed.waited) / len(timed.waited)
     if share > OWN_WAIT_LIMIT:
@@ -146,27 +148,27 @@ def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSampl
 
 
 def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Inference], list[str]]:
-    """Every arm opened and warm, in the job's order; and what was noticed meanwhile. Most threads are opened first."""
+    """Every deployment opened and warm, in the job's order; and what was noticed meanwhile. Most threads are opened first."""
     calls: dict[int, Inference] = {}
     noise: list[str] = []
-    for index in sorted(range(len(job.arms)), key=lambda index: -job.arms[index].threads):
-        arm = job.arms[index]
+    for index in sorted(range(len(job.deployments)), key=lambda index: -job.deployments[index].threads):
+        deployment = job.deployments[index]
 
-        def open_and_call(arm: Arm = arm) -> Inference:
-            call = opener(Path(arm.path), runtime=arm.runtime, threads=arm.threads)
+        def open_and_call(deployment: Deployment = deployment) -> Inference:
+            call = opener(Path(deployment.path), runtime=deployment.runtime, threads=deployment.threads)
             call(first)
             return call
 
         where[:] = PHASES.index("opening"), index
-        calls[index] = open_pinned(open_and_call, job.cores[: arm.threads])
+        calls[index] = open_pinned(open_and_call, job.cores[: deployment.threads])
         where[:] = PHASES.index("warming up"), index
         if not warm_up(calls[index], batches, job.effort):
-            noise.append(f"arm '{arm.name}' did not settle within {job.effort.warmup_limit_seconds:g} s of warm-up")
+            noise.append(f"deployment '{deployment.name}' did not settle within {job.effort.warmup_limit_seconds:g} s of warm-up")
         if not pinned_to(job.cores[0]):
-            noise.append(f"arm '{arm.name}' moved its caller to other cores; switch off its runtime's own pinning")
+            noise.append(f"deployment '{deployment.name}' moved its caller to other cores; switch off its runtime's own pinning")
         if busy_after(calls[index], first) > SPIN_SECONDS:
-            noise.append(f"arm '{arm.name}' keeps threads spinning after a call; they disturb the next arm")
-    return [calls[index] for index in range(len(job.arms))], noise
+            noise.append(f"deployment '{deployment.name}' keeps threads spinning after a call; they disturb the call after it")
+    return [calls[index] for index in range(len(job.deployments))], noise
 
 
 def main(arguments: list[str]) -> int:

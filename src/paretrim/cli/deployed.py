@@ -17,7 +17,7 @@ from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import ENOUGH, Images
 from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Arm, Latency
+from paretrim.bench.types import Deployment, Latency
 from paretrim.cli.comparing import compare_files
 from paretrim.cli.exits import DONE
 from paretrim.cli.images import images_for
@@ -56,9 +56,9 @@ def bench(parsed: argparse.Namespace) -> int:
     settings = [(known_runtime(runtime), threads) for runtime in parsed.runtime for threads in parsed.threads]
     found: list[Latency] = []
     for runtime, threads in settings:
-        arms = [Arm(names[file], str(file), runtime_of(file, runtime), threads) for file in files]
+        deployments = [Deployment(names[file], str(file), runtime_of(file, runtime), threads) for file in files]
         session = measure(
-            arms, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
+            deployments, images, baseline=names[baseline], effort=EFFORTS[parsed.effort], batch=parsed.batch, seed=parsed.seed
         )
         if parsed.raw:
             several = f"-{runtime}-{threads}" if len(settings) > 1 else ""

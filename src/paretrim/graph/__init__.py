@@ -1,1 +1,1 @@
-"""The neutral form between training and deployment, and its exact meaning; NumPy only."""
+"""The neutral form between training and deployed files, and its exact meaning; NumPy only."""

@@ -1,4 +1,4 @@
-"""The neutral form between training and deployment: a network as plain values, NumPy only.
+"""The neutral form between training and deployed files: a network as plain values, NumPy only.
 
 A :class:`Graph` is a list of nodes in topological order. A node produces exactly one value, which carries the node's name; a
 value has a :class:`ValueType`. The same types hold a float graph (every value float32) and an integer graph (activations

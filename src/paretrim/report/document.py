@@ -284,7 +284,7 @@ def _timed(speeds: Sequence[Speed]) -> str:
     low, high = min(speed.floor.low for speed in speeds), max(speed.floor.high for speed in speeds)
     noise = dict.fromkeys(remark for speed in speeds for remark in speed.noise)
     said = (
-        f"Timed in {versions}; {calls} calls per arm in {processes} processes. The baseline against its own copy measures "
+        f"Timed in {versions}; {calls} calls per file in {processes} processes. The baseline against its own copy measures "
         f"{low:.3f} to {high:.3f}. {'Noise on the machine:' if noise else 'No noise was detected.'}"
     )
     return "\n\n".join([_plain(said), *(["\n".join(f"- {_plain(remark)}" for remark in noise)] if noise else [])])

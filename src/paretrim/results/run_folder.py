@@ -173,13 +173,13 @@ def changes_in(folder: Path) -> dict[str, Comparison]:
 def distributions(folder: Path) -> dict[str, list[float]]:
     """Raw latencies in ms of the sessions in a run folder, by ``label|runtime|threads``, for the page.
 
-    The runtime is the one that the session is about and its file is named after; not every arm has to have run in it.
+    The runtime is the one that the session is about and its file is named after; not every deployment has to have run in it.
     """
     found = {}
     for path in sorted((folder / TIMINGS).glob("*.npz")):
         runtime = path.stem.rpartition("-")[0]
         for timing in load_session(path).timings:
-            found[f"{timing.arm.name}|{runtime}|{timing.arm.threads}"] = [
+            found[f"{timing.deployment.name}|{runtime}|{timing.deployment.threads}"] = [
                 sample / 1e6 for process in timing.samples_ns for sample in process
             ]
     return found

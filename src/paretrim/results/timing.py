@@ -14,7 +14,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.statistics import summarize
-from paretrim.bench.types import Arm, Latency, TimingSession
+from paretrim.bench.types import Deployment, Latency, TimingSession
 from paretrim.deploy.runnable import NATIVE
 from paretrim.results.run_folder import graph_file_in
 
@@ -33,21 +33,23 @@ Problems = Mapping[str, Mapping[str, str]]
 NO_PROBLEMS: Problems = MappingProxyType({})
 
 
-def arms_of(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems = NO_PROBLEMS) -> tuple[Arm, ...]:
-    """Arms of one session about a runtime, from the paths of ONNX files by name.
+def deployments_of(
+    files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems = NO_PROBLEMS
+) -> tuple[Deployment, ...]:
+    """Deployments of one session about a runtime, from the paths of ONNX files by name.
 
-    In the native runtime an arm is the ``.trim`` file beside the ONNX file. A network whose ONNX file was not delivered, or does
-    not run in the runtime as ``problems`` say, has no arm in the runtimes of ONNX files.
+    In the native runtime it is the ``.trim`` file beside the ONNX file that is deployed. A network whose ONNX file was not
+    delivered, or does not run in the runtime as ``problems`` say, has no deployment in the runtimes of ONNX files.
     """
     return tuple(
-        Arm(name, str(path), runtime, setting.threads)
+        Deployment(name, str(path), runtime, setting.threads)
         for name, (path, runtime) in _places(files, setting).items()
         if runtime not in problems.get(name, {})
     )
 
 
 def left_out(files: Mapping[str, Path], setting: RuntimeSetting, problems: Problems) -> tuple[str, ...]:
-    """In words, the networks that :func:`arms_of` leaves out because their ONNX file does not run."""
+    """In words, the networks that :func:`deployments_of` leaves out because their ONNX file does not run."""
     return tuple(
         f"{name} is not timed in {runtime}: its ONNX file does not run there: {problems[name][runtime]}"
         for name, (_, runtime) in _places(files, setting).items()
@@ -74,16 +76,16 @@ def time_files(
 ) -> dict[str, tuple[Latency, ...]]:
     """Latency of every file in every setting, one interleaved session a setting, against ``baseline``.
 
-    If the baseline has no arm, the first that has one takes its place. :func:`arms_of` says which arms there are. With a
+    If the baseline has no deployment (see :func:`deployments_of`), the first network that has one takes its place. With a
     ``folder`` the raw samples are kept there.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in settings:
-        arms = arms_of(files, setting, problems)
-        if not arms:
+        deployments = deployments_of(files, setting, problems)
+        if not deployments:
             continue
-        first = baseline if baseline in {arm.name for arm in arms} else arms[0].name
-        session = measure(arms, images, baseline=first, effort=effort)
+        first = baseline if baseline in {deployment.name for deployment in deployments} else deployments[0].name
+        session = measure(deployments, images, baseline=first, effort=effort)
         latencies = latencies_of(session, setting)
         if folder:  # only a session that says something
             save_session(session, folder / f"{setting.runtime}-{setting.threads}.npz")

@@ -37,7 +37,7 @@ class Candidate:
         """The integer graph of a quantized network, taking normalised images; None for any other network.
 
         It is frozen once, at its first use, and again if the network has been trained in the meantime. Validation, judging and
-        deployment share it.
+        deploying share it.
 
         Raises:
             ParetrimError: see :func:`paretrim.network.freeze.freeze`.

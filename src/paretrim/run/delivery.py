@@ -13,7 +13,7 @@ from paretrim.bench.effort import Effort
 from paretrim.bench.machine import describe, versions
 from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
-from paretrim.bench.types import Arm, Latency
+from paretrim.bench.types import Deployment, Latency
 from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.deploy.saturation import SATURATES, may_saturate
@@ -24,11 +24,11 @@ from paretrim.history import under_todays_names
 from paretrim.metric import Metric
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
-from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, arms_of, latencies_of, left_out, time_files
+from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, deployments_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.changes import TestLogits
 from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of, seen_before
-from paretrim.run.pipeline import deployment_key
+from paretrim.run.pipeline import deployed_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import Records, keep_outcomes
@@ -169,10 +169,10 @@ def ship(entry: Entry, experiment: Experiment, folder: Path) -> DeployedFiles:
     Raises:
         ParetrimError: the network cannot be exported, or its ``.trim`` file does not compute what its graph defines.
     """
-    recipe, key = "", deployment_key(experiment.start, entry.stages)
+    recipe, key = "", deployed_key(experiment.start, entry.stages)
     if (given := experiment.recipe) is not None:
         recipe = replace(given, stages=entry.stages).digest
-        key = deployment_key(experiment.start, entry.stages, teacher=given.teacher, teachers=given.teachers)
+        key = deployed_key(experiment.start, entry.stages, teacher=given.teacher, teachers=given.teachers)
     with located(f"deploying '{entry.label}'"):
         return deploy(entry.candidate, experiment.start, folder / "deployed" / key, recipe=recipe)
 
@@ -189,19 +189,19 @@ def timed(
     """Latencies of every file in every setting that can run it, the first file being the baseline.
 
     ``files`` are the paths of ONNX files by name, ``problems`` say which do not run
-    (:func:`paretrim.results.timing.arms_of`). A session of exactly these files in ``folder``, measured as thoroughly, is not
-    measured again. Where the machine is too busy to tell, a warning takes the place of the latencies.
+    (:func:`paretrim.results.timing.deployments_of`). A session of exactly these files in ``folder``, measured as thoroughly, is
+    not measured again. Where the machine is too busy to tell, a warning takes the place of the latencies.
     """
     found: dict[str, tuple[Latency, ...]] = dict.fromkeys(files, ())
     for setting in measuring.settings:
-        arms = arms_of(files, setting, problems)
+        deployments = deployments_of(files, setting, problems)
         for note in left_out(files, setting, problems):
             watcher.note(note)
-        kept = _kept_latencies(folder, setting, arms, measuring.effort)
+        kept = _kept_latencies(folder, setting, deployments, measuring.effort)
         fresh: dict[str, tuple[Latency, ...]] = {name: (latency,) for name, latency in kept.items()}
-        if arms and not fresh:
+        if deployments and not fresh:
             threads = f"{setting.threads} thread{'s' * (setting.threads > 1)}"
-            watcher.note(f"timing {len(arms)} files in {setting.runtime} with {threads}")
+            watcher.note(f"timing {len(deployments)} files in {setting.runtime} with {threads}")
             try:
                 fresh = _timed_now(files, images, setting, measuring.effort, folder, problems)
             except UnstableMachine as error:
@@ -275,15 +275,17 @@ def judged(
     return judgement
 
 
-def _kept_latencies(folder: Path, setting: RuntimeSetting, arms: Sequence[Arm], effort: Effort) -> Mapping[str, Latency]:
+def _kept_latencies(
+    folder: Path, setting: RuntimeSetting, deployments: Sequence[Deployment], effort: Effort
+) -> Mapping[str, Latency]:
     """Latencies of a session of exactly these files, measured as thoroughly, that an earlier run kept; empty without one."""
     path = folder / f"{setting.runtime}-{setting.threads}.npz"
     if not path.exists():
         return {}
     try:
         session = load_session(path)
-        measured = [(timing.arm.name, timing.sha256) for timing in session.timings]
-        wanted = [(arm.name, digest(Path(arm.path))) for arm in arms]
+        measured = [(timing.deployment.name, timing.sha256) for timing in session.timings]
+        wanted = [(deployment.name, digest(Path(deployment.path))) for deployment in deployments]
         return latencies_of(session, setting) if session.effort == effort and measured == wanted else {}
     except (CorruptFile, UnstableMachine):
         return {}  # measured again and replaced

@@ -258,7 +258,7 @@ def _keys(start: Start, stages: Sequence[Stage], teacher: Teaching) -> list[str]
     return keys
 
 
-def deployment_key(
+def deployed_key(
     start: Start, stages: Sequence[Stage], *, teacher: ModelSpec | None = None, teachers: Sequence[TeacherSpec] = ()
 ) -> str:
     """What decides the deployed files of a candidate; ``teacher`` and ``teachers`` are those that a recipe names."""

@@ -18,7 +18,7 @@ from paretrim.intervals import Estimate
 from paretrim.lock import hold
 from paretrim.metric import ACCURACY, Metric
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
-from paretrim.results.timing import arms_of
+from paretrim.results.timing import deployments_of
 from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging_runtime, ship, timed
 from paretrim.run.judge import DeployedFiles, as_the_file_takes
 from paretrim.run.progress import Watcher, silent
@@ -116,7 +116,8 @@ class Evaluator:
         files = {label: made.folder / ONNX_FILE for label, (_, made) in pair.items()}
         place = self.folder / TIMINGS / "candidates" / files[entry.label].parent.name
         for setting in measuring.settings:
-            if (entry.label, setting.runtime) in {(arm.name, arm.runtime) for arm in arms_of(files, setting, problems)}:
+            named = {(one.name, one.runtime) for one in deployments_of(files, setting, problems)}
+            if (entry.label, setting.runtime) in named:
                 alone = replace(measuring, settings=(setting,))
                 latencies = timed(files, test.images, alone, place, watcher=self.watcher, problems=problems)
                 return latencies[entry.label][0]
