@@ -33,8 +33,8 @@ from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import Start, start_from
 from paretrim.stages.prune.allocation import Allocation, allocate, masks
 from paretrim.stages.prune.block_costs import counted_costs
-from paretrim.stages.prune.criteria import by_magnitude
 from paretrim.stages.prune.patterns import BLOCK_1X4
+from paretrim.stages.prune.score_table import by_magnitude
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.budget import Budget

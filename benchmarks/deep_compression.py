@@ -21,7 +21,7 @@ from paretrim.network.freeze import freeze
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import Start, TestSet, start_from
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.evaluate import evaluate

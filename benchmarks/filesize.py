@@ -47,7 +47,7 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget

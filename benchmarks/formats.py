@@ -17,7 +17,7 @@ from paretrim import trimfile
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import start_from
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget

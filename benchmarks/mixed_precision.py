@@ -23,7 +23,7 @@ from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import Start, TestSet, start_from
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget

@@ -34,7 +34,7 @@ from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import TestSet, start_from
 from paretrim.runtime import load
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

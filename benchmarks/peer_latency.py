@@ -14,7 +14,7 @@ from peer_cases import Case
 from peer_environments import variables
 from peer_lines import LatencyLine, Origin, ResultLine
 
-from paretrim.bench.load import disturbed, read_load, unquiet
+from paretrim.bench.machine_load import disturbed, read_load, unquiet
 from paretrim.errors import UnstableMachine
 from paretrim.intervals import mean_interval
 

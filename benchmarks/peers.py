@@ -38,8 +38,8 @@ from peer_latency import time_files
 from peer_lines import AbsentLine, Line, Origin, ResultLine, append, read
 from peer_page import PAGE, RESULTS, page_of
 
-from paretrim.bench.load import read_load
 from paretrim.bench.machine import describe, source_commit
+from paretrim.bench.machine_load import read_load
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.errors import InvalidRecipe, MissingDependency, ParetrimError

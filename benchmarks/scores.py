@@ -19,7 +19,7 @@ from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage, train_dense
 from paretrim.run.recipe import read_recipe
 from paretrim.run.start import Start, start_from
-from paretrim.stages.prune.criteria import SCORES
+from paretrim.stages.prune.score_table import SCORES
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.budget import Budget
 

@@ -3,12 +3,19 @@
 import ast
 import re
 import tomllib
+from collections import Counter
 
 from function_bodies import ROOT, functions
 from source_modules import IMPORTS, MODULES, NAMES, part_of, where
 
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
 POSITIONAL_PARAMETERS = 6
+OF_ONE_SUBJECT = {
+    *("changes", "inside", "outliers", "sensitivity"),  # made in one part, shown by report/ or cli/
+    *("channels", "checks", "elementwise", "layers", "pooling"),  # the same things in graphs, networks, capture and tables
+    *("spec", "stage", "types"),  # what every folder of their kind has
+}
+"""Names of several modules, in different folders. Any other name stands for one module."""
 
 
 def test_only_the_command_line_prints():
@@ -102,6 +109,11 @@ def test_a_public_type_name_stands_once_and_is_a_noun():
     named = sorted(name for module in MODULES for name in _types(module.tree) if not name.startswith("_"))
     assert named == sorted(set(named))
     assert {name for name in named if name in PARTICIPLES or re.fullmatch("[A-Z][a-z]*ed", name)} == NOUNS_IN_ED
+
+
+def test_a_module_name_that_stands_twice_is_of_one_subject():
+    counts = Counter(module.path.stem for module in MODULES)
+    assert {name for name, count in counts.items() if count > 1} == OF_ONE_SUBJECT | {"__init__"}
 
 
 def _types(tree):

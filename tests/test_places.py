@@ -34,8 +34,8 @@ def one(kind: str, word: str, own: str, *others: str) -> Example:
 EXAMPLES = (
     one("stage", "acdc", "stages/prune/acdc.py", "run/recipe.py", "cli/methods.py"),
     one("stage", "gsm", "stages/prune/gsm.py", "run/recipe.py", "cli/methods.py"),
-    one("score", "grasp", "stages/prune/saliency.py", "stages/prune/criteria.py"),
-    one("score", "snip", "stages/prune/saliency.py", "stages/prune/criteria.py"),
+    one("score", "grasp", "stages/prune/saliency.py", "stages/prune/score_table.py"),
+    one("score", "snip", "stages/prune/saliency.py", "stages/prune/score_table.py"),
     one("loss", "relations", "stages/distill/relations.py", "stages/distill/criteria.py", "cli/methods.py"),
     one("loss", "review", "stages/distill/review.py", "stages/distill/criteria.py", "cli/methods.py"),
     one("weight grid", "dorefa", "network/dorefa.py", "network/formats.py", "cli/methods.py"),

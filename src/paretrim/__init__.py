@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from paretrim.stages.distill.stage import Distill
     from paretrim.stages.finetune import FineTune
     from paretrim.stages.gradients import calibration_gradients
-    from paretrim.stages.prune.criteria import Score
+    from paretrim.stages.prune.score_table import Score
     from paretrim.stages.prune.stage import Prune
-    from paretrim.stages.quantize.formats import Format
+    from paretrim.stages.quantize.layer_formats import Format
     from paretrim.stages.quantize.stage import Quantize
     from paretrim.stages.stage import GrowingStage, Stage
     from paretrim.stages.together import Together
@@ -149,7 +149,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Evaluator": "search.trial",
         "Execution": "train.execution",
         "FineTune": "stages.finetune",
-        "Format": "stages.quantize.formats",
+        "Format": "stages.quantize.layer_formats",
         "Grid": "network.grids",
         "GrowingStage": "stages.stage",
         "IndexedDataset": "data.user_loader",
@@ -168,7 +168,7 @@ _HOMES: Mapping[str, str] = MappingProxyType(
         "Regression": "train.tasks",
         "Resources": "train.resources",
         "RuntimeSetting": "results.timing",
-        "Score": "stages.prune.criteria",
+        "Score": "stages.prune.score_table",
         "Stage": "stages.stage",
         "Start": "run.start",
         "Step": "train.training",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from paretrim.bench.effort import EFFORTS, PUBLISHED, QUICK, Effort
-from paretrim.bench.load import disturbed, read_load, unquiet, wait_until_quiet, waited_ns
 from paretrim.bench.machine import describe, doctor, governors, quiet, runtime_version, standing, versions
+from paretrim.bench.machine_load import disturbed, read_load, unquiet, wait_until_quiet, waited_ns
 from paretrim.bench.pinning import choose_cores, open_pinned, pinned_to, usable_cores
 from paretrim.bench.types import Load
 from paretrim.errors import InvalidRecipe, UnstableMachine

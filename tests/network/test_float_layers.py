@@ -30,7 +30,7 @@ from paretrim.network.settle import settle_
 from paretrim.network.state import facts_of, network_of
 from paretrim.network.thaw import thaw
 from paretrim.runtime import instruction_sets, plan
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

@@ -15,7 +15,7 @@ from paretrim.network.formats import weight_grid
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import WeightSettings
 from paretrim.network.thaw import thaw
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution

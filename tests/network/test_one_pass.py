@@ -9,7 +9,7 @@ from paretrim.network.formats import ACTIVATION_GRIDS, WEIGHT_GRIDS
 from paretrim.network.grids import Grid, WeightSettings
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.uniform import ActivationQuantizer
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 SHAPES = ((1, 1), (3, 5), (4, 1000), (2, 3, 5, 7), (3, 16, 9, 1), (2, 33, 15, 17), (5, 8, 1, 1), (2, 64, 24, 24))
 LAYOUTS = (torch.contiguous_format, torch.channels_last)

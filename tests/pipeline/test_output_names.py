@@ -27,7 +27,7 @@ from paretrim.network.thaw import network_from_file
 from paretrim.run.candidate import Candidate, load_candidate, save_candidate
 from paretrim.run.start import content_of
 from paretrim.runtime import load, plan
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 
 class Detector(nn.Module):

@@ -19,7 +19,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.prune.channels import carried, choose_channels, silence_, silenced
-from paretrim.stages.prune.criteria import channels_by_magnitude
+from paretrim.stages.prune.score_table import channels_by_magnitude
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.execution import Execution
 from paretrim.train.resources import Resources

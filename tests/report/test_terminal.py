@@ -9,7 +9,7 @@ import fakes
 import pytest
 from rich.console import Console
 
-from paretrim.bench.load import shortened
+from paretrim.bench.machine_load import shortened
 from paretrim.intervals import Estimate
 from paretrim.report import terminal, wording
 from paretrim.report.points import aggregate, settings_of

@@ -11,7 +11,7 @@ from random_graphs import Builder
 
 from paretrim.graph import interpreter
 from paretrim.runtime import instruction_sets
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 VIEWS = ("in place", "columns", "positions")
 TILES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16")

@@ -14,7 +14,7 @@ import paretrim
 from paretrim import trimfile
 from paretrim.graph import interpreter
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIBRARY = Path(native.__file__).parent

@@ -12,7 +12,7 @@ from random_graphs import random_graph
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
 from paretrim.graph.checks import validate
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 NUMBERS = st.one_of(st.integers(-1, 9), st.sampled_from([255, 256, 2**31 - 1, 2**31, 2**62, -(2**31)]))
 SCALES = st.sampled_from(

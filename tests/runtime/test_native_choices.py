@@ -12,7 +12,7 @@ from session_graphs import GRAPH, IMAGES
 import paretrim.runtime
 from paretrim.graph import interpreter
 from paretrim.graph.storage import save
-from paretrim.runtime.choices import LARGEST_FILE, choices_file, keep_choices, read_choices
+from paretrim.runtime.kernel_choices import LARGEST_FILE, choices_file, keep_choices, read_choices
 
 
 def test_kernel_choices_are_kept_beside_the_file_and_used_again(file):

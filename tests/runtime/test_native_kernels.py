@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNELS = ROOT / "native/kernels"

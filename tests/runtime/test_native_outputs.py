@@ -13,7 +13,7 @@ from paretrim.errors import CorruptFile, UnsupportedOperation
 from paretrim.graph.interpreter import run_outputs
 from paretrim.graph.types import Graph, InputSpec, Node, ValueType
 from paretrim.runtime import load, plan
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 GRAPH, IMAGES = random_graph(11, quantized=True, heads=3)
 

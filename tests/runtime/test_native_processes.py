@@ -15,7 +15,7 @@ from random_graphs import random_graph
 
 import paretrim.runtime
 from paretrim import trimfile
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 GRAPH, IMAGES = random_graph(11, quantized=True)
 CONTENT = trimfile.to_bytes(GRAPH)
@@ -129,7 +129,7 @@ import ctypes, os, sys, threading, time
 import numpy as np
 sys.path[:0] = {path!r}
 import paretrim.runtime
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 from random_graphs import random_graph
 
 graph, images = random_graph(11, quantized=True)

@@ -16,7 +16,7 @@ from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
 from paretrim.graph import interpreter, storage
 from paretrim.graph.storage import save
-from paretrim.runtime.choices import choices_file
+from paretrim.runtime.kernel_choices import choices_file
 
 
 def test_a_file_runs(file):

@@ -7,7 +7,7 @@ from paretrim.errors import CorruptFile, UnsupportedOperation
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import infer_shape
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 TRIALS = 400
 WITH_A_RULE = sorted(name for name, operation in OPERATIONS.items() if operation.shape.__name__ != "same_shape")

@@ -26,7 +26,7 @@ from paretrim.stages.quantize import corrections
 from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
 from paretrim.stages.quantize.adjustments import AFTER, BEFORE, AdjustmentInput, adjust_after_
 from paretrim.stages.quantize.corrections import affine_of, pairs
-from paretrim.stages.quantize.joint import calibrate_jointly_
+from paretrim.stages.quantize.joint_calibration import calibrate_jointly_
 from paretrim.stages.quantize.stage import Quantize
 
 every_network = pytest.mark.parametrize("name", NETWORKS)

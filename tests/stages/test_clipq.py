@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny import NONE, SHORT, dense, resources
 
 from paretrim.errors import InvalidRecipe, MissingDependency
-from paretrim.network.clip_q import ClippedMeans, intervals
+from paretrim.network.clipped_means import ClippedMeans, intervals
 from paretrim.network.constraints import weighted_layers
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.finetune import FineTune

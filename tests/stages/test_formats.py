@@ -21,7 +21,7 @@ from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.runtime import plan
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.formats import Format, formats_of
+from paretrim.stages.quantize.layer_formats import Format, formats_of
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 

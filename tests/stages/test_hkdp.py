@@ -11,8 +11,8 @@ from tiny import SHORT, dense, network, resources
 from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import sparsity, weighted_layers
 from paretrim.run.pipeline import run_stage
-from paretrim.stages.prune.criteria import channel_scores_of
 from paretrim.stages.prune.gsm import Gsm, active_weights
+from paretrim.stages.prune.score_table import channel_scores_of
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.teacher_score import likeness
 from paretrim.train.training import Step

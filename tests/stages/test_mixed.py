@@ -18,9 +18,9 @@ from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.runtime import plan
 from paretrim.stages.gradients import hessian_traces
-from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import layer_times_ns
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import DIVERGENCE_IMAGES, Mixture, Question, divergences, output_variances
 from paretrim.stages.quantize.stage import Quantize
 

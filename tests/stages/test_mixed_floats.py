@@ -19,8 +19,8 @@ from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.runtime import plan
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize import latency, mixed
-from paretrim.stages.quantize.formats import Format
 from paretrim.stages.quantize.latency import alternating, layer_times_ns
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture, Question, divergences, output_variances
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget

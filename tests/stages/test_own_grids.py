@@ -18,9 +18,9 @@ from paretrim.network.ternary import TernaryWeights
 from paretrim.run.candidate import load_candidate, save_candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage
-from paretrim.stages.prune.criteria import channel_scores_of
+from paretrim.stages.prune.score_table import channel_scores_of
 from paretrim.stages.prune.scores import channel_l2
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 
 THIS = "test_own_grids"

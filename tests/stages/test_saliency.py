@@ -15,7 +15,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.prune.channel_scores import feature_importance
-from paretrim.stages.prune.criteria import CHANNEL_SCORES, channel_scores_of, scores_of
+from paretrim.stages.prune.score_table import CHANNEL_SCORES, channel_scores_of, scores_of
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget

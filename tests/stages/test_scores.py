@@ -12,7 +12,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.stages.gradients import BATCH, calibration_gradients
-from paretrim.stages.prune.criteria import SCORES, channel_scores_of, scores_of
+from paretrim.stages.prune.score_table import SCORES, channel_scores_of, scores_of
 from paretrim.stages.prune.scores import channel_l2
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize

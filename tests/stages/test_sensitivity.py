@@ -18,8 +18,8 @@ from paretrim.network.constraints import replace_mask_, sparsity, weighted_layer
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.prune.allocation import allocate, masks
 from paretrim.stages.prune.channels import without_channels
-from paretrim.stages.prune.criteria import by_magnitude, channels_by_magnitude
 from paretrim.stages.prune.patterns import BLOCK_1X4, UNSTRUCTURED, parse_pattern
+from paretrim.stages.prune.score_table import by_magnitude, channels_by_magnitude
 from paretrim.stages.prune.sensitivity import held_out, scan_channels, scan_weights
 from paretrim.stages.prune.stage import Prune
 from paretrim.train.budget import Budget

@@ -12,7 +12,7 @@ from paretrim.errors import DataUnavailable
 from paretrim.network.network import Network
 from paretrim.run.pipeline import run_stage, run_stages
 from paretrim.stages.distill.stage import Distill
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 

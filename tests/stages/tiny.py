@@ -28,7 +28,7 @@ from paretrim.stages.prune.stage import Prune
 from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.clipq import ClipQ
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together

@@ -11,7 +11,7 @@ from paretrim.data.batches import Batch
 from paretrim.errors import InvalidRecipe
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
-from paretrim.stages.distill.joint import JointTeacher
+from paretrim.stages.distill.joint_teacher import JointTeacher
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.together import Together
 from paretrim.train.committee import Committee

@@ -7,7 +7,7 @@ from trim_records import split
 
 from paretrim import trimfile
 from paretrim.graph.storage import to_bytes as plain_bytes
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 PLAIN, RICH, FREQUENCIES, TABLES = range(4)
 

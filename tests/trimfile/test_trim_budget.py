@@ -16,7 +16,7 @@ from trim_records import join, split
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, UnsupportedOperation
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 ONE = (1, 1)
 

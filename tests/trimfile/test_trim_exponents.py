@@ -18,7 +18,7 @@ from paretrim import trimfile
 from paretrim.errors import CorruptFile
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 GOLDEN = Path(__file__).parent / "golden-exponents.trim"
 PLAIN, EXPONENTS = 0, 4

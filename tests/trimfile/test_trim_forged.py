@@ -131,7 +131,7 @@ BOMB = """
 import resource, sys
 sys.path[:0] = {path!r}
 from paretrim.errors import CorruptFile
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     native.read_trim({content!r}, threads=2)
@@ -160,7 +160,7 @@ def test_a_bomb_takes_no_memory():
 
 def test_a_graph_that_breaks_its_rules_is_refused_also_with_a_right_seal():
     """The structure is well formed; what it says is not allowed: a weight of -128."""
-    from paretrim.runtime.machine import native
+    from paretrim.runtime.compiled import native
 
     weight = np.zeros((2, 4), np.int8)
     weight[1, 2] = -128

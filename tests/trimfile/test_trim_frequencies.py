@@ -13,7 +13,7 @@ from trim_records import join, number, split, take
 from paretrim import trimfile
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import order0_bytes
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 GOLDEN = Path(__file__).parent / "golden-frequencies.trim"
 RICH, FREQUENCIES = 1, 2

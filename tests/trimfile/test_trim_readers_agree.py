@@ -20,7 +20,7 @@ from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
 from paretrim.graph import functions
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 HERE = Path(__file__).parent
 ONLY_HERE = "cannot be planned|dropout is for training"

@@ -115,7 +115,7 @@ def test_the_kept_corpus_is_read_or_refused(path):
 @pytest.mark.parametrize("scale", [1.2e-38, 1.5e-45, 1e38, -1.0, float("nan"), float("inf"), 0.0])
 def test_scales_that_are_none_change_no_weight(scale):
     """The native writer stands on its own: what the checks of a graph would refuse comes back bit for bit all the same."""
-    from paretrim.runtime.machine import native
+    from paretrim.runtime.compiled import native
 
     weight = np.arange(-60, 60, dtype=np.int8).reshape(4, 30)
     weight[np.abs(weight) < 25] = 0

@@ -17,7 +17,7 @@ from paretrim import trimfile
 from paretrim.errors import CorruptFile
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 HERE = Path(__file__).parent
 GOLDEN, GOLDEN_FREQUENCIES = HERE / "golden.trim", HERE / "golden-frequencies.trim"

@@ -24,7 +24,7 @@ from paretrim.graph.storage import from_bytes as plain_graph
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime import instruction_sets, plan
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 GOLDEN = Path(__file__).parent / "golden-stored-weights.trim"
 VERSION = 8

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
-from paretrim.bench.load import PROC, STOPPED, read_load, unquiet
+from paretrim.bench.machine_load import PROC, STOPPED, read_load, unquiet
 from paretrim.bench.pinning import CPUS, can_pin, usable_cores
 from paretrim.bench.types import Machine
 

@@ -18,8 +18,8 @@ import numpy as np
 
 import paretrim.errors
 from paretrim.bench.effort import Effort
-from paretrim.bench.load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.machine import describe, runtime_version, standing, versions
+from paretrim.bench.machine_load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.pinning import choose_cores, usable_cores
 from paretrim.bench.sampling import ENOUGH, Images, differing
 from paretrim.bench.types import Deployment, Load, Timing, TimingSession

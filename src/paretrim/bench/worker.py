@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.bench.effort import Effort
-from paretrim.bench.load import KEPT_WAITING, OWN_WAIT_LIMIT, waited_ns
+from paretrim.bench.machine_load import KEPT_WAITING, OWN_WAIT_LIMIT, waited_ns
 from paretrim.bench.pinning import open_pinned, pinned_to
 from paretrim.bench.sampling import (
     ENOUGH,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.bench.effort import EFFORTS
-from paretrim.bench.load import shortened
+from paretrim.bench.machine_load import shortened
 from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.sampling import ENOUGH, Images

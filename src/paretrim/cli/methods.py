@@ -12,8 +12,8 @@ from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, say, show_rows
 from paretrim.method import Method
 from paretrim.network import (
-    clip_q,
     clipped,
+    clipped_means,
     codebook,
     dorefa,
     float_weights,
@@ -29,7 +29,7 @@ from paretrim.run import combinations
 from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
 from paretrim.stages import finetune, together
-from paretrim.stages.distill import contrast, features, joint, logits, relations, review
+from paretrim.stages.distill import contrast, features, joint_teacher, logits, relations, review
 from paretrim.stages.distill import criteria as losses
 from paretrim.stages.distill import stage as distill
 from paretrim.stages.prune import (
@@ -125,7 +125,7 @@ _HOLDERS = (
     codebook,
     powers,
     trained_ternary,
-    clip_q,
+    clipped_means,
     clipped,
     offset,
     uniform,
@@ -137,7 +137,7 @@ _HOLDERS = (
     relations,
     contrast,
     review,
-    joint,
+    joint_teacher,
     rate,
     combinations,
     ladder,

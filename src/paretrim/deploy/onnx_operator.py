@@ -12,7 +12,7 @@ from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.types import INPUT
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 from paretrim.trimfile import from_bytes
 from paretrim.trimfile.provenance import MEAN, RESIZE, STD
 

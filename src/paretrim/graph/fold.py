@@ -10,7 +10,7 @@ import numpy as np
 
 from paretrim.graph.fusion import Fusion, fuse, norms_behind_moves
 from paretrim.graph.names import free_name
-from paretrim.graph.operations.movement import PAD
+from paretrim.graph.operations.data_movement import PAD
 from paretrim.graph.operations.table import OPERATIONS, TRAINING_ONLY
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Array, Attribute, Float64Array, FloatArray, Graph, Node, ValueType

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe
 from paretrim.method import Method
-from paretrim.network.clip_q import ClippedMeans
 from paretrim.network.clipped import ClippedActivations
+from paretrim.network.clipped_means import ClippedMeans
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.float_weights import TYPES, Float32Weights, FloatWeights

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from paretrim.network.tensors import AutogradContext, in_memory_order
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 _TYPES = (torch.float32, torch.bfloat16)
 

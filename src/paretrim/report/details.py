@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from paretrim.bench.load import shortened
+from paretrim.bench.machine_load import shortened
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY
 from paretrim.report import wording

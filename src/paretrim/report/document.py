@@ -11,9 +11,9 @@ from paretrim import files
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
+from paretrim.report.equal_zeros import prices
 from paretrim.report.figure import value_in_words
 from paretrim.report.frontier import Difference, order_study, paired_differences, ranks
-from paretrim.report.patterns import prices
 from paretrim.report.points import Point, Speed, aggregate, setting_name, settings_of, subject
 from paretrim.results.outcome import Outcome
 from paretrim.visible import visible

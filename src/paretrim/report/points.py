@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from types import MappingProxyType
 
-from paretrim.bench.load import doubts
+from paretrim.bench.machine_load import doubts
 from paretrim.bench.types import Latency
 from paretrim.deploy.runnable import NATIVE
 from paretrim.errors import InvalidRecipe

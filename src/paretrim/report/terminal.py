@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from paretrim.bench.load import shortened
+from paretrim.bench.machine_load import shortened
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks

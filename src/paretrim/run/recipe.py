@@ -40,7 +40,7 @@ from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.prune.thin import Thin
 from paretrim.stages.prune.thinet import ThiNet
 from paretrim.stages.quantize.clipq import ClipQ, Rate
-from paretrim.stages.quantize.formats import Format
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage

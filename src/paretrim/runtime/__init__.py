@@ -6,8 +6,8 @@
 """
 
 from paretrim.runtime.cards import Card, pretrained, pretrained_cards
+from paretrim.runtime.compiled import instruction_sets, peak_multiply_adds_a_second
 from paretrim.runtime.libraries import onnxruntime_library
-from paretrim.runtime.machine import instruction_sets, peak_multiply_adds_a_second
 from paretrim.runtime.session import LayerTime, Session, load, plan
 
 __all__ = [

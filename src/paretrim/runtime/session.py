@@ -19,8 +19,8 @@ from paretrim.graph.interpreter import OneOutput, check_images, checked_threads,
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
-from paretrim.runtime.choices import keep_choices, read_choices, setting
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
+from paretrim.runtime.kernel_choices import keep_choices, read_choices, setting
 from paretrim.visible import brief
 
 if TYPE_CHECKING:

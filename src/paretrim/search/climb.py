@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paretrim.bench.load import doubts
+from paretrim.bench.machine_load import doubts
 from paretrim.bench.types import Latency
 from paretrim.files import write_atomically
 from paretrim.results.outcome import Choice, Outcome

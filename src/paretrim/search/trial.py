@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paretrim.bench.load import doubts
+from paretrim.bench.machine_load import doubts
 from paretrim.bench.types import Latency
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate

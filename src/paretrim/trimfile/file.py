@@ -14,7 +14,7 @@ from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import MOST_THREADS, is_whole
 from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import Graph, InputSpec, Node, ValueType
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 from paretrim.runtime.session import allowed, content_of
 from paretrim.trimfile import provenance as texts
 from paretrim.trimfile.provenance import Provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from paretrim.graph.operations import boundary, elementwise, movement, pooling, products, weighted
+from paretrim.graph.operations import boundary, data_movement, elementwise, pooling, products, weighted
 from paretrim.graph.operations.operation import Operation
 
 _ALL = (
@@ -20,19 +20,19 @@ _ALL = (
     elementwise.POINTWISE,
     elementwise.ADD,
     elementwise.MUL,
-    movement.CONCAT,
-    movement.SLICE,
-    movement.PAD,
-    movement.CHANNEL_SHUFFLE,
-    movement.FLATTEN,
-    movement.UNFLATTEN,
+    data_movement.CONCAT,
+    data_movement.SLICE,
+    data_movement.PAD,
+    data_movement.CHANNEL_SHUFFLE,
+    data_movement.FLATTEN,
+    data_movement.UNFLATTEN,
     elementwise.DROPOUT,
     pooling.MAX_POOL,
     pooling.AVG_POOL,
     pooling.ADAPTIVE_AVG_POOL,
     products.MATMUL,
-    movement.PIXEL_SHUFFLE,
-    movement.PIXEL_UNSHUFFLE,
+    data_movement.PIXEL_SHUFFLE,
+    data_movement.PIXEL_UNSHUFFLE,
 )
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType({operation.name: operation for operation in _ALL})

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from paretrim.stages.distill.contrast import Contrast
 from paretrim.stages.distill.features import Attention, Hint, Mimic
-from paretrim.stages.distill.joint import JointTeacher
+from paretrim.stages.distill.joint_teacher import JointTeacher
 from paretrim.stages.distill.logits import DecoupledLogits, SoftLogits
 from paretrim.stages.distill.relations import Relations
 from paretrim.stages.distill.review import Review

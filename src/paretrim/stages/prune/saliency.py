@@ -96,7 +96,7 @@ def by_synaptic_flow(network: Network, _resources: Resources) -> dict[str, Tenso
     """Square root of ``|w| dR/d|w|``, where R is the sum of the outputs of the absolute network for an input of ones. No data.
 
     R is the sum over all paths of the products of their absolute weights; in a chain of layers the saliencies of every layer sum
-    to R. The score needs many rounds; :data:`paretrim.stages.prune.criteria.ROUNDS` sets 100 for it.
+    to R. The score needs many rounds; :data:`paretrim.stages.prune.score_table.ROUNDS` sets 100 for it.
 
     Source: SynFlow, Tanaka et al. 2020, arXiv 2006.05467, equation 2 and algorithm 1.
     """

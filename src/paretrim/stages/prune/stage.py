@@ -23,11 +23,11 @@ from paretrim.network.network import Network
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
-from paretrim.stages.prune.criteria import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import Schedule, cubic
+from paretrim.stages.prune.score_table import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.sensitivity import scan_channels, scan_weights

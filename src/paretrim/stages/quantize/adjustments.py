@@ -22,7 +22,7 @@ from paretrim.stages.prune.second_order import compensate_
 from paretrim.stages.quantize.adaround import adaround_
 from paretrim.stages.quantize.corrections import correct_bias_, reestimate_batchnorm_
 from paretrim.stages.quantize.equalize import equalize_, smooth_
-from paretrim.stages.quantize.joint import calibrate_jointly_
+from paretrim.stages.quantize.joint_calibration import calibrate_jointly_
 from paretrim.visible import brief
 
 METHODS = (

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, MissingDependency
 from paretrim.method import Method
-from paretrim.network.clip_q import SHARE, ClippedMeans
+from paretrim.network.clipped_means import SHARE, ClippedMeans
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.quantize.formats import Bits
+from paretrim.stages.quantize.layer_formats import Bits
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import STRICT, Budget, Count, NotNegative
 from paretrim.train.evaluate import worth

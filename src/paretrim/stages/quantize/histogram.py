@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from paretrim.network.tensors import in_memory_order
-from paretrim.runtime.machine import native
+from paretrim.runtime.compiled import native
 
 _BITS = 12
 """The value of largest magnitude is between bin 2**11 and bin 2**12, counted from 0."""

@@ -23,9 +23,9 @@ from paretrim.network.formats import FLOAT_WEIGHTS
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
 from paretrim.stages.gradients import hessian_traces
-from paretrim.stages.quantize.formats import Bits, Format
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import alternating, layer_times_ns
+from paretrim.stages.quantize.layer_formats import Bits, Format
 from paretrim.train.budget import STRICT, AtLeastOne, Positive
 from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources

@@ -27,7 +27,7 @@ from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_,
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
-from paretrim.stages.quantize.formats import Bits, Format, formats_of
+from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.stages.quantize.reciprocals import reciprocals_of

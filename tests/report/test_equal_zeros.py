@@ -9,7 +9,7 @@ import pytest
 
 from paretrim.history import StageOutcome
 from paretrim.report import document
-from paretrim.report.patterns import patterns, prices
+from paretrim.report.equal_zeros import patterns, prices
 from paretrim.report.points import aggregate
 from paretrim.results.outcome import Outcome
 
