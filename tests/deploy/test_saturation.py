@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from random_graphs import Builder, finish
 
-import paretrim
 from paretrim.bench.machine import describe
 from paretrim.bench.types import Machine
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import open_runnable
 from paretrim.deploy.saturation import LARGEST_SAFE_WEIGHT, SATURATES, may_saturate
 from paretrim.graph.interpreter import run
-from paretrim.run.delivery import problems_of
+from paretrim.run import delivery
 from paretrim.run.judge import DeployedFiles
+from paretrim.run.progress import silent
 
 PLAIN = Machine("a CPU", 2, ("avx2", "fma"), 1, "Linux", "3.11")
 OTHERS = {"VNNI": ("avx2", "avx512_vnni"), "AVX-VNNI": ("avx2", "avx_vnni"), "Arm": ("asimd", "asimddp")}
@@ -73,12 +73,19 @@ def test_our_sessions_ask_onnx_runtime_for_exact_sums(tmp_path):
 
 
 @pytest.mark.parametrize("saturates", [True, False])
-def test_a_delivery_says_so(tmp_path, monkeypatch, saturates):
-    graph, _ = with_weights(127)
-    monkeypatch.setattr("paretrim.run.delivery.describe", lambda: replace(PLAIN, isa=() if saturates else OTHERS["VNNI"]))
-    files = DeployedFiles(graph, tmp_path / "model.onnx", tmp_path / "model.trim")
-    judgement = paretrim.run.judge.Judgement(
-        trained_value=1, deployed_value=1, agreement=1, test_images=8, runtime="paretrim", right=""
-    )
-    assert problems_of("INT8", files, judgement) == ((f"INT8: {SATURATES}",) if saturates else ())
-    assert problems_of("INT8", replace(files, onnx=None), judgement) == ()
+def test_a_run_says_so_once_and_names_the_files(tmp_path, monkeypatch, saturates):
+    monkeypatch.setattr(delivery, "describe", lambda: replace(PLAIN, isa=() if saturates else OTHERS["VNNI"]))
+    trim, onnx = tmp_path / "model.trim", tmp_path / "model.onnx"
+    deployed = {
+        "large": DeployedFiles(with_weights(127)[0], onnx, trim),
+        "seven bits": DeployedFiles(with_weights(63)[0], onnx, trim),
+        "without ONNX": DeployedFiles(with_weights(127)[0], None, trim, onnx_problem="it differs"),
+        "larger": DeployedFiles(with_weights(128)[0], onnx, trim),
+    }
+    monkeypatch.setattr(delivery, "ship", lambda entry, *_: deployed[entry.label])
+    entries = [delivery.Entry(label, (), None) for label in deployed]
+    notes = []
+    watcher = replace(silent(), note=notes.append)
+    delivery.deliver(entries, delivery.Experiment(None), tmp_path, records=None, measuring=None, watcher=watcher)
+    missing = "without ONNX: its .trim file is delivered and no ONNX file: it differs"
+    assert notes == [*([f"large, larger: {SATURATES}"] if saturates else []), missing]

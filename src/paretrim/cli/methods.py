@@ -29,14 +29,12 @@ from paretrim.run import combinations
 from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
 from paretrim.stages import finetune, together
-from paretrim.stages.distill import contrast, features, joint_teacher, logits, relations, review
-from paretrim.stages.distill import criteria as losses
+from paretrim.stages.distill import contrast, criteria, features, joint_teacher, logits, relations, review
 from paretrim.stages.distill import stage as distill
 from paretrim.stages.prune import (
     acdc,
     allocation,
     channel_scores,
-    criteria,
     gates,
     gsm,
     lottery,
@@ -47,6 +45,7 @@ from paretrim.stages.prune import (
     rigl,
     saliency,
     schedule,
+    score_table,
     second_order,
     sensitivity,
     straight_through,
@@ -73,8 +72,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "stage": Kind(tuple(STAGES)),
-    "score": Kind((*criteria.SCORES, criteria.SECOND_ORDER), "prune.score"),
-    "channel score": Kind(tuple(criteria.CHANNEL_SCORES), "prune.score"),
+    "score": Kind((*score_table.SCORES, score_table.SECOND_ORDER), "prune.score"),
+    "channel score": Kind(tuple(score_table.CHANNEL_SCORES), "prune.score"),
     "allocation": Kind(get_args(allocation.Allocation), "prune.allocation"),
     "pattern": Kind((*(pattern.text for pattern in patterns.FREE), "n:m", prune.CHANNEL), "prune.pattern"),
     "schedule": Kind(get_args(schedule.Schedule), "prune.schedule"),
@@ -84,7 +83,7 @@ KINDS: Mapping[str, Kind] = {
     "calibrator": Kind(get_args(calibrators.Calibrator), "quantize.calibrator"),
     "adjustment": Kind((*adjustments.BEFORE, *adjustments.AFTER), "quantize.adjust"),
     "mixture": Kind(tuple(mixed.MIXTURES), "quantize.mixed"),
-    "loss": Kind(tuple(losses.CRITERIA), "distill.criteria"),
+    "loss": Kind(tuple(criteria.CRITERIA), "distill.criteria"),
     "option": Kind(),
     "combination": Kind(),
     "search": Kind(),
@@ -108,7 +107,7 @@ _HOLDERS = (
     straight_through,
     movement,
     lottery,
-    criteria,
+    score_table,
     saliency,
     second_order,
     channel_scores,

@@ -23,7 +23,7 @@ LARGEST_SAFE_WEIGHT = 32767 // (2 * 255)
 
 SATURATES = (
     "this CPU has no VNNI, so OpenVINO, and ONNX Runtime unless its sessions set session.x64quantprecision to 1, add pairs of "
-    "8-bit products of the ONNX file in 16 bits, which saturate; use the .trim file, or quantize with 7-bit weights"
+    "8-bit products of ONNX files in 16 bits, which saturate; use the .trim file, or quantize with 7-bit weights"
 )
 
 

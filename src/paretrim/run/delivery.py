@@ -109,6 +109,7 @@ def deliver(
     test images, or without ``records``, the files are all there is.
     """
     deployed = tuple(ship(entry, experiment, folder) for entry in entries)
+    _note_all(saturating(entries, deployed), watcher)
     recipe, test = experiment.recipe, experiment.test
     if recipe is None or test is None or records is None:
         for entry, files in zip(entries, deployed, strict=True):
@@ -230,8 +231,15 @@ def problems_of(label: str, files: DeployedFiles, judgement: Judgement | None = 
     missing = (f"{label}: its .trim file is delivered and no ONNX file: {files.onnx_problem}",) if files.onnx_problem else ()
     problems = {} if judgement is None else judgement.onnx_problems or {}
     failing = (f"{label}: the ONNX file does not run in {runtime}: {problem}" for runtime, problem in problems.items())
-    saturates = files.onnx is not None and may_saturate(files.graph, describe())
-    return (*failing, *missing, *((f"{label}: {SATURATES}",) if saturates else ()))
+    return (*failing, *missing)
+
+
+def saturating(entries: Sequence[Entry], deployed: Sequence[DeployedFiles]) -> tuple[str, ...]:
+    """One warning that names every candidate whose ONNX file may saturate on this machine; none if there is no such file."""
+    machine = describe()
+    found = zip(entries, deployed, strict=True)
+    names = [entry.label for entry, files in found if files.onnx is not None and may_saturate(files.graph, machine)]
+    return (f"{', '.join(names)}: {SATURATES}",) if names else ()
 
 
 def judging_runtime(measuring: TimingPlan | None) -> str:
