@@ -19,22 +19,6 @@ constexpr int first_runs = 3;                 // of every candidate; the first o
 constexpr std::size_t max_finalists = 3;
 constexpr int turns = 4;
 
-// Total blocks if `grouped` adjacent channels execute the union of their blocks.
-double union_blocks(const NonzeroBlocks& nonzero, std::size_t grouped) {
-  if (grouped == 1) return static_cast<double>(nonzero.blocks.size());
-  double total = 0;
-  std::vector<std::size_t> seen(nonzero.keys, 0);  // by key: the last group that has it, counted from 1
-  for (std::size_t o = 0; o < nonzero.channels(); ++o) {
-    const std::size_t group = o / grouped + 1;
-    for (std::size_t i = nonzero.starts[o]; i < nonzero.starts[o + 1]; ++i) {
-      std::size_t& last = seen[nonzero.blocks[i].key];
-      if (last != group) total += 1;
-      last = group;
-    }
-  }
-  return total;
-}
-
 struct Candidate {
   Choice choice;
   double cost;
@@ -80,7 +64,7 @@ std::vector<Candidate> ranked_candidates(const WeightedLayer& layer, const Nonze
   std::vector<Candidate> found;
   const std::int64_t all = (layer.geometry.out.pixels() + kernels.lanes - 1) / kernels.lanes;
   for (int grouped = 1; grouped <= max_grouped; grouped *= 2) {
-    const double executed = union_blocks(nonzero, static_cast<std::size_t>(grouped));
+    const double executed = nonzero.in_unions(static_cast<std::size_t>(grouped));
     for (const auto& [bands, view] : views) {
       for (int vectors = 1; vectors <= std::min<std::int64_t>(all, max_vectors); ++vectors) {
         for (int passes = 1; passes <= (grouped == 1 ? max_passes : 1); passes *= 2) {
@@ -162,7 +146,7 @@ double work_of_measuring(const WeightedLayer& layer, const NonzeroBlocks& nonzer
   constexpr double runs = measured_candidates * first_runs + max_finalists * turns * 2;
   constexpr double work_per_byte = 8;  // copied, read or written
   const auto products =
-      static_cast<double>(nonzero.blocks.size()) * static_cast<double>(layer.channels_per_plane() * layer.geometry.out.pixels());
+      static_cast<double>(nonzero.size()) * static_cast<double>(layer.channels_per_plane() * layer.geometry.out.pixels());
   return runs * (products + work_per_byte * static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes()));
 }
 

@@ -133,14 +133,13 @@ class SparseTiles final : public Tiles {
   SparseTiles(const WeightedLayer& layer, const NonzeroBlocks& nonzero, const View& view, const Choice& choice,
               const Operands& operands, int threads, const Kernels& kernels)
       : Tiles(layer, nonzero, view, choice, operands, threads, kernels), passes_(choice.passes) {
-    const std::size_t planes = (nonzero.planes + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
+    const std::size_t planes = (nonzero.planes() + static_cast<std::size_t>(passes_) - 1) / static_cast<std::size_t>(passes_);
     BlockOrder order(view, nonzero, kernels);
     std::vector<Room<Entry>> lists(static_cast<std::size_t>(passes_));
     std::vector<std::vector<std::int64_t>> ends(lists.size(), {0});
     for (std::size_t o = 0; o < initial_.size(); ++o) {
-      if (o < nonzero.channels()) order.add(nonzero, o, 0, 1);
-      order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
-        const std::size_t pass = passes_ == 1 ? 0 : order.key(rank) % nonzero.planes / planes;
+      order.each(nonzero, o, 1, [&](std::size_t rank, const std::uint32_t* word) {
+        const std::size_t pass = passes_ == 1 ? 0 : order.key(rank) % nonzero.planes() / planes;
         lists[pass].push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
       });
       for (std::size_t pass = 0; pass < lists.size(); ++pass) {
@@ -195,11 +194,10 @@ class DenseTiles final : public Tiles {
     BlockOrder order(view, nonzero, kernels);
     starts_.push_back(0);
     const std::size_t groups = (nonzero.channels() + lanes - 1) / lanes;
-    records_.reserve(std::min(nonzero.keys * groups, nonzero.blocks.size()) * (1 + lanes));  // an upper bound, to avoid copies
+    records_.reserve(std::min(nonzero.keys() * groups, nonzero.size()) * (1 + lanes));  // an upper bound, to avoid copies
     for (std::size_t first = 0; first < initial_.size(); first += lanes) {
-      for (std::size_t g = 0; g < lanes && first + g < nonzero.channels(); ++g) order.add(nonzero, first + g, g, lanes);
       // The union of the channels' blocks. A channel without a block gets zero weights.
-      order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
+      order.each(nonzero, first, lanes, [&](std::size_t rank, const std::uint32_t* words) {
         records_.push_back(order.offset(rank));
         records_.insert(records_.end(), words, words + lanes);
       });

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -55,18 +56,52 @@ struct Block {
   std::uint32_t word;  // four int8 in memory order, or the bits of one float32
 };
 
-// The nonzero blocks of every output channel o: blocks[starts[o]] up to blocks[starts[o + 1]].
-struct NonzeroBlocks {
-  Element element = Element::int8;  // of the words
-  Room<Block> blocks;
-  std::vector<std::size_t> starts;
-  std::size_t keys = 0;    // number of possible blocks per channel
-  std::size_t planes = 0;  // input planes per slice
+// The nonzero blocks of every output channel of a layer. They are formed channel by channel from the layer's weights, which must
+// live as long: those of a whole layer may take a gigabyte.
+class NonzeroBlocks {
+ public:
+  explicit NonzeroBlocks(const WeightedLayer& layer);
 
-  std::size_t channels() const { return starts.size() - 1; }
+  std::size_t channels() const { return starts_.size() - 1; }
+  std::size_t keys() const { return static_cast<std::size_t>(positions_) * planes_; }  // number of possible blocks per channel
+  std::size_t planes() const { return planes_; }                                       // input planes per slice
+  Element element() const { return element_; }                                         // of the words
+  std::size_t size() const { return starts_.back(); }
+  std::size_t before(std::size_t channel) const { return starts_[channel]; }  // number of blocks of the channels before
+
+  // The blocks of a channel, in `room`, until the next call with the same one.
+  struct Range {
+    const Block* first;
+    const Block* last;
+    const Block* begin() const { return first; }
+    const Block* end() const { return last; }
+  };
+  Range of(std::size_t channel, Room<Block>& room) const;
+
+  // Whether channels of one group from `first` to `last` have all float32 blocks that their group can have. Then the rows of
+  // their weights are their words, in the order of summation.
+  bool whole(std::size_t first, std::size_t last) const;
+  const float* row(std::size_t channel) const { return floats_ + channel * row_size_; }
+  std::size_t row_size() const { return row_size_; }
+  std::size_t first_plane(std::size_t channel) const { return channel / outputs_ * depth_ % planes_; }  // of float32 blocks
+
+  // Total blocks if `grouped` adjacent channels execute the union of their blocks.
+  double in_unions(std::size_t grouped) const;
+
+ private:
+  Range integers_of(std::size_t channel, Room<Block>& room) const;
+
+  Element element_;
+  const std::int8_t* integers_;
+  const float* floats_;
+  std::int64_t positions_;             // of the kernel
+  std::vector<std::int64_t> reading_;  // the positions that read the input
+  std::size_t planes_;
+  std::size_t depth_;     // input channels per group
+  std::size_t outputs_;   // output channels per group
+  std::size_t row_size_;  // weights per output channel
+  std::vector<std::size_t> starts_;
 };
-
-NonzeroBlocks nonzero_blocks(const WeightedLayer& layer);
 
 // Puts blocks in the order in which a kernel processes them. Integer layers: by the address of their activations in the view.
 // float32 layers: in the order of summation that the graph defines, by input channel, then kernel row, then kernel column.
@@ -77,11 +112,22 @@ class BlockOrder {
   std::uint32_t offset(std::size_t rank) const { return offsets_[rank]; }
   std::uint32_t key(std::size_t rank) const { return keys_[rank]; }
 
+  // Calls use(rank, words) for each rank that one of the channels from `first` on has, in order, with a word for each of `lanes`
+  // channels; 0 where a channel has no such block. If the kernels add pairs in 16 bits, a rank whose words do not allow that is
+  // used twice, with words that together give its sums.
+  template <typename Use>
+  void each(const NonzeroBlocks& nonzero, std::size_t first, std::size_t lanes, const Use& use) {
+    const std::size_t last = std::min(first + lanes, nonzero.channels());
+    if (first < last && nonzero.whole(first, last)) return each_of_rows(nonzero, first, last, lanes, use);
+    for (std::size_t channel = first; channel < last; ++channel) add(nonzero, channel, channel - first, lanes);
+    drain(lanes, use);
+  }
+
+ private:
   // Adds the blocks of one channel, as lane `lane` of the `lanes` words at each rank.
   void add(const NonzeroBlocks& nonzero, std::size_t channel, std::size_t lane, std::size_t lanes);
 
-  // Calls use(rank, words) for each added rank, in order, and removes all ranks. If the kernels add pairs in 16 bits, a rank
-  // whose words do not allow that is used twice, with words that together give its sums.
+  // Uses and removes all ranks.
   template <typename Use>
   void drain(std::size_t lanes, const Use& use) {
     for (std::size_t i = 0; i < present_.size(); ++i) {
@@ -96,7 +142,25 @@ class BlockOrder {
     }
   }
 
- private:
+  // The same for channels without zeros: transposes their rows, a cache line of each at a time.
+  template <typename Use>
+  void each_of_rows(const NonzeroBlocks& nonzero, std::size_t first, std::size_t last, std::size_t lanes, const Use& use) {
+    constexpr std::size_t at_once = 16;
+    const std::size_t size = nonzero.row_size();
+    const std::size_t base = nonzero.first_plane(first) * (nonzero.keys() / nonzero.planes());
+    words_.resize(std::max(words_.size(), at_once * lanes));
+    for (std::size_t start = 0; start < size; start += at_once) {
+      const std::size_t count = std::min(at_once, size - start);
+      for (std::size_t channel = first; channel < last; ++channel) {
+        std::array<std::uint32_t, at_once> words;
+        std::memcpy(words.data(), nonzero.row(channel) + start, count * sizeof(float));
+        for (std::size_t i = 0; i < count; ++i) words_[i * lanes + channel - first] = words[i];
+      }
+      for (std::size_t i = 0; i < count; ++i) use(base + start + i, words_.data() + i * lanes);
+    }
+    std::fill_n(words_.begin(), at_once * lanes, 0U);
+  }
+
   // Splits these words; whether anything is left for a second use, in rest_.
   bool split(std::uint32_t* words, std::size_t lanes) {
     std::uint32_t any = 0;
@@ -111,6 +175,7 @@ class BlockOrder {
   std::vector<std::uint32_t> ranks_;    // by key
   std::vector<std::uint64_t> present_;  // one bit per rank
   std::vector<std::uint32_t> words_;    // by rank, then lane
+  Room<Block> blocks_;                  // of the channel that is added
 };
 
 // Appends the blocks of each channel as entries, in the order of BlockOrder, and the start of each channel in `entries`, followed

@@ -76,19 +76,16 @@ class DenseFloatPixel final : public FloatPixel {
     BlockOrder order(view, nonzero, kernels);
     const std::size_t parts = static_cast<std::size_t>((outputs_ + outputs_per_part - 1) / outputs_per_part);
     // Allocated at the upper bound and filled in place, because layers may have hundreds of megabytes and copies are slow.
-    const std::size_t most = std::min(nonzero.keys * parts, nonzero.blocks.size());  // offsets
-    weights_ = AlignedArray<float>(std::min(nonzero.keys * static_cast<std::size_t>(rounded_up(outputs_, max_lanes)),
-                                            nonzero.blocks.size() * outputs_per_part));
+    const std::size_t most = std::min(nonzero.keys() * parts, nonzero.size());  // offsets
+    weights_ = AlignedArray<float>(
+        std::min(nonzero.keys() * static_cast<std::size_t>(rounded_up(outputs_, max_lanes)), nonzero.size() * outputs_per_part));
     offsets_.reserve(most);
     std::size_t filled = 0;
     for (std::int64_t first = 0; first < outputs_; first += outputs_per_part) {
       const std::int64_t rows = rows_of(first);
       const auto lanes = static_cast<std::size_t>(rows * max_lanes);
       pieces_.push_back({offsets_.size(), filled, rows});
-      for (std::size_t o = 0; o < lanes && static_cast<std::int64_t>(o) < outputs_ - first; ++o) {
-        order.add(nonzero, static_cast<std::size_t>(first) + o, o, lanes);
-      }
-      order.drain(lanes, [&](std::size_t rank, const std::uint32_t* words) {
+      order.each(nonzero, static_cast<std::size_t>(first), lanes, [&](std::size_t rank, const std::uint32_t* words) {
         offsets_.push_back(order.offset(rank));
         std::memcpy(weights_.data() + filled, words, lanes * sizeof(float));
         filled += lanes;

@@ -43,94 +43,115 @@ Slices slices_of(const WeightedLayer& layer) {
 
 namespace {
 
-// NonzeroBlocks of this layer without any blocks yet.
-NonzeroBlocks no_blocks(const WeightedLayer& layer) {
-  const Geometry& g = layer.geometry;
-  NonzeroBlocks nonzero;
-  nonzero.element = layer.element;
-  nonzero.planes = static_cast<std::size_t>(slices_of(layer).in_planes);
-  nonzero.keys = static_cast<std::size_t>(g.kernel.vertical * g.kernel.horizontal) * nonzero.planes;
-  nonzero.starts.push_back(0);
-  return nonzero;
-}
-
-NonzeroBlocks nonzero_floats(const WeightedLayer& layer) {
-  const Geometry& g = layer.geometry;
-  const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
-  const std::int64_t depth = g.in.blocks() / layer.groups;
-  const std::int64_t outputs = layer.outputs() / layer.groups;  // of one group
-  NonzeroBlocks nonzero = no_blocks(layer);
-  const auto planes = static_cast<std::int64_t>(nonzero.planes);
-  const std::vector<std::int64_t> reading = reading_positions(g);
-  nonzero.blocks.reserve(static_cast<std::size_t>(layer.outputs() * depth) * reading.size());
-  const float* weight = layer.float_weight;
-  for (std::int64_t o = 0; o < layer.outputs(); ++o) {
-    const std::int64_t first = o / outputs * depth;
-    for (std::int64_t plane = first; plane < first + depth; ++plane) {
-      for (const std::int64_t position : reading) {
-        if (weight[position] == 0) continue;
-        std::uint32_t word = 0;
-        std::memcpy(&word, weight + position, sizeof word);
-        nonzero.blocks.push_back({static_cast<std::uint32_t>(position * planes + plane % planes), word});
-      }
-      weight += positions;
-    }
-    nonzero.starts.push_back(nonzero.blocks.size());
-  }
-  return nonzero;
-}
+std::size_t size_in(std::int64_t count) { return static_cast<std::size_t>(count); }
 
 }  // namespace
 
-NonzeroBlocks nonzero_blocks(const WeightedLayer& layer) {
-  if (layer.element == Element::float32) return nonzero_floats(layer);
+NonzeroBlocks::NonzeroBlocks(const WeightedLayer& layer)
+    : element_(layer.element),
+      integers_(layer.weight),
+      floats_(layer.float_weight),
+      positions_(layer.geometry.kernel.vertical * layer.geometry.kernel.horizontal),
+      reading_(reading_positions(layer.geometry)),
+      planes_(size_in(slices_of(layer).in_planes)) {
   const Geometry& g = layer.geometry;
-  const std::int64_t positions = g.kernel.vertical * g.kernel.horizontal;
-  const std::int64_t depth = g.in.channels / layer.groups;
-  const std::int64_t outputs = g.out.channels / layer.groups;  // of one group
-  NonzeroBlocks nonzero = no_blocks(layer);
-  const auto planes = static_cast<std::int64_t>(nonzero.planes);
-  const std::vector<std::int64_t> reading = reading_positions(g);
-  const auto most = reading.size() * static_cast<std::size_t>((depth + block - 1) / block + 1);  // per channel
-  nonzero.blocks.reserve(static_cast<std::size_t>(g.out.channels) * most);
-  for (std::int64_t o = 0; o < g.out.channels; ++o) {
-    const std::int64_t first = o / outputs * depth;
-    const std::int8_t* weight = layer.weight + o * depth * positions;
-    std::size_t kept = nonzero.blocks.size();
-    nonzero.blocks.resize(kept + most);
-    for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
-      const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
-      const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
-      const std::int64_t lane = 8 * (first + begin - plane * block);
-      for (const std::int64_t position : reading) {
-        const std::uint32_t word = word_of(weight + begin * positions + position, positions, end - begin) << lane;
-        // Always written, but only counted if nonzero: a branch would be unpredictable.
-        nonzero.blocks[kept] = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
-        kept += word != 0;
+  depth_ = size_in((element_ == Element::float32 ? g.in.blocks() : g.in.channels) / layer.groups);
+  outputs_ = size_in(layer.outputs() / layer.groups);
+  row_size_ = depth_ * size_in(positions_);
+  Room<Block> room;
+  const bool all_read = reading_.size() == size_in(positions_);
+  starts_.push_back(0);
+  for (std::size_t channel = 0; channel < size_in(layer.outputs()); ++channel) {
+    std::size_t count = 0;
+    if (element_ == Element::float32 && all_read) {
+      count = row_size_ - size_in(std::count(row(channel), row(channel) + row_size_, 0.0F));
+    } else {
+      const Range found = of(channel, room);
+      count = size_in(found.last - found.first);
+    }
+    starts_.push_back(starts_.back() + count);
+  }
+}
+
+NonzeroBlocks::Range NonzeroBlocks::of(std::size_t channel, Room<Block>& room) const {
+  if (element_ == Element::int8) return integers_of(channel, room);
+  room.resize(std::max(room.size(), depth_ * reading_.size() + 1));
+  Block* to = room.data();
+  const float* weight = row(channel);
+  const std::size_t first = first_plane(channel);
+  for (std::size_t plane = first; plane < first + depth_; ++plane, weight += positions_) {
+    for (const std::int64_t position : reading_) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, weight + position, sizeof word);
+      // Always written, but only counted if nonzero: a branch would be unpredictable.
+      *to = {static_cast<std::uint32_t>(size_in(position) * planes_ + plane), word};
+      to += weight[position] != 0;
+    }
+  }
+  return {room.data(), to};
+}
+
+NonzeroBlocks::Range NonzeroBlocks::integers_of(std::size_t channel, Room<Block>& room) const {
+  const auto depth = static_cast<std::int64_t>(depth_), planes = static_cast<std::int64_t>(planes_);
+  const std::int64_t first = static_cast<std::int64_t>(channel / outputs_) * depth;
+  room.resize(std::max(room.size(), reading_.size() * (depth_ / block + 2) + 1));
+  Block* to = room.data();
+  const std::int8_t* weight = integers_ + channel * row_size_;
+  for (std::int64_t plane = first / block; plane <= (first + depth - 1) / block; ++plane) {
+    const std::int64_t begin = std::max<std::int64_t>(plane * block - first, 0);
+    const std::int64_t end = std::min<std::int64_t>(plane * block + block - first, depth);
+    const std::int64_t lane = 8 * (first + begin - plane * block);
+    for (const std::int64_t position : reading_) {
+      const std::uint32_t word = word_of(weight + begin * positions_ + position, positions_, end - begin) << lane;
+      *to = {static_cast<std::uint32_t>(position * planes + plane % planes), word};
+      to += word != 0;
+    }
+  }
+  return {room.data(), to};
+}
+
+bool NonzeroBlocks::whole(std::size_t first, std::size_t last) const {
+  const bool all_read = reading_.size() == size_in(positions_);
+  return element_ == Element::float32 && all_read && first / outputs_ == (last - 1) / outputs_ &&
+         starts_[last] - starts_[first] == (last - first) * row_size_;
+}
+
+double NonzeroBlocks::in_unions(std::size_t grouped) const {
+  if (grouped == 1) return static_cast<double>(size());
+  double total = 0;
+  std::vector<std::size_t> seen(keys(), 0);  // by key: the last union that has it, counted from 1
+  Room<Block> room;
+  for (std::size_t first = 0; first < channels(); first += grouped) {
+    const std::size_t last = std::min(first + grouped, channels());
+    if (whole(first, last)) {
+      total += static_cast<double>(row_size_);
+      continue;
+    }
+    for (std::size_t channel = first; channel < last; ++channel) {
+      for (const Block& one : of(channel, room)) {
+        std::size_t& latest = seen[one.key];
+        if (latest != first + 1) total += 1;
+        latest = first + 1;
       }
     }
-    nonzero.blocks.resize(kept);
-    nonzero.starts.push_back(nonzero.blocks.size());
   }
-  return nonzero;
+  return total;
 }
 
 BlockOrder::BlockOrder(const View& view, const NonzeroBlocks& nonzero, const Kernels& kernels)
-    : split_(nonzero.element == Element::int8 && kernels.pairs_in_16_bits),
-      keys_(nonzero.keys),
-      ranks_(nonzero.keys),
-      present_((nonzero.keys + 63) / 64) {
+    : split_(nonzero.element() == Element::int8 && kernels.pairs_in_16_bits),
+      keys_(nonzero.keys()),
+      ranks_(nonzero.keys()),
+      present_((nonzero.keys() + 63) / 64) {
   std::vector<std::uint32_t> by_key;
-  for (std::size_t key = 0; key < nonzero.keys; ++key) {
-    const auto position = static_cast<std::int64_t>(key / nonzero.planes);
-    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % nonzero.planes))));
+  const std::size_t planes = nonzero.planes(), positions = nonzero.keys() / planes;
+  for (std::size_t key = 0; key < nonzero.keys(); ++key) {
+    const auto position = static_cast<std::int64_t>(key / planes);
+    by_key.push_back(static_cast<std::uint32_t>(view.offset(position, static_cast<std::int64_t>(key % planes))));
     keys_[key] = static_cast<std::uint32_t>(key);
   }
-  const auto summed = [&](std::uint32_t key) {
-    const std::size_t positions = nonzero.keys / nonzero.planes;
-    return key % nonzero.planes * positions + key / nonzero.planes;
-  };
-  const bool real = nonzero.element == Element::float32;
+  const auto summed = [&](std::uint32_t key) { return key % planes * positions + key / planes; };
+  const bool real = nonzero.element() == Element::float32;
   std::sort(keys_.begin(), keys_.end(),
             [&](std::uint32_t a, std::uint32_t b) { return real ? summed(a) < summed(b) : by_key[a] < by_key[b]; });
   for (std::size_t rank = 0; rank < keys_.size(); ++rank) {
@@ -140,11 +161,11 @@ BlockOrder::BlockOrder(const View& view, const NonzeroBlocks& nonzero, const Ker
 }
 
 void BlockOrder::add(const NonzeroBlocks& nonzero, std::size_t channel, std::size_t lane, std::size_t lanes) {
-  words_.resize(keys_.size() * lanes);
-  for (std::size_t i = nonzero.starts[channel]; i < nonzero.starts[channel + 1]; ++i) {
-    const std::size_t rank = ranks_[nonzero.blocks[i].key];
+  words_.resize(std::max(words_.size(), keys_.size() * lanes));
+  for (const Block& one : nonzero.of(channel, blocks_)) {
+    const std::size_t rank = ranks_[one.key];
     present_[rank / 64] |= std::uint64_t{1} << (rank % 64);
-    words_[rank * lanes + lane] = nonzero.blocks[i].word;
+    words_[rank * lanes + lane] = one.word;
   }
 }
 
@@ -153,8 +174,7 @@ void append_entries(const View& view, const NonzeroBlocks& nonzero, const Kernel
   BlockOrder order(view, nonzero, kernels);
   starts.push_back(static_cast<std::int64_t>(entries.size()));
   for (std::size_t o = 0; o < nonzero.channels(); ++o) {
-    order.add(nonzero, o, 0, 1);
-    order.drain(1, [&](std::size_t rank, const std::uint32_t* word) {
+    order.each(nonzero, o, 1, [&](std::size_t rank, const std::uint32_t* word) {
       entries.push_back(static_cast<Entry>(order.offset(rank)) << 32U | *word);
     });
     starts.push_back(static_cast<std::int64_t>(entries.size()));

@@ -258,7 +258,7 @@ class Planner {
       buffer_of_[other + 1] = operands.output;
       if (other != i) plan_.layers[report].name += " + " + graph_.nodes[other].name;
     }
-    const NonzeroBlocks nonzero = nonzero_blocks(layer);
+    const NonzeroBlocks nonzero(layer);
     const Choice choice = choice_for(node, layer, nonzero);
     plan_.choices.push_back(text_of(choice));
     Computation computation = compute(layer, nonzero, choice, operands, pool_.threads(), kernels_);

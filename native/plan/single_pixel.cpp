@@ -85,12 +85,13 @@ class SinglePixel final : public Step {
     }
     row_bytes_ = rounded_up(reach, alignment);
     weights_ = AlignedArray<std::int8_t>(static_cast<std::size_t>(row_bytes_ * outputs_));
+    Room<Block> room;
+    const auto planes = static_cast<std::int64_t>(nonzero.planes());
     for (std::size_t o = 0; o < nonzero.channels(); ++o) {
       std::int8_t* row = weights_.data() + static_cast<std::int64_t>(o) * row_bytes_;
-      for (std::size_t i = nonzero.starts[o]; i < nonzero.starts[o + 1]; ++i) {
-        const auto key = static_cast<std::int64_t>(nonzero.blocks[i].key);
-        const auto planes = static_cast<std::int64_t>(nonzero.planes);
-        std::memcpy(row + view.offset(key / planes, key % planes), &nonzero.blocks[i].word, block);
+      for (const Block& one : nonzero.of(o, room)) {
+        const auto key = static_cast<std::int64_t>(one.key);
+        std::memcpy(row + view.offset(key / planes, key % planes), &one.word, block);
       }
     }
   }

@@ -13,7 +13,7 @@ std::vector<std::int64_t> even_ranges(const WeightedLayer& layer, const NonzeroB
   const std::int64_t channels = layer.channels_per_plane();
   const auto cost_before = [&](std::int64_t plane) {
     const std::size_t channel = std::min(static_cast<std::size_t>(plane * channels), nonzero.channels());
-    return static_cast<std::int64_t>(nonzero.starts[channel]) + 2 * channels * plane;
+    return static_cast<std::int64_t>(nonzero.before(channel)) + 2 * channels * plane;
   };
   const std::int64_t total = cost_before(planes);
   std::vector<std::int64_t> ends;

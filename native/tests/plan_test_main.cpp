@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu.h"
 #include "kernels/pairs.h"
 #include "plan/convolution.h"
 #include "plan/memory.h"
@@ -38,21 +39,80 @@ void packed_weights_hold_every_weight(std::uint64_t seed) {
   for (std::int8_t& weight : weights) weight = static_cast<std::int8_t>(random.chance(70) ? 0 : random.between(-127, 127));
   layer.weight = weights.data();
 
-  const NonzeroBlocks nonzero = nonzero_blocks(layer);
-  expect(nonzero.element == Element::int8, "packed weights do not say that they are int8");
+  const NonzeroBlocks nonzero(layer);
+  expect(nonzero.element() == Element::int8, "packed weights do not say that they are int8");
   std::vector<std::int8_t> unpacked(weights.size());
+  Room<Block> room;
   for (std::size_t o = 0; o < nonzero.channels(); ++o) {
-    for (std::size_t i = nonzero.starts[o]; i < nonzero.starts[o + 1]; ++i) {
-      const auto position = static_cast<std::int64_t>(nonzero.blocks[i].key / nonzero.planes);
-      const auto plane = static_cast<std::int64_t>(nonzero.blocks[i].key % nonzero.planes);
-      expect(nonzero.blocks[i].word != 0, "a block of zeros was packed");
+    const NonzeroBlocks::Range found = nonzero.of(o, room);
+    expect(static_cast<std::size_t>(found.last - found.first) == nonzero.before(o + 1) - nonzero.before(o),
+           "a channel has another number of blocks than was counted");
+    for (const Block& one : found) {
+      const auto position = static_cast<std::int64_t>(one.key / nonzero.planes());
+      const auto plane = static_cast<std::int64_t>(one.key % nonzero.planes());
+      expect(one.word != 0, "a block of zeros was packed");
       for (std::int64_t c = plane * block; c < std::min(plane * block + block, inputs); ++c) {
         const std::int64_t at = (static_cast<std::int64_t>(o) * inputs + c) * side * side + position;
-        unpacked[static_cast<std::size_t>(at)] = static_cast<std::int8_t>(nonzero.blocks[i].word >> (8 * (c % block)));
+        unpacked[static_cast<std::size_t>(at)] = static_cast<std::int8_t>(one.word >> (8 * (c % block)));
       }
     }
   }
   expect(unpacked == weights, "packed weights differ from the layer's weights");
+}
+
+// Float layers with and without zeros: the blocks of adjacent channels are those of their group's weights, in their order, and a
+// union holds a rank if one of its channels does.
+void unions_of_float_blocks_hold_every_weight(std::uint64_t seed) {
+  Random random(seed);
+  const std::int64_t groups = random.between(1, 3), depth = random.between(1, 20), outputs = random.between(1, 20);
+  const std::int64_t side = random.between(1, 3), zeros = random.chance(50) ? 0 : 3;
+  WeightedLayer layer;
+  layer.element = Element::float32;
+  layer.groups = groups;
+  layer.geometry.in = {groups * depth * block, 6, 6};
+  layer.geometry.out = {groups * outputs * block, 7 - side, 7 - side};
+  layer.geometry.kernel = {side, side};
+  layer.geometry.stride = layer.geometry.dilation = {1, 1};
+  const std::int64_t row = depth * side * side;
+  std::vector<float> weights(static_cast<std::size_t>(groups * outputs * row));
+  for (float& weight : weights) weight = random.chance(zeros) ? 0.0F : static_cast<float>(random.between(1, 1 << 20));
+  layer.float_weight = weights.data();
+
+  const NonzeroBlocks nonzero(layer);
+  const View view = view_for({ViewKind::columns, 1, 1, 1, 1}, layer);
+  BlockOrder order(view, nonzero, kernels_named(""));
+  for (const std::size_t lanes : {std::size_t{1}, std::size_t{16}, std::size_t{24}}) {
+    double used = 0;
+    for (std::size_t first = 0; first < nonzero.channels(); first += lanes) {
+      std::vector<float> left(weights.begin() + static_cast<std::ptrdiff_t>(first) * row,
+                              weights.begin() + static_cast<std::ptrdiff_t>(std::min(first + lanes, nonzero.channels())) * row);
+      std::int64_t before = -1;
+      order.each(nonzero, first, lanes, [&](std::size_t rank, const std::uint32_t* words) {
+        used += 1;
+        bool any = false;
+        const std::int64_t at = static_cast<std::int64_t>(rank);
+        expect(at > before, "blocks are not in order");
+        before = at;
+        for (std::size_t lane = 0; lane < lanes; ++lane) {
+          float value = 0;
+          std::memcpy(&value, words + lane, sizeof value);
+          if (value == 0) continue;
+          any = true;
+          const std::int64_t channel = static_cast<std::int64_t>(first + lane);
+          const std::int64_t place = at - static_cast<std::int64_t>(nonzero.first_plane(first + lane)) * side * side;
+          const bool own = channel < groups * outputs && place >= 0 && place < row;
+          expect(own, "a block is of no weight of its channel");
+          if (!own) continue;
+          float& weight = left[static_cast<std::size_t>(static_cast<std::int64_t>(lane) * row + place)];
+          expect(weight == value, "a block is of another weight");
+          weight = 0;
+        }
+        expect(any, "a union has a rank that no channel has");
+      });
+      expect(std::all_of(left.begin(), left.end(), [](float weight) { return weight == 0; }), "a weight has no block");
+    }
+    expect(used == nonzero.in_unions(lanes), "the blocks of unions were counted wrongly");
+  }
 }
 
 std::int32_t weight_of(std::uint32_t word, int i) { return static_cast<std::int8_t>(word >> (8 * i)); }
@@ -164,6 +224,7 @@ void a_step_reads_two_values_of_the_same_call() {
 
 int main() {
   for (std::uint64_t seed = 0; seed < 100; ++seed) paretrim::test::packed_weights_hold_every_weight(seed);
+  for (std::uint64_t seed = 0; seed < 200; ++seed) paretrim::test::unions_of_float_blocks_hold_every_weight(seed);
   paretrim::test::split_words_add_up();
   paretrim::test::a_step_reads_two_values_of_the_same_call();
   return paretrim::test::wrong == 0 ? 0 : 1;
