@@ -88,7 +88,7 @@ const T* given(const Node& node, const AttributeRule& rule) {
     if (const T* value = std::get_if<T>(&found->second)) return value;
     refuse(node, "has " + std::string(rule.name) + " of another kind; it must be " + wanted(rule));
   }
-  if (rule.required) refuse(node, "lacks the attribute '" + std::string(rule.name) + "'");
+  if (rule.required) refuse(node, "lacks the attribute '" + std::string(rule.name) + "'; add it");
   return nullptr;
 }
 
@@ -111,7 +111,7 @@ void check_attributes(const Node& node) {
   }
   for (const AttributeRule& rule : rules) {
     if (rule.required && node.attributes.find(rule.name) == node.attributes.end()) {
-      refuse(node, "lacks the attribute '" + std::string(rule.name) + "'");
+      refuse(node, "lacks the attribute '" + std::string(rule.name) + "'; add it");
     }
   }
 }

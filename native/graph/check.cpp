@@ -73,7 +73,8 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   if (!facts.ships) unsupported(std::string(facts.name) + " is only for training; fold the graph first");
   if (reads_pixels || enters) {
     if (node.type.quantized() != enters) {
-      corrupt(std::string(facts.name) + " cannot give " + text_of(node.type.dtype));
+      corrupt(std::string(facts.name) + " cannot give " + text_of(node.type.dtype) + "; it gives " +
+              (enters ? "uint8" : "float32"));
     }
     if (inputs[0].quantized() && !reads_pixels) {
       unsupported("it converts uint8 to uint8; use a pointwise 'requantize' to change the grid");
@@ -141,14 +142,15 @@ void check_node_structure(const Graph& graph, const Node& node) {
   for (const ValueType& input : inputs) shapes.push_back(input.shape);
   const Shape shape = infer_shape(node, shapes);
   if (shape != node.type.shape) {
-    corrupt("its type has shape " + text_of(node.type.shape) + " and its operation computes " + text_of(shape));
+    corrupt("its type has shape " + text_of(node.type.shape) + " and its operation computes " + text_of(shape) +
+            "; give it that shape");
   }
   check_tensor_types(node, inputs[0]);
   if (node.type.quantized()) {
     check_clamp(node);
     check_ratios(node, inputs);
   } else if (node.attributes.count("lo") + node.attributes.count("hi") > 0) {
-    unsupported("lo and hi clamp quantized values and the result is float32");
+    unsupported("lo and hi clamp quantized values and the result is float32; use clamp or relu");
   }
 }
 
@@ -159,7 +161,7 @@ void check_names(const Graph& graph) {
     if (!printable(node.name)) corrupt("a node name must be 1 to " + std::to_string(longest_name) + " printable characters");
     if (!known.insert(node.name).second) unsupported("two nodes are named '" + node.name + "'; names must be unique");
     for (const std::uint32_t value : node.inputs) {
-      if (value > index) unsupported("node '" + node.name + "' reads a value that no earlier node produces");
+      if (value > index) unsupported("node '" + node.name + "' reads a value that no earlier node produces; put that node first");
     }
   }
 }
@@ -168,7 +170,7 @@ void check_outputs(const Graph& graph) {
   if (graph.outputs.empty()) unsupported("the network has no outputs; name at least one value that it returns");
   std::set<std::uint32_t> seen;
   for (const std::uint32_t output : graph.outputs) {
-    if (output > graph.nodes.size()) unsupported("the output is produced by no node");
+    if (output > graph.nodes.size()) unsupported("the output is produced by no node; name a node of the graph");
     const ValueType type = graph.type_of(output);
     if (output == 0 || type.quantized()) {
       corrupt("the output is " + text_of(type.dtype) + " " + text_of(type.shape) + "; outputs are float32 values of nodes");

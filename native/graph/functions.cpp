@@ -122,10 +122,10 @@ void check_function(const Node& node) {
   const auto refuse = [&](const std::string& why) {
     throw Error(ErrorKind::unsupported_operation, "pointwise function '" + name + "' " + why);
   };
-  if (function == nullptr) refuse("is unknown");
+  if (function == nullptr) refuse("is unknown; docs/integer-graph.md lists the known ones");
   const bool given = number(node, "constant").has_value();
-  if (function->takes_constant && !given) refuse("lacks its attribute 'constant'");
-  if (!function->takes_constant && given) refuse("takes no constant and was given one");
+  if (function->takes_constant && !given) refuse("lacks its attribute 'constant'; add it");
+  if (!function->takes_constant && given) refuse("takes no constant and was given one; leave it out");
 }
 
 PointwiseFunction function_of(const Node& node) {

@@ -59,7 +59,9 @@ Op op_named(std::string_view name) {
   for (std::size_t index = 0; index < all_facts.size(); ++index) {
     if (all_facts[index].name == name) return static_cast<Op>(index);
   }
-  throw Error(ErrorKind::unsupported_operation, "operation '" + std::string(name.substr(0, 100)) + "' is unknown");
+  throw Error(ErrorKind::unsupported_operation,
+              "operation '" + std::string(name.substr(0, 100)) +
+                  "' is unknown; update paretrim, or write the graph with the operations of docs/integer-graph.md");
 }
 
 ValueType Graph::type_of(std::uint32_t value) const {

@@ -23,13 +23,13 @@ const Shape& image(const Node& node, const Shape& shape) {
 
 const Shape& weight_shape(const Node& node, std::size_t dimensions) {
   const auto found = node.tensors.find("weight");
-  if (found == node.tensors.end()) refuse(node.op, "lacks the tensor 'weight'");
+  if (found == node.tensors.end()) refuse(node.op, "lacks the tensor 'weight'; add it");
   const Shape& shape = found->second.shape;
   if (shape.size() != dimensions) {
     refuse(node.op, "has a weight of shape " + text_of(shape) + "; it must have " + std::to_string(dimensions) + " dimensions");
   }
   if (std::any_of(shape.begin(), shape.end(), [](std::int64_t extent) { return extent < 1; })) {
-    refuse(node.op, "has an empty weight of shape " + text_of(shape));
+    refuse(node.op, "has an empty weight of shape " + text_of(shape) + "; its extents must be 1 or more");
   }
   return shape;
 }
@@ -44,11 +44,12 @@ Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bo
     const std::int64_t padded = extent + before + after;
     if (padded > largest_extent || reach > padded) {
       refuse(node.op, "with a window that reaches " + std::to_string(reach) + " does not fit an extent of " +
-                          std::to_string(extent) + " padded to " + std::to_string(padded));
+                          std::to_string(extent) + " padded to " + std::to_string(padded) +
+                          "; use a smaller window or larger images");
     }
     if (inside && std::max(before, after) >= reach) {
       refuse(node.op, "pads " + std::to_string(before) + " and " + std::to_string(after) + "; a window that reaches " +
-                          std::to_string(reach) + " would see padding only");
+                          std::to_string(reach) + " would see padding only, so pad less");
     }
     return (padded - reach) / step + 1;
   };
@@ -57,7 +58,7 @@ Shape slide(const Node& node, const Shape& shape, Pair window, Pair dilation, bo
       along(shape[2], window.horizontal, stride.horizontal, dilation.horizontal, padding.left, padding.right);
   const Shape padded = {shape[0], shape[1] + padding.top + padding.bottom, shape[2] + padding.left + padding.right};
   if (bounded_size(padded) > largest_extent) {
-    refuse(node.op, "pads its input to " + text_of(padded) + ", more elements than int32 can index");
+    refuse(node.op, "pads its input to " + text_of(padded) + ", more elements than int32 can index; pad less");
   }
   return {shape[0], down, across};
 }
@@ -73,7 +74,7 @@ Shape convolution_shape(const Node& node, const Shapes& inputs) {
   const std::int64_t groups = integer(node, "groups");
   if (weight[1] * groups != shape[0] || weight[0] % groups != 0) {
     refuse(node.op, "weight " + text_of(weight) + " in " + std::to_string(groups) + " groups does not fit " +
-                        std::to_string(shape[0]) + " input channels");
+                        std::to_string(shape[0]) + " input channels; its second extent must be channels / groups");
   }
   Shape result = slide(node, shape, {weight[2], weight[3]}, pair(node, "dilation"), false);
   result[0] = weight[0];
@@ -139,7 +140,8 @@ Shape matmul_shape(const Node& node, const Shapes& inputs) {
   }
   constexpr std::int64_t max_products = 33025;  // so many products of at most 255 * 255 fit int32
   if (depth > max_products) {
-    refuse(node.op, "sums " + std::to_string(depth) + " products; an int32 holds " + std::to_string(max_products) + " at most");
+    refuse(node.op, "sums " + std::to_string(depth) + " products; an int32 holds " + std::to_string(max_products) +
+                        " at most, so sum fewer");
   }
   return {first[0], first[1], second[transposed == 1 ? 1 : 2]};
 }
@@ -167,7 +169,7 @@ Shape slice_shape(const Node& node, const Shapes& inputs) {
   const bool on_axis = axis < static_cast<std::int64_t>(input.size());
   if (!on_axis || start >= stop || stop > input[static_cast<std::size_t>(axis)]) {
     refuse(node.op, std::to_string(start) + ":" + std::to_string(stop) + ":" + std::to_string(step) + " of axis " +
-                        std::to_string(axis) + " leaves the input " + text_of(input));
+                        std::to_string(axis) + " leaves the input " + text_of(input) + "; stay within it");
   }
   Shape result = input;
   result[static_cast<std::size_t>(axis)] = (stop - start - 1) / step + 1;
@@ -186,7 +188,8 @@ Shape shuffled_shape(const Node& node, const Shapes& inputs) {
   const Shape& shape = image(node, inputs[0]);
   const std::int64_t groups = integer(node, "groups");
   if (shape[0] % groups == 0) return shape;
-  refuse(node.op, "in " + std::to_string(groups) + " groups does not divide " + std::to_string(shape[0]) + " channels");
+  refuse(node.op, "in " + std::to_string(groups) + " groups does not divide " + std::to_string(shape[0]) +
+                      " channels; choose groups that divide them");
 }
 
 Shape pixels_shape(const Node& node, const Shapes& inputs) {
@@ -194,7 +197,7 @@ Shape pixels_shape(const Node& node, const Shapes& inputs) {
   const Pair factor = pair(node, "factor");
   if (shape[0] % (factor.vertical * factor.horizontal) != 0) {
     refuse(node.op, "by " + std::to_string(factor.vertical) + " x " + std::to_string(factor.horizontal) + " does not divide " +
-                        std::to_string(shape[0]) + " channels");
+                        std::to_string(shape[0]) + " channels; choose a factor that divides them");
   }
   return {shape[0] / (factor.vertical * factor.horizontal), shape[1] * factor.vertical, shape[2] * factor.horizontal};
 }
@@ -204,7 +207,8 @@ Shape blocks_shape(const Node& node, const Shapes& inputs) {
   const Pair factor = pair(node, "factor");
   if (shape[1] % factor.vertical != 0 || shape[2] % factor.horizontal != 0) {
     refuse(node.op, "by " + std::to_string(factor.vertical) + " x " + std::to_string(factor.horizontal) + " does not divide " +
-                        std::to_string(shape[1]) + " x " + std::to_string(shape[2]) + " pixels");
+                        std::to_string(shape[1]) + " x " + std::to_string(shape[2]) +
+                        " pixels; choose a factor that divides them");
   }
   return {shape[0] * factor.vertical * factor.horizontal, shape[1] / factor.vertical, shape[2] / factor.horizontal};
 }

@@ -78,7 +78,7 @@ void check_bytes(std::string_view name, const Tensor& tensor) {
   const std::int64_t size = bounded_size(tensor.shape);
   if (size > largest_extent || tensor.bytes.size() != static_cast<std::size_t>(size) * bytes_of(tensor.dtype)) {
     corrupt("its " + std::string(name) + " has shape " + text_of(tensor.shape) + " of " + text_of(tensor.dtype) + " and " +
-            std::to_string(tensor.bytes.size()) + " bytes");
+            std::to_string(tensor.bytes.size()) + " bytes; give it as many bytes as its shape has");
   }
 }
 
@@ -142,7 +142,8 @@ void check_stored_weight(const Node& node) {
   alone.nodes = {node};
   alone.nodes[0].inputs = {0};
   widen_weights(alone);
-  if (!all_finite(alone.nodes[0].tensors.find("weight")->second)) corrupt("its weight times its weight_scale overflows float32");
+  if (!all_finite(alone.nodes[0].tensors.find("weight")->second))
+    corrupt("its weight times its weight_scale overflows float32; use smaller scales");
 }
 
 void check_variance(const Node& node) {
@@ -150,7 +151,7 @@ void check_variance(const Node& node) {
   const std::optional<double> epsilon = number(node, "epsilon");
   const float* values = variance.as<float>();
   if (!epsilon || !(*std::min_element(values, values + variance.size()) + *epsilon > 0)) {
-    corrupt("variance + epsilon must be above 0 in every channel; epsilon may be missing");
+    corrupt("variance + epsilon must be above 0 in every channel; give epsilon, or a larger one");
   }
 }
 
@@ -172,7 +173,7 @@ void check_tensor_types(const Node& node, const ValueType& source) {
   for (const ExpectedTensor& one : wanted_tensors(node, source)) {
     const auto found = node.tensors.find(one.name);
     if (found == node.tensors.end() && one.may_be_missing) continue;
-    if (found == node.tensors.end()) corrupt("it lacks the tensor '" + std::string(one.name) + "'");
+    if (found == node.tensors.end()) corrupt("it lacks the tensor '" + std::string(one.name) + "'; add it");
     ++wanted;
     const Tensor& tensor = found->second;
     if (tensor.dtype != one.dtype || tensor.shape != one.shape) {
@@ -188,7 +189,7 @@ void check_tensor_types(const Node& node, const ValueType& source) {
 void check_tensor_contents(const Graph& graph, const Node& node, const ValueType& source) {
   for (const auto& [name, tensor] : node.tensors) {
     check_bytes(name, tensor);
-    if (is_float(tensor.dtype) && !all_finite(tensor)) corrupt("its " + name + " holds NaN or infinity");
+    if (is_float(tensor.dtype) && !all_finite(tensor)) corrupt("its " + name + " holds NaN or infinity; use finite numbers");
   }
   if (has_stored_weight(node, source)) check_stored_weight(node);
   if (node.tensors.count("variance") > 0) check_variance(node);

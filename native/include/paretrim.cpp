@@ -88,10 +88,12 @@ std::vector<std::uint8_t> content_of(const char* path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) cannot("cannot be read; check the path");
   const auto size = static_cast<std::int64_t>(file.tellg());
-  if (size < 0 || size > largest_file) cannot("is not a file of at most " + std::to_string(largest_file) + " bytes");
+  if (size < 0 || size > largest_file)
+    cannot("is not a file of at most " + std::to_string(largest_file) + " bytes; give a .trim file");
   std::vector<std::uint8_t> content(static_cast<std::size_t>(size));
   file.seekg(0);
-  if (!file.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(size))) cannot("cannot be read");
+  if (!file.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(size)))
+    cannot("cannot be read; check the disk");
   return content;
 }
 
@@ -134,7 +136,7 @@ paretrim_network* paretrim_load_file_limit(const char* path, int32_t threads, do
 
 paretrim_status paretrim_describe(const paretrim_network* network, paretrim_info* info) {
   return guarded([&] {
-    if (network == nullptr || info == nullptr) refuse("network or info is NULL");
+    if (network == nullptr || info == nullptr) refuse("network or info is NULL; give both");
     const paretrim::InputSpec& input = network->network.input();
     info->channels = input.shape[0];
     info->height = input.shape[1];
@@ -159,7 +161,7 @@ int64_t paretrim_output_count(const paretrim_network* network) {
 
 paretrim_status paretrim_describe_output(const paretrim_network* network, int64_t index, paretrim_output* output) {
   return guarded([&] {
-    if (network == nullptr || output == nullptr) refuse("network or output is NULL");
+    if (network == nullptr || output == nullptr) refuse("network or output is NULL; give both");
     const std::vector<paretrim::Output>& outputs = network->network.outputs();
     if (index < 0 || index >= static_cast<std::int64_t>(outputs.size())) {
       refuse("index is " + std::to_string(index) + "; the network has " + std::to_string(outputs.size()) + " outputs, from 0");
@@ -175,7 +177,7 @@ paretrim_status paretrim_run(const paretrim_network* network, const void* images
     const std::size_t outputs = network->network.outputs().size();
     if (outputs != 1) refuse("the network has " + std::to_string(outputs) + " outputs; call paretrim_run_outputs");
     if (count == 0) return;
-    if (images == nullptr || logits == nullptr) refuse("images or logits is NULL");
+    if (images == nullptr || logits == nullptr) refuse("images or logits is NULL; give both");
     network->network.run(images, count, &logits);
   });
 }
@@ -184,9 +186,9 @@ paretrim_status paretrim_run_outputs(const paretrim_network* network, const void
   return guarded([&] {
     require_images(network, count);
     if (count == 0) return;
-    if (images == nullptr || outputs == nullptr) refuse("images or outputs is NULL");
+    if (images == nullptr || outputs == nullptr) refuse("images or outputs is NULL; give both");
     for (std::size_t i = 0; i < network->network.outputs().size(); ++i) {
-      if (outputs[i] == nullptr) refuse("outputs[" + std::to_string(i) + "] is NULL");
+      if (outputs[i] == nullptr) refuse("outputs[" + std::to_string(i) + "] is NULL; give room for every output");
     }
     network->network.run(images, count, outputs);
   });

@@ -149,7 +149,9 @@ void compute(const Kernel& kernel, KernelContext* context) {
     sizes.insert(sizes.end(), output.shape.begin(), output.shape.end());
     Value* values = nullptr;
     require(api.KernelContext_GetOutput(context, outputs.size(), sizes.data(), sizes.size(), &values));
-    if (values == nullptr) refuse(ErrorKind::corrupt_file, "the node does not name the output '" + output.name + "'");
+    if (values == nullptr)
+      refuse(ErrorKind::corrupt_file,
+             "the node does not name the output '" + output.name + "'; write the file with paretrim export");
     void* to = nullptr;
     require(api.GetTensorMutableData(values, &to));
     outputs.push_back(static_cast<float*>(to));

@@ -154,7 +154,7 @@ Choice choose(const WeightedLayer& layer, const NonzeroBlocks& nonzero, bool mea
   const Pair& kernel = layer.geometry.kernel;
   if (kernel.vertical * kernel.horizontal > max_positions) {
     throw std::length_error("its kernel has " + std::to_string(kernel.vertical * kernel.horizontal) +
-                            " positions; the maximum is " + std::to_string(max_positions));
+                            " positions; the maximum is " + std::to_string(max_positions) + "; use a smaller kernel");
   }
   std::vector<Candidate> candidates = ranked_candidates(layer, nonzero, pool.threads(), kernels);
   if (candidates.empty()) {

@@ -174,7 +174,7 @@ float ratio(float numerator, float denominator, const Node& node) {
   if (!std::isfinite(result)) {
     throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
                                              std::to_string(numerator) + " and " + std::to_string(denominator) +
-                                             " have no finite ratio in float32");
+                                             " have no finite ratio in float32; use grids with closer scales");
   }
   return result;
 }
@@ -192,7 +192,8 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
   if (!std::isfinite(255.0F * by.first + 255.0F * by.second)) {
     throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
                                              std::to_string(first.scale) + " and " + std::to_string(second.scale) +
-                                             " overflow float32 on the grid of scale " + std::to_string(node.type.scale));
+                                             " overflow float32 on the grid of scale " + std::to_string(node.type.scale) +
+                                             "; give it a coarser grid");
   }
   by.constant = static_cast<float>(node.type.zero_point - zeros);
   by.low = static_cast<std::int32_t>(integer(node, "lo"));

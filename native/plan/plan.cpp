@@ -51,7 +51,7 @@ class Planner {
     std::uint32_t value = output;
     while (value > 0 && is_alias(graph_.nodes[value - 1])) value = graph_.nodes[value - 1].inputs[0];
     const Node& node = graph_.nodes[output - 1];
-    if (value == 0) refuse(node, "this output is the images themselves");
+    if (value == 0) refuse(node, "this output is the images themselves; return a value that is computed");
     if (std::find(outputs_.begin(), outputs_.end(), value) != outputs_.end()) {
       refuse(node, "it has the same values as another output; remove one of the two");
     }

@@ -138,9 +138,10 @@ std::unique_ptr<Step> make_step(const StepRequest& request) {
     if (row.op != node.op) continue;
     if (const Factory make = real ? row.real : row.integer) return make(request);
   }
-  throw Error(ErrorKind::unsupported_operation,
-              "node '" + node.name + "' (layer '" + node.layer + "', " + std::string(name_of(node.op)) +
-                  ") cannot be planned: it is not defined for " + (real ? "float32" : "integers"));
+  throw Error(ErrorKind::unsupported_operation, "node '" + node.name + "' (layer '" + node.layer + "', " +
+                                                    std::string(name_of(node.op)) +
+                                                    ") cannot be planned: it is not defined for " +
+                                                    (real ? "float32; quantize its inputs" : "integers; dequantize its inputs"));
 }
 
 }  // namespace paretrim

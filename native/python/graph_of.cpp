@@ -58,7 +58,7 @@ constexpr std::size_t large_array = 1 << 20;  // bytes from which a view is chea
 // If `arrays` is not null, large float32 tensors are views of arrays that are appended there.
 Tensor tensor_of(nb::handle object, const std::string& place, std::vector<ArrayHolder>* arrays) {
   ArrayHolder array;
-  if (!nb::try_cast(object, array)) corrupt(place + " is not a contiguous array in CPU memory");
+  if (!nb::try_cast(object, array)) corrupt(place + " is not a contiguous array in CPU memory; copy it there");
   Tensor tensor;
   tensor.dtype = dtype_of(array.dtype(), place);
   for (std::size_t axis = 0; axis < array.ndim(); ++axis) {
@@ -82,7 +82,7 @@ Attribute attribute_of(nb::handle object, const std::string& place) {
   if (nb::isinstance<nb::float_>(object)) return nb::cast<double>(object);
   if (nb::isinstance<nb::str>(object)) return nb::cast<std::string>(object);
   if (nb::isinstance<nb::tuple>(object)) return integers_of(object, place);
-  corrupt(place + " is not a number, a string or a tuple of integers");
+  corrupt(place + " is of another type; give a number, a string or a tuple of integers");
 }
 
 ValueType type_of(nb::handle object, const std::string& place) {
@@ -102,7 +102,8 @@ using Numbers = std::unordered_map<std::string, std::uint32_t>;
 
 std::uint32_t number_of(const Numbers& numbers, const std::string& name, const std::string& place) {
   const auto found = numbers.find(name);
-  if (found == numbers.end()) corrupt(place + " is '" + name.substr(0, 100) + "', which no earlier node produces");
+  if (found == numbers.end())
+    corrupt(place + " is '" + name.substr(0, 100) + "', which no earlier node produces; put that node first");
   return found->second;
 }
 

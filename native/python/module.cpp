@@ -107,7 +107,8 @@ const void* pixels_of(const Network& network, const Images& images, std::size_t 
     stride *= static_cast<std::int64_t>(images.shape(axis));
   }
   if (!fits) {
-    throw Error(ErrorKind::data_unavailable, "images do not have the shape, type, memory order or device of the input");
+    throw Error(ErrorKind::data_unavailable,
+                "images do not have the shape, type, memory order or device of the input; give a C-ordered NumPy array like it");
   }
   return images.data();
 }

@@ -33,7 +33,8 @@ Pool::Pool(int threads) : threads_(threads), forks_(forks_so_far()), shared_(std
     const std::size_t started = workers.size() + 1;
     stop();  // the destructor does not run if the constructor throws
     throw Error(ErrorKind::unsupported_operation, "threads is " + std::to_string(threads) +
-                                                      "; the system allows this process no more than " + std::to_string(started));
+                                                      "; the system allows this process no more than " + std::to_string(started) +
+                                                      "; use fewer");
   }
 }
 

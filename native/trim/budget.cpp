@@ -20,8 +20,8 @@ void check(double value, double base, double per_byte, std::uint64_t bytes, doub
   if (value <= times * usual) return;
   const std::string wanted = whole(std::ceil(value / usual));
   corrupt("it would take " + whole(value) + " " + what + ", but the limit for " + whole(static_cast<double>(bytes)) +
-          " stored bytes is " + whole(std::floor(times * usual)) + "; if you trust the file, load it with limit=" + wanted +
-          ", or set PARETRIM_LIMIT=" + wanted);
+              " stored bytes is " + whole(std::floor(times * usual)),
+          "if you trust the file, load it with limit=" + wanted + ", or set PARETRIM_LIMIT=" + wanted);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,14 @@
 
 namespace paretrim::trim {
 
-[[noreturn]] inline void corrupt(const std::string& why) { throw Error(ErrorKind::corrupt_file, why); }
+// Refuses a file: what is wrong with it, and what to do.
+[[noreturn]] inline void corrupt(const std::string& why, const std::string& next = "copy or write the file again") {
+  throw Error(ErrorKind::corrupt_file, why + "; " + next);
+}
+// Passes an error on, with the place in the file before it.
+[[noreturn]] inline void corrupt_at(const std::string& place, const std::exception& error) {
+  throw Error(ErrorKind::corrupt_file, place + ": " + error.what());
+}
 
 class ByteWriter {
  public:

@@ -68,7 +68,7 @@ std::vector<Record> take_table(ByteReader& reader) {
     try {
       check(record, total);
     } catch (const Error& error) {
-      corrupt(name_of(records, i) + ": " + error.what());
+      corrupt_at(name_of(records, i), error);
     }
   }
   check_order(records);
@@ -91,18 +91,19 @@ void put_table(ByteWriter& writer, const Container& container) {
 Container take_header(ByteReader& reader, const std::uint8_t* data) {
   Container container;
   const std::uint8_t* start = reader.take(magic.size());
-  if (!std::equal(magic.begin(), magic.end(), start)) corrupt("it does not begin like a .trim file");
+  if (!std::equal(magic.begin(), magic.end(), start))
+    corrupt("it does not begin like a .trim file", "give a .trim file, or copy this one again");
   container.version = reader.number(~std::uint64_t{0}, "the version");
   if (container.version < first_version || container.version > last_version) {
     corrupt("its version is " + std::to_string(container.version) + "; this reader supports " + std::to_string(first_version) +
-            " to " + std::to_string(last_version) + "; " +
-            (container.version > last_version ? "update paretrim" : "write the file again with this version"));
+                " to " + std::to_string(last_version),
+            container.version > last_version ? "update paretrim" : "write the file again with this version");
   }
   container.records = take_table(reader);
   const Digest digest = sha256(data, reader.position());
   const std::uint8_t* seal = reader.take(digest.size());
   if (!std::equal(digest.begin(), digest.end(), seal))
-    corrupt("its SHA-256 does not match; the file was damaged, so copy or create it again");
+    corrupt("its SHA-256 does not match", "the file was damaged, so copy or create it again");
   return container;
 }
 
@@ -125,7 +126,7 @@ Container open_container(const std::uint8_t* data, std::size_t size) {
   try {
     container = take_header(reader, data);
   } catch (const Error& error) {
-    corrupt(std::string("header: ") + error.what());
+    corrupt_at("header", error);
   }
   for (std::size_t i = 0; i < records.size(); ++i) {
     if (records[i].stored > reader.left()) {
@@ -140,7 +141,7 @@ Container open_container(const std::uint8_t* data, std::size_t size) {
 
 void verify(const Record& record) {
   if (sha256(record.data, record.stored) != record.digest) {
-    corrupt("its SHA-256 does not match the table's; the file was damaged, so copy or create it again");
+    corrupt("its SHA-256 does not match the table's", "the file was damaged, so copy or create it again");
   }
 }
 

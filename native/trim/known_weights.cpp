@@ -53,7 +53,7 @@ bool same_bytes(const TensorBytes& one, const TensorBytes& other) {
   return one.size() == other.size() && std::equal(one.begin(), one.end(), other.begin());
 }
 
-[[noreturn]] void differs() { corrupt("it does not decode to the network that it was written from; please report this"); }
+[[noreturn]] void differs() { corrupt("it does not decode to the network that it was written from", "please report this"); }
 
 }  // namespace
 

@@ -269,7 +269,7 @@ void check_provenance(std::string_view text) {
   if (top.kind != Kind::object) corrupt("it is not an object");
   const auto format = members.find("format");
   if (format == members.end() || format->second.kind != Kind::whole || format->second.whole != 1) {
-    corrupt("its format is not 1, the only one that this version reads; update paretrim");
+    corrupt("its format is not 1, the only one that this version reads", "update paretrim");
   }
   if (!has_exactly(members, std::array<std::string_view, 4>{"format", "recipe", "history", "measured"})) {
     corrupt("its keys must be exactly format, recipe, history and measured");

@@ -28,10 +28,11 @@ void reading(const std::vector<Record>& records, std::size_t index, const Read& 
     trim::verify(records[index]);
     read(records[index]);
   } catch (const Error& error) {
-    trim::corrupt(trim::name_of(records, index) + ": " + error.what());
+    trim::corrupt_at(trim::name_of(records, index), error);
   } catch (const std::bad_alloc&) {
-    trim::corrupt(trim::name_of(records, index) + ": its " + std::to_string(records[index].decoded) +
-                  " bytes do not fit into memory");
+    trim::corrupt(
+        trim::name_of(records, index) + ": its " + std::to_string(records[index].decoded) + " bytes do not fit into memory",
+        "free some memory");
   }
 }
 
@@ -61,7 +62,7 @@ void make_room_for_weights(Graph& graph) {
   try {
     make_room(graph, trim::large_tensors(graph));
   } catch (const std::bad_alloc&) {
-    trim::corrupt("records of weights: their bytes do not fit into memory");
+    trim::corrupt("records of weights: their bytes do not fit into memory", "free some memory");
   }
 }
 
@@ -81,7 +82,7 @@ std::vector<std::vector<trim::Piece>> agreed_pieces(const Graph& graph, const st
     try {
       check_size(records[first + i], bytes);
     } catch (const Error& error) {
-      trim::corrupt(trim::name_of(records, first + i) + ": " + error.what());
+      trim::corrupt_at(trim::name_of(records, first + i), error);
     }
   }
   return pieces;

@@ -327,7 +327,7 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
     try {
       graph.nodes.push_back(take_node(reader, graph));
     } catch (const Error& error) {
-      corrupt("node " + std::to_string(i) + ": " + error.what());
+      corrupt_at("node " + std::to_string(i), error);
     }
     if (!seen.insert(graph.nodes.back().name).second) corrupt("two values are named '" + graph.nodes.back().name + "'");
   }

@@ -55,7 +55,8 @@ void check_tensors(const Graph& graph) {
     for (const auto& [name, tensor] : node.tensors) {
       if (trim::bytes_of(tensor) != tensor.bytes.size()) {
         trim::corrupt("node '" + node.name + "': tensor '" + name + "' has " + std::to_string(tensor.bytes.size()) +
-                      " bytes and a shape for " + std::to_string(trim::bytes_of(tensor)));
+                          " bytes and a shape for " + std::to_string(trim::bytes_of(tensor)),
+                      "give it as many bytes as its shape has");
       }
     }
   }
@@ -70,7 +71,7 @@ void check(const Graph& graph, const TrimMeta& meta, const std::uint8_t* file, s
   settings.known = &graph;
   settings.weights = written.check_weights;
   if (read_trim_contents(file, size, settings).provenance != meta.provenance) {
-    trim::corrupt("the written file does not decode to the same provenance; please report this");
+    trim::corrupt("the written file does not decode to the same provenance", "please report this");
   }
 }
 

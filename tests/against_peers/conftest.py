@@ -1,4 +1,4 @@
-"""The modules of benchmarks/peers.py, as the command sees them, and a folder in which everything is handed over."""
+"""The modules of benchmarks/peers.py, as the command sees them, and a folder for the files exchanged with peers."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def _benchmarks_on_the_path(monkeypatch):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder where everything is handed over, and commands that pretend to run."""
+    """A folder for the files exchanged with peers, and stubs of the commands."""
     peers = module("peers")
     made = peers.Place(tmp_path / "run")
     made.given("resnet20", 0).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Cases that run, fail, stop and go on, and files that are timed in turn."""
+"""Cases that run, fail, are interrupted and resumed, and files that are timed in turn."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What peers are handed over, and the scripts and environments that run them, without installing anything."""
+"""The files that peers get, and the scripts and environments that run them, without installing anything."""
 
 import importlib
 from types import SimpleNamespace

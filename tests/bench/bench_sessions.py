@@ -1,4 +1,4 @@
-"""Sessions made of numbers, for tests of what is computed from them."""
+"""Sessions with given samples, for tests of the statistics."""
 
 from dataclasses import replace
 
@@ -47,21 +47,21 @@ def noisy(stream, level_ns, *, processes=5, rounds=60, between=0.01, within=0.03
 
 
 def preempt(one, process, window, share):
-    """The same session with one window in which its threads waited for ``share`` of the time."""
+    """The session with one window in which its threads waited for ``share`` of the time."""
     rows = [list(row) for row in one.waited]
     rows[process][window] = share
     return replace(one, waited=tuple(tuple(row) for row in rows))
 
 
 def drift(one, process, boundary, factor):
-    """The same session with one reference time multiplied."""
+    """The session with one reference time multiplied."""
     rows = [list(row) for row in one.reference_ns]
     rows[process][boundary] = int(rows[process][boundary] * factor)
     return replace(one, reference_ns=tuple(tuple(row) for row in rows))
 
 
 def crowd(one, process, boundary, times):
-    """The same session with one moment at which the reference took ``times`` as long together as alone."""
+    """The session with one moment at which the reference took ``times`` as long together as alone."""
     rows = [list(row) for row in one.together]
     rows[process][boundary] = times
     return replace(one, together=tuple(tuple(row) for row in rows))

@@ -1,4 +1,4 @@
-"""Openers with known behaviour, for workers to import. The deployed file's text says what the deployment does."""
+"""Openers of known behaviour, imported by worker processes. The text of a deployed file says what its calls do."""
 
 import gc
 import json
@@ -24,7 +24,7 @@ def logits(images):
 class Spinning:
     """Helper threads that burn CPU time while their caller sleeps, and a sleep that lasts until they have.
 
-    So what is burnt does not depend on how busy the machine is.
+    The CPU time that they use does not depend on how busy the machine is.
     """
 
     def __init__(self):

@@ -35,14 +35,14 @@ def test_load_is_read(proc):
     assert read_load(proc) == Load(pressure=0.125, waited_us=1000, average=1.25, runnable=3, steal_ticks=5, all_ticks=105)
 
 
-def test_a_system_that_says_nothing_is_quiet(tmp_path):
+def test_a_system_that_reports_no_load_counts_as_quiet(tmp_path):
     assert read_load(tmp_path) == Load()
     assert unquiet(Load(), threads=1) == []
     assert disturbed(Load(), Load(), seconds=1) == []
     assert waited_ns(tmp_path / "task") == 0
 
 
-def test_unquiet_is_said_in_words(proc):
+def test_a_busy_machine_is_described(proc):
     assert unquiet(read_load(proc), threads=2) == [
         "tasks waited for a CPU 12% of the last 10 s (limit 10%)",
         "3 tasks want to run (limit 2, this one among them)",
@@ -50,7 +50,7 @@ def test_unquiet_is_said_in_words(proc):
     assert unquiet(Load(pressure=0.1, runnable=2), threads=2) == []
 
 
-def test_disturbance_is_said_in_words():
+def test_disturbances_are_described():
     before = Load(waited_us=0, steal_ticks=10, all_ticks=1000)
     assert disturbed(before, Load(waited_us=300_000, steal_ticks=15, all_ticks=1200), seconds=2) == [
         "the hypervisor took 2.5% of the CPU time (limit 1%)",
@@ -103,7 +103,7 @@ def test_the_machine_is_described(proc):
     assert told == ["Fast 9000, 1 core", "Fast 9000, 2 cores"]
 
 
-def test_a_machine_without_proc_is_described_all_the_same(tmp_path):
+def test_a_machine_without_proc_is_described(tmp_path):
     machine = describe(tmp_path)
     assert machine.cpu
     assert machine.isa == ()
@@ -120,7 +120,7 @@ def test_this_machine_is_described():
     ("flags", "vnni", "bits"),
     [("avx2 avx_vnni", True, 8), ("avx2", False, 7), ("asimd asimddp", False, 8), ("avx512_vnni", True, 8)],
 )
-def test_the_doctor_draws_the_conclusion(proc, flags, vnni, bits):
+def test_the_doctor_advises_on_weight_bits(proc, flags, vnni, bits):
     write(proc / "cpuinfo", f"flags : {flags}\n")
     said = doctor(proc)
     assert (said["vnni"], said["weight_bits"]) == (vnni, bits)
@@ -137,7 +137,7 @@ def test_versions_are_those_installed():
     assert runtime_version("abacus") == "unknown"
 
 
-def test_governors_other_than_performance_are_unquiet(tmp_path):
+def test_governors_other_than_performance_are_reported(tmp_path):
     for core in usable_cores():
         write(tmp_path / f"cpu{core}" / "cpufreq" / "scaling_governor", "powersave\n")
     assert governors(tmp_path) == ("powersave",)
@@ -145,7 +145,7 @@ def test_governors_other_than_performance_are_unquiet(tmp_path):
     assert governors(tmp_path / "none") == ()
 
 
-def test_a_quota_of_cpu_time_is_unquiet(tmp_path):
+def test_a_quota_of_cpu_time_is_reported(tmp_path):
     (tmp_path / "cpu.max").write_text("50000 100000\n")
     assert standing(cpus=tmp_path, quota=tmp_path / "cpu.max") == [
         "this container is stopped whenever it has used 0.5 CPUs' worth of time; measure without that quota"
@@ -223,7 +223,7 @@ def test_presets():
         ("primers", -1, "0 or more"),
     ],
 )
-def test_senseless_effort_is_refused(field, value, rule):
+def test_invalid_effort_is_refused(field, value, rule):
     with pytest.raises(InvalidRecipe, match=f"effort: {field} is {value}; it must be {rule}"):
         Effort(**{field: value})
 

@@ -96,7 +96,7 @@ def test_measuring_leaves_the_files_as_they_were(tmp_path):
     assert "12 distinct images; 64 or more keep caches and branch predictors from learning them" in session.noise
 
 
-def test_a_noisy_machine_is_marked_and_measured_all_the_same(tmp_path):
+def test_a_noisy_machine_is_measured_and_its_noise_reported(tmp_path):
     def look():
         return Load(pressure=0.5, runnable=9)
 
@@ -108,7 +108,7 @@ def test_a_noisy_machine_is_marked_and_measured_all_the_same(tmp_path):
     assert summarize(session, resamples=10)[0].noise == session.noise
 
 
-def test_a_deployment_that_spins_is_marked(tmp_path):
+def test_a_deployment_that_spins_is_reported(tmp_path):
     session = run(deployments(tmp_path, {"a": "fine", "top": "spin"}), effort=replace(SHORT, processes=2, rounds=3))
     assert "processes 1, 2: deployment 'top' keeps threads spinning after a call; they disturb the call after it" in session.noise
 
@@ -185,7 +185,7 @@ def test_a_file_that_changes_is_refused(tmp_path):
         ({"images": IMAGES.astype(np.float64)}, r"images are float64"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_runs(tmp_path, change, message):
+def test_invalid_requests_are_refused_before_anything_runs(tmp_path, change, message):
     path = tmp_path / "net"
     path.write_text("fine")
     given = [

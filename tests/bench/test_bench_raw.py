@@ -57,7 +57,7 @@ def edit_text(path, change):
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 3), st.integers(1, 60))
-def test_what_is_loaded_is_what_was_saved(tmp_path_factory, seed, processes, rounds):
+def test_a_session_round_trips(tmp_path_factory, seed, processes, rounds):
     path = tmp_path_factory.mktemp("raw") / "session.npz"
     one = make(seed, processes, rounds)
     save_session(one, path)
@@ -77,7 +77,7 @@ def test_numpy_reads_the_samples_without_paretrim(saved):
         assert json.loads(arrays["session"].tobytes())["baseline"] == "slow"
 
 
-def test_every_cut_is_noticed(saved, tmp_path):
+def test_every_truncation_is_detected(saved, tmp_path):
     content = saved.read_bytes()
     cut = tmp_path / "cut.npz"
     for length in range(0, len(content), 97):
@@ -157,7 +157,7 @@ def test_text_that_does_not_fit_is_refused(saved, change, message):
         load_session(saved)
 
 
-def test_format_1_said_nothing_of_shared_cores(saved):
+def test_format_1_has_no_times_of_shared_cores(saved):
     edit_text(saved, lambda text: text.update(format=1))
     rewrite(saved, lambda members: members.pop("together.npy"))
     assert load_session(saved).together == ((1.0,) * 3,) * 2

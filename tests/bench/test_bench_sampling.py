@@ -133,7 +133,7 @@ def test_the_reference_runs_around_every_window(rounds, expected):
     assert references == list(range(expected))
 
 
-def test_a_clock_that_slows_down_costs_the_windows_it_touches():
+def test_windows_with_a_slower_clock_are_dropped():
     clock = Clock()
     schedule = make_schedule(0, 0, deployments=2, rounds=100, images=len(IMAGES), batch=1)
     throttled = range(40, 60)
@@ -174,7 +174,7 @@ def test_the_reference_is_the_fastest_of_five():
     assert ReferenceWork(clock=lambda: next(ticks)).alone() == 5
 
 
-def test_one_core_has_nobody_to_share_with():
+def test_one_core_shares_with_no_other():
     assert ReferenceWork(clock=lambda: 1 / 0).together() == 1.0
 
 
@@ -302,13 +302,13 @@ def test_spinning_helpers_are_noticed(monkeypatch):
     assert busy_after(call, IMAGES) > 0.004
 
 
-def test_one_pause_is_not_spinning(monkeypatch):
+def test_a_single_pause_is_not_taken_for_spinning(monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 1.005, 2.0, 2.0001])
     monkeypatch.setattr(time, "process_time", lambda: next(clock))
     assert busy_after(logits, IMAGES, seconds=0.0) == pytest.approx(1e-4)
 
 
-def test_the_collector_rests_while_timing_and_comes_back():
+def test_garbage_collection_is_off_while_timing_only():
     assert gc.isenabled()
     with no_garbage_collection():
         assert not gc.isenabled()

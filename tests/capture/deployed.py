@@ -1,4 +1,4 @@
-"""Whether a network is captured exactly, and deployed as 8-bit integers closely, for tests of single operations."""
+"""Checks for tests of single operations: the float graph is exact, the 8-bit file close."""
 
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ RESOURCES = SimpleNamespace(calibration=IMAGES, execution=Execution(device="cpu"
 
 
 def is_deployed(module, path):
-    """Captured as torch computes it; its integers are those of the interpreter to the last bit, and near the module's numbers."""
+    """The float graph equals torch; the native runtime equals the interpreter bit for bit and is close to the module."""
     network = captured_network(module, SHAPE, images=IMAGES).eval()
     graph = network.graph()
     validate(graph)

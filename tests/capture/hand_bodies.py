@@ -1,4 +1,4 @@
-"""A network with a body of one's own, for tests of what is captured."""
+"""A network around a given body, for tests of capture."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def body(function, **parts):
 
 
 def untrained_body(function, build=None):
-    """The same with nothing trained; its body finds what ``build`` makes as ``self.extra``."""
+    """The same, untrained; its body finds the result of ``build`` as ``self.extra``."""
 
     class Custom(Net):
         def build(self):

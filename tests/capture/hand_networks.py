@@ -1,4 +1,4 @@
-"""Small networks as people write them, each with a habit of its own."""
+"""Small networks in the styles that users write, each with one peculiarity."""
 
 import torch
 from torch import nn
@@ -88,7 +88,7 @@ class Shuffle(Net):
 
 
 class InPlace(Net):
-    """Overwritten tensors are read again under their old name."""
+    """Tensors are overwritten in place and read again under their old name."""
 
     def build(self):
         self.c1, self.n1 = conv(8, 8), nn.BatchNorm2d(8)
@@ -236,7 +236,7 @@ class SplitAttention(Net):
 
 
 class Resolutions(Net):
-    """Maps of several sizes are brought to one."""
+    """Maps of several sizes are resized to one."""
 
     def build(self):
         self.down, self.odd = conv(8, 8, stride=2), conv(8, 8, stride=2, padding=0)
@@ -249,7 +249,7 @@ class Resolutions(Net):
 
 
 class Decoder(Net):
-    """Back up to a higher resolution, as a U-Net does, by transposed convolutions and by channels that become pixels."""
+    """Upsampling as in a U-Net: by transposed convolutions and by pixel shuffle."""
 
     def build(self):
         self.down, self.up, self.norm2 = conv(8, 12, stride=2), nn.ConvTranspose2d(12, 8, 4, 2, 1), nn.BatchNorm2d(8)
@@ -264,7 +264,7 @@ class Decoder(Net):
 
 
 class SamePadding(Net):
-    """As TensorFlow pads: more below and to the right than above and to the left, and for pooling with what never wins."""
+    """TensorFlow's SAME padding: more below and to the right; max pooling pads with values that never win."""
 
     def build(self):
         self.c1 = conv(8, 8, stride=2, padding=0)
@@ -318,7 +318,7 @@ NETWORKS = {
 
 
 def made(name):
-    """A network with weights and statistics that are not at their initial values."""
+    """A network whose weights and statistics are not the initial ones."""
     torch.manual_seed(sum(map(ord, name)))
     return trained(NETWORKS[name]())
 

@@ -1,4 +1,4 @@
-"""A captured network that is not its module, and modules that give no one answer, are found before anything is trained."""
+"""Before training: a captured network that differs from its module is detected, and so is a module that is not deterministic."""
 
 import random
 from types import MappingProxyType
@@ -41,7 +41,7 @@ def test_networks_agree_far_within_the_bound(name, monkeypatch):
     agrees(made(name))
 
 
-def test_nothing_of_the_callers_is_disturbed():
+def test_nothing_of_the_callers_is_changed():
     module = body(lambda self, x: F.dropout(self.c(x), 0.5, self.training)).train()
     before, state = {key: value.clone() for key, value in module.state_dict().items()}, torch.get_rng_state()
     network = agrees(module)
@@ -157,7 +157,7 @@ class Doubling(nn.Module):
         return x if is_looked_at(x) else 2 * x
 
 
-def test_a_module_that_is_another_when_it_is_looked_at():
+def test_a_module_that_changes_when_it_is_hooked():
     with pytest.raises(
         UnsupportedOperation, match=r"the captured network differs from the module: .* first in layer 'head'; write"
     ):
@@ -219,7 +219,7 @@ class AcrossTheBatch(nn.Module):
         (AcrossTheBatch, r"the network's result for an image depends on the other images of its batch"),
     ],
 )
-def test_modules_that_give_no_one_answer(layer, message):
+def test_modules_that_are_not_deterministic_are_refused(layer, message):
     module = body(lambda self, x: self.act(self.c(x)))
     module.act = layer()
     with pytest.raises(UnsupportedOperation, match=message):

@@ -1,4 +1,4 @@
-"""Every argument of every operation that capture knows is used, or refused by name."""
+"""Capture uses every argument of every operation that it knows, or rejects it by name."""
 
 import math
 from dataclasses import replace
@@ -162,7 +162,7 @@ def made_up(operation, schema):
 
 
 def written_down(target, values):
-    """What capture makes of one operation, its numbers, and those of torch; raises UnsupportedOperation where it is refused."""
+    """The captured graph of one operation, its outputs, and those of torch; raises UnsupportedOperation where it is rejected."""
     graph = fx.Graph()
     shape = next(iter(values.values()))
     work = Work({})
@@ -220,7 +220,7 @@ def _as_base(work, view):
 
 
 def is_right(target, values):
-    """Whether torch's numbers come out; False where the operation is refused or does not take these arguments."""
+    """Whether the outputs are torch's; False where the operation is rejected or does not take these arguments."""
     try:
         shapes, found, expected = written_down(target, values)
     except UnsupportedOperation:
@@ -244,7 +244,7 @@ LEFT_OUT = {"log_softmax", "where", "index_put"} | MASKS
 
 
 @pytest.mark.parametrize("operation", sorted(set(CONVERTERS) - LEFT_OUT))
-def test_an_argument_is_heeded_or_refused(operation):
+def test_an_argument_is_used_or_refused(operation):
     torch.manual_seed(0)
     fits = []
     for target in overloads(operation):

@@ -16,7 +16,7 @@ from paretrim.network.network import Network
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_is_what_it_was(name):
+def test_a_captured_network_computes_what_its_module_does(name):
     module = made(name)
     before = {key: value.clone() for key, value in module.state_dict().items()}
     graph = capture(module, SHAPE, classes=[str(index) for index in range(CLASSES)])

@@ -1,4 +1,4 @@
-"""What a graph cannot hold, each case with what is said of it."""
+"""Modules that a graph cannot express, each with its error message."""
 
 import math
 
@@ -263,7 +263,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_what_the_graph_cannot_hold_is_named(name):
+def test_what_a_graph_cannot_express_is_named(name):
     build, message = ERRORS[name]
     torch.manual_seed(0)
     with pytest.raises(UnsupportedOperation, match=message):
@@ -277,7 +277,7 @@ def test_classes_must_fit_the_logits():
         capture(made("sequential"), SHAPE, classes=["a", "b", "c"])
 
 
-def test_memory_that_runs_out_is_called_so(monkeypatch):
+def test_running_out_of_memory_is_named(monkeypatch):
     def export(*_, **__):
         raise MemoryError
 

@@ -1,4 +1,4 @@
-"""Modules that return several tensors: captured in order, compared output by output, and refused by name where they cannot be."""
+"""Modules with several outputs: captured in order and compared one by one; unsupported outputs are rejected by name."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tensors that a network fills with one number: beside channels they are padding, in sums and bounds a constant."""
+"""Constant-filled tensors: concatenated with channels they are padding, in sums and bounds a constant."""
 
 import pytest
 import torch

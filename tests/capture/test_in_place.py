@@ -1,4 +1,4 @@
-"""Values that are overwritten in place, under their own name and through others that show the same memory."""
+"""Values overwritten in place, directly and through views of the same memory."""
 
 import pytest
 import torch

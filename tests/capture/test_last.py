@@ -1,4 +1,4 @@
-"""Channels last, norms of the image itself, other orders of rows and columns, and interpolation of every kind."""
+"""Channels-last layouts, norms over the image, permuted axes, and every mode of interpolation."""
 
 from types import SimpleNamespace
 

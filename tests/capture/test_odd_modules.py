@@ -1,4 +1,4 @@
-"""Modules that are unusual Python: attributes in slots, methods that return or raise what torch's do not, other arguments."""
+"""Modules with unusual Python: slots, methods that return or raise other things than torch's, other arguments."""
 
 import dataclasses
 import warnings
@@ -140,7 +140,7 @@ def test_what_is_wrong_with_a_module_is_said(name):
 
 
 class OnlyTwo(nn.Module):
-    """Fails on one image where it runs, and not where it is captured."""
+    """Fails on one image when run, but not when captured."""
 
     def __init__(self):
         super().__init__()

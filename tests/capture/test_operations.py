@@ -1,4 +1,4 @@
-"""What people write, captured, quantized without training and deployed: small networks around one operation each."""
+"""Small networks around one operation each: captured, quantized without training, and deployed."""
 
 import pytest
 import torch
@@ -300,5 +300,5 @@ def test_an_alias_is_the_operation_itself():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_operation_is_what_torch_computes(name, tmp_path):
-    """As a float graph, and closely as a file of integers, in which native runtime and interpreter agree to the last bit."""
+    """Exactly as a float graph, closely as an integer file, on which native runtime and interpreter agree bit for bit."""
     is_deployed(made(name), tmp_path / "a.trim")

@@ -1,4 +1,4 @@
-"""Modules that are captured from a copy: what cannot be copied, what must not change, and the time it takes."""
+"""Capture works on a copy of the module: what cannot be copied, what must not change, and how long copying takes."""
 
 import copy
 import sys

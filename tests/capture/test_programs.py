@@ -1,4 +1,4 @@
-"""Ways in which people write, wrap and keep modules that say nothing about what the network computes."""
+"""Ways to write and wrap modules that do not change what the network computes."""
 
 import pytest
 import torch
@@ -245,5 +245,5 @@ EXACT |= {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_what_comes_out_is_exact(name):
+def test_overwritten_tensors_are_captured_exactly(name):
     is_captured(body(EXACT[name], c=conv(8, 8), bank=nn.Parameter(torch.rand(1, 8, 1, 1))))

@@ -1,4 +1,4 @@
-"""The shortcuts of an export: one operation for a BatchNorm, nothing done twice, and the same graph as without."""
+"""The shortcuts of export: one operation per BatchNorm, nothing done twice, and the same graph as without them."""
 
 import gc
 
@@ -17,7 +17,7 @@ SHAPE = (3, SIZE, SIZE)
 
 
 class Affine(nn.BatchNorm2d):
-    """A BatchNorm of a kind of its own."""
+    """A user-defined BatchNorm."""
 
     def forward(self, x):
         return super().forward(x) * 2

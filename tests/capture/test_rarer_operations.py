@@ -1,4 +1,4 @@
-"""Forms of operations that few networks use: other names, arguments, axes and ways to make a tensor."""
+"""Rare forms of operations: aliases, arguments, axes and ways to create a tensor."""
 
 import pytest
 import torch

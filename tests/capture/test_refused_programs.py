@@ -1,4 +1,4 @@
-"""Programs that no graph holds, each refused in one sentence that says why."""
+"""Programs that a graph cannot express, each rejected in one sentence that says why."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Layers in TorchScript are captured like those they were made from."""
+"""TorchScript layers are captured like the layers they were compiled from."""
 
 import operator
 from types import SimpleNamespace
@@ -173,7 +173,7 @@ CODE = """def forward(s, x: Tensor, y: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("x", "expected"), [(1, 9), (0, None)])
-def test_code_is_carried_out(x, expected):
+def test_script_code_is_run(x, expected):
     assert run(CODE, (None, x, 5), {"torch": SimpleNamespace(add=operator.add, lt=operator.lt)}) == expected
 
 

@@ -1,4 +1,4 @@
-"""Layers that are called more than once, and weights that several layers share: every use is a layer of its own from then on."""
+"""Layers called more than once, and weights shared by several layers: capture makes every use a layer of its own."""
 
 from types import SimpleNamespace
 

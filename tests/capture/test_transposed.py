@@ -1,4 +1,4 @@
-"""Transposed convolutions are what torch computes, in every geometry, and lose channels like other layers."""
+"""Transposed convolutions equal torch in every geometry, and channels can be removed from them as from other layers."""
 
 from itertools import product
 
@@ -51,7 +51,7 @@ def test_rows_and_columns_may_differ():
 
 
 def test_no_more_is_computed_than_the_results_need():
-    """A kernel of 2 in steps of 2 is as many multiplications as its weights; no row is padded and none is cut off."""
+    """A kernel of 2 with stride 2 needs one multiplication per weight; no row is padded or cropped."""
     graph, *_ = captured(nn.ConvTranspose2d(4, 6, 2, 2))
     assert [node.op for node in graph.nodes] == ["conv2d", "conv2d", "pixel_shuffle", "flatten", "linear"]
     made = graph.nodes[1]

@@ -1,4 +1,4 @@
-"""Values that are written to in part: ``x[:, :2] = y`` and its siblings, and statistics that networks compute by hand."""
+"""Assignment to parts of a value, such as ``x[:, :2] = y``, and statistics that networks compute by hand."""
 
 import pytest
 import torch

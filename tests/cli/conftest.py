@@ -60,7 +60,7 @@ sparsity = 0.5
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):
-    """A folder with a network of the user's own, recipes (``short.toml``, ``long.toml``, ``endless.toml``) and ``study.toml``."""
+    """A folder with a user-defined network, recipes (``short.toml``, ``long.toml``, ``endless.toml``) and ``study.toml``."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "cli_tiny_network.py").write_text(NETWORK)
     (folder / "short.toml").write_text(RECIPE.replace("EPOCHS", "1"))
@@ -72,7 +72,7 @@ def desk(tmp_path_factory):
 
 @pytest.fixture
 def at_desk(desk, monkeypatch):
-    """Commands are given at the desk; what they add to the path is taken away again."""
+    """Commands run in that folder; their additions to ``sys.path`` are removed afterwards."""
     monkeypatch.chdir(desk)
     monkeypatch.setattr(sys, "path", [*sys.path])
     return desk
@@ -99,7 +99,7 @@ def finished(desk):
 
 @pytest.fixture
 def command(capsys):
-    """Give a command in this process; its exit code, what it wrote to standard output, and to standard error."""
+    """Run a command in this process; its exit code, standard output and standard error."""
 
     def give(*arguments):
         capsys.readouterr()
@@ -112,7 +112,7 @@ def command(capsys):
 
 @pytest.fixture
 def command_json(command):
-    """Give a command with ``--json``; its exit code and the one value on standard output."""
+    """Run a command with ``--json``; its exit code and the JSON value on standard output."""
 
     def give(*arguments):
         status, out, _ = command(*arguments, "--json")
@@ -150,7 +150,7 @@ def launch(desk):
 
 @pytest.fixture(autouse=True)
 def quick_is_the_least(monkeypatch):
-    """``--effort quick`` measures as little as can be, and leaves nothing out, so that a busy machine fails no test."""
+    """``--effort quick`` measures as little as possible and drops nothing, so that no test fails on a busy machine."""
     monkeypatch.setattr(deployed, "EFFORTS", {**deployed.EFFORTS, "quick": LEAST})
 
 

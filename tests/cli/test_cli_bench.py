@@ -1,4 +1,4 @@
-"""``paretrim bench``: files compared with each other, and the layers of one."""
+"""``paretrim bench``: comparison of files, and the layers of one file."""
 
 import pytest
 

@@ -12,7 +12,7 @@ OWN = ("--model", "cli_tiny_network:make", "--data", "digits", "--dense-epochs",
 
 @pytest.fixture(scope="session")
 def shelf(desk):
-    """One folder for all: what one command trained, the next finds."""
+    """One folder for all tests: a command reuses what an earlier one trained."""
     return desk / "compressed"
 
 
@@ -97,7 +97,7 @@ def test_an_epoch_of_more_images_than_there_are(at_desk, command):
 
 
 def test_a_larger_share_of_the_images_validates(at_desk, command_json, tmp_path):
-    """The first 250 of the images that are validated on: all that are fewer are counted."""
+    """Validation uses the first 250 images, or all if there are fewer."""
     _, few = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run")
     _, more = command_json("plan", *OWN[:4], "--epochs", "0", "--folder", tmp_path / "run", "--validation", "0.15")
     assert (few["images"], more["images"]) == (143, 216)
@@ -146,7 +146,7 @@ def test_a_drop_that_is_shown_is_met_and_the_page_names_the_choice(at_desk, shel
         (["--model", "no_such_module:make"], "importing 'no_such_module' failed"),
     ],
 )
-def test_options_that_are_wrong(options, said, at_desk, command, tmp_path):
+def test_invalid_options(options, said, at_desk, command, tmp_path):
     own = ("--model", "cli_tiny_network:make", "--data", "digits")
     status, out, err = command("compress", *own, "--folder", tmp_path / "run", *options)
     assert (status, out) == (2, "")
@@ -214,7 +214,7 @@ def test_a_plan_counts_the_measuring_that_it_does_not_predict(at_desk, command, 
         ),
     ],
 )
-def test_plans_of_nothing(arguments, said, at_desk, command):
+def test_invalid_plans_are_refused(arguments, said, at_desk, command):
     status, _, err = command("plan", *arguments)
     assert status == 2
     assert said in err

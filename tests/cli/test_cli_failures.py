@@ -1,4 +1,4 @@
-"""What a command says and returns when something goes wrong that its own code did not foresee."""
+"""Messages and exit codes of unforeseen failures."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ ESCAPE = "\x1b[2J\x1b]0;title\x07\u202e\x9b1m\nforged"
 
 @pytest.fixture
 def failing(monkeypatch, command):
-    """Give a command whose work raises the error."""
+    """Run a command whose work raises the error."""
 
     def give(error):
         def raising(*_):
@@ -66,7 +66,7 @@ def _network(name="fc"):
         (InvalidRecipe("r"), 2, "error: r\n"),
     ],
 )
-def test_whatever_happens_is_one_message_and_an_exit_code(failing, error, status, said):
+def test_any_failure_is_one_message_and_an_exit_code(failing, error, status, said):
     found, out, err = failing(error)
     assert (found, out) == (status, "")
     assert err.startswith("paretrim: error: ")
@@ -97,7 +97,7 @@ def test_the_place_in_the_package_is_named(command, monkeypatch):
     assert "(cli/showing.py, line " in err
 
 
-def test_the_traceback_is_shown_to_those_who_ask(failing, monkeypatch):
+def test_the_traceback_is_shown_on_request(failing, monkeypatch):
     monkeypatch.setenv("PARETRIM_TRACEBACK", "1")
     for error in (KeyError("a\x1b"), WeightsMismatch("w")):
         err = failing(error)[2]
@@ -156,7 +156,7 @@ def test_no_command_shows_escapes_of_a_file_s_names(kind, command, tmp_path):
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 @pytest.mark.parametrize("arguments", ["inspect net.trim", "--help"])
-def test_streams_that_nobody_can_read(shell, status, said, arguments, tmp_path):
+def test_closed_streams(shell, status, said, arguments, tmp_path):
     trimfile.write(_network(), tmp_path / "net.trim")
     # The pipe is full before its reader goes away, so that the writing fails and not only the flush.
     line = f"set -o pipefail; {sys.executable} -m paretrim {arguments} {shell}"

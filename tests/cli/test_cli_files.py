@@ -44,7 +44,7 @@ def test_export_of_a_trim_file(files, command, tmp_path):
         (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx, .trim or .graph file, or a candidate.safetensors"),
     ],
 )
-def test_exports_that_cannot_be(arguments, said, finished, files, candidate, command, tmp_path):
+def test_impossible_exports_are_refused(arguments, said, finished, files, candidate, command, tmp_path):
     known = {"RUN": finished, "CANDIDATE": candidate, "FILE": files["dense"]}
     given = [known.get(argument, argument) for argument in arguments]
     status, _, err = command("export", "--to", tmp_path / "out.onnx", *given)
@@ -67,7 +67,7 @@ def test_a_folder_that_is_not_there_is_wrong_usage(command, tmp_path):
     assert (status, f"there is no file or folder '{tmp_path / 'none'}'; check the path" in err) == (2, True)
 
 
-def test_files_that_are_not_what_they_should_be(command, candidate, tmp_path, monkeypatch):
+def test_invalid_files_are_named(command, candidate, tmp_path, monkeypatch):
     (tmp_path / "text.onnx").write_text("no protobuf at all")
     (tmp_path / "empty.onnx").write_bytes(onnx.ModelProto().SerializeToString())
     assert "text.onnx' is not an ONNX file (" in command("inspect", tmp_path / "text.onnx")[2]

@@ -31,7 +31,7 @@ def test_help_lists_every_command(capsys):
 
 @pytest.mark.parametrize("given", [["--version"], ["methods"], ["--", "doctor"]])
 def test_commands_that_are_not_chosen_get_no_arguments(given, monkeypatch):
-    """Their options take longer to make than the list of commands takes to print."""
+    """Building their options takes longer than printing the list of commands."""
     made = []
     add_argument = argparse.ArgumentParser.add_argument
 

@@ -1,4 +1,4 @@
-"""What a file keeps of its images, mean, standard deviation and size, and what ``paretrim eval`` makes of it."""
+"""The preprocessing stored in a file (mean, standard deviation, size) and its use in ``paretrim eval``."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ MEAN, STD = (0.3,), (0.25,)
 
 @pytest.fixture
 def other(candidate, tmp_path):
-    """A candidate whose images were normalised otherwise than the data set's own way."""
+    """A candidate trained with another normalisation than the data set's."""
     path = tmp_path / "other.safetensors"
     save_candidate(replace(load_candidate(candidate), mean=MEAN, std=STD), path)
     return path
@@ -50,7 +50,7 @@ def photos(tmp_path):
 
 @pytest.fixture
 def resized(tmp_path):
-    """A candidate for colour images of 8 pixels that were cut out of images with a short side of 10."""
+    """A candidate for colour images of 8 pixels, cropped from images with a short side of 10."""
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10))
     network = Network(capture(module, (3, 8, 8), classes=tuple(map(str, range(10)))))
@@ -62,7 +62,7 @@ def resized(tmp_path):
 @pytest.mark.parametrize("options", [(), ("--mean=0.5,0.5,0.5", "--std=0.25,0.25,0.25")])
 @pytest.mark.parametrize("ending", [".trim", ".onnx"])
 def test_files_keep_how_images_are_resized(resized, photos, options, ending, command, command_json, tmp_path):
-    """Whether they take pixels or floats; without it, images would have become 224 pixels large, or wider views of 8."""
+    """Whether they take pixels or floats; without it, images would be resized to 224 pixels, or to a wider view of 8."""
     file = tmp_path / f"a{ending}"
     assert command("export", resized, "--to", file, *options)[0] == 0
     status, found = command_json("eval", file, "--data", photos)

@@ -1,4 +1,4 @@
-"""``paretrim inspect``: what one file holds, and how two differ."""
+"""``paretrim inspect``: the contents of one file, and the difference of two."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_inspect_compares_two_files(files, finished, command, command_json):
     ("arguments", "said"),
     [((), "inspect needs a file; name one, or two with --compare A B"), (("--compare", 0, 0), "needs test images; name them")],
 )
-def test_inspect_says_what_it_lacks(arguments, said, files, command):
+def test_inspect_refuses_invalid_arguments(arguments, said, files, command):
     status, _, err = command("inspect", *(files["dense"] if one == 0 else one for one in arguments))
     assert status == 2
     assert said in err

@@ -1,4 +1,4 @@
-"""What changed, and a look inside: what commands that run add to their page."""
+"""The sections that running commands add to the report: changed decisions and ``--inside``."""
 
 import shutil
 

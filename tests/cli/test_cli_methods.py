@@ -19,7 +19,7 @@ PARTS = [(method.kind, method.name) for method in METHODS]
 
 
 def flat(stages):
-    """The stages, and the parts of simultaneous ones beside them."""
+    """The stages, including the parts of a together stage."""
     return [one for stage in stages for one in (stage, *(flat(stage.parts) if isinstance(stage, Together) else ()))]
 
 
@@ -30,7 +30,7 @@ def test_every_registered_name_has_one_method():
 
 
 def test_no_module_with_methods_is_forgotten():
-    """Methods of a module that the table does not list, or of a kind it does not know, would not be shown."""
+    """Methods in a module that the table does not list, or of an unknown kind, would not be shown."""
     written = []
     for path in sorted((ROOT / "src" / "paretrim").rglob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,4 +1,4 @@
-"""``inspect`` on ONNX files whose tensors are damaged, or lie in a file beside them."""
+"""``inspect`` on ONNX files with damaged tensors, or with external data."""
 
 import numpy as np
 import onnx

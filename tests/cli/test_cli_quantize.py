@@ -67,7 +67,7 @@ def test_options_of_the_stage_and_what_it_costs(at_desk, command_json, tmp_path)
         (["cli_tiny_network:make", "--weight-bits", "9"], "weight_bits is 9: input should be less than or equal to 8"),
     ],
 )
-def test_options_that_are_wrong(options, said, at_desk, command, tmp_path):
+def test_invalid_options(options, said, at_desk, command, tmp_path):
     status, out, err = command("quantize", *options, *DATA, "--folder", tmp_path / "run")
     assert (status, out) == (2, "")
     assert said in err

@@ -1,4 +1,4 @@
-"""``paretrim report``: pages of folders and of stores, and folders that have nothing to say yet."""
+"""``paretrim report``: pages of run folders and of result files, and folders without outcomes."""
 
 
 def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_path):
@@ -51,7 +51,7 @@ def test_folders_without_outcomes_say_what_to_do(command, tmp_path):
         assert f"the newest file is '{file}'" in err
 
 
-def test_report_of_nothing(command, tmp_path):
+def test_a_report_needs_outcomes(command, tmp_path):
     status, _, err = command("report", tmp_path)
     assert status == 1
     assert "holds no outcomes: there is no file '" in err

@@ -20,7 +20,7 @@ def _wait_for(process, text):
 
 
 def _deeds(folder):
-    """Outcomes without what may differ between two runs of the same: seconds spent, and the date."""
+    """Outcomes without the fields that differ between two equal runs: seconds and date."""
     outcomes = store.latest(store.read(folder / "outcomes.jsonl"))
     without_seconds = [tuple(replace(stage, seconds=0.0) for stage in outcome.history) for outcome in outcomes]
     return [
@@ -151,7 +151,7 @@ def test_images_that_cannot_be_read_are_told(at_desk, command, tmp_path, monkeyp
         (["--runtimes", "tensorrt"], "--runtimes names 'tensorrt'; choose from paretrim, onnxruntime, openvino"),
     ],
 )
-def test_options_that_are_wrong(options, said, at_desk, command):
+def test_invalid_options(options, said, at_desk, command):
     status, _, err = command("run", "short.toml", "--folder", "never", *options)
     assert (status, err) == (2, f"paretrim: error: {said}\n")
     assert not (at_desk / "never").exists()

@@ -1,4 +1,4 @@
-"""A regression from the command line, end to end: every number is said to be what it is."""
+"""A regression from the command line, end to end: every number is shown with its metric."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Options that would have no effect are refused by name: nobody gives one to no effect."""
+"""Options that would have no effect are rejected by name."""
 
 import pytest
 

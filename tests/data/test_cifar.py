@@ -284,7 +284,7 @@ def test_load_reads_the_named_data_set(small, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_pretrained_resnet20_has_its_published_accuracy(real_cifar10, shared_data):
-    """The whole path on real data: reader, normalisation, network, weights. 91.73 % is the accuracy stated with the weights."""
+    """The whole path on real data: reader, normalisation, network, weights. 91.73 % was published with them."""
     weights = shared_data / "models" / "cifar10_resnet20.safetensors"
     with safetensors.safe_open(weights, "pt") as file:
         assert "layer3.2.conv2.weight" in file.keys()  # noqa: SIM118 (not a dict)

@@ -12,7 +12,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server:
-    """A file server on 127.0.0.1 that can hang up, refuse ranges, or answer with an error; it keeps what was asked."""
+    """A file server on 127.0.0.1 that can drop the connection, refuse ranges, or return an error; it records the requests."""
 
     def __init__(self):
         self.content, self.ranges, self.status, self.cut_after, self.says_length = CONTENT, True, 0, [], True

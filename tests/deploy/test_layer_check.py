@@ -20,7 +20,7 @@ from paretrim.runtime import Session, plan
 
 @pytest.fixture
 def little(monkeypatch):
-    """Of every layer one channel is computed, and no whole image."""
+    """The check computes one channel of every layer, and no whole image."""
     monkeypatch.setattr(interpreter, "CHECKED_WORK", 1)
 
 
@@ -80,7 +80,7 @@ def test_only_some_channels_are_computed(little, monkeypatch):
     ],
 )
 def test_channels_of_a_layer_with_groups(groups, share, expected):
-    """As many as the share says, of groups that lie apart; the part computes what the layer computes there."""
+    """As many channels as the share says, from separate groups; their values equal the layer's."""
     rng = np.random.default_rng(0)
     shape, tensors = (24, 5, 5), {"weight": rng.normal(0, 1, (24, 24 // groups, 3, 3)).astype(np.float32)}
     node = Node("a", "conv2d", (INPUT,), ValueType(shape), {"groups": groups, "padding": (1, 1, 1, 1)}, tensors)
@@ -99,7 +99,7 @@ def test_channels_of_a_layer_with_groups(groups, share, expected):
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 def test_a_layer_that_computes_something_else_is_named(part, monkeypatch):
-    """By the last bit of a bias, or one weight, in the channels that are looked at."""
+    """By the last bit of a bias, or one weight, in a checked channel."""
     graph, images = drawn(3)
     last = [node for node in graph.nodes if "weight" in node.tensors][-1]
     tensor = last.tensors[part] + np.spacing(np.abs(last.tensors[part]) + np.float32(1))
@@ -158,7 +158,7 @@ def test_of_many_values_of_a_library_function_some_channels_are_computed(little,
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), count=st.integers(1, 3))
 def test_values_of_steps_are_those_of_their_nodes(seed, pixels, count):
-    """Whatever is computed together; only the last of the nodes of a step has a value."""
+    """Also where nodes are fused: only the last node of a step has a value."""
     graph, images = random_graph(seed, quantized=False, pixels=pixels)
     images = images[:count]
     session = plan(graph, measure=False)

@@ -1,4 +1,4 @@
-"""The check of ONNX files: a mistake in one layer is found and named in any network, and rounding is no mistake."""
+"""The check of ONNX files finds and names an error in one layer of any network, and accepts rounding differences."""
 
 from dataclasses import replace
 
@@ -223,7 +223,7 @@ def test_every_block_passes(tmp_path, pixels):
 
 
 def test_what_rounding_explains_is_no_mistake(tmp_path, monkeypatch):
-    """Scales a few units in the last place off, as by another order of operations; and then a hundred times as far."""
+    """Scales that are a few units in the last place off, as from another order of operations; and then a hundred times as far."""
     exact = onnx_operations.sum_scales
     b = Builder(np.random.default_rng(3), quantized=True, shape=(3, 16, 16), count=8)
     x = b.conv(b.start(), 8)

@@ -37,7 +37,7 @@ def narrowed(graph):
 
 
 def unpacked(tensor):
-    """The integers of an INT4 tensor, by the standard's words: two in a byte, the first in the lower half."""
+    """The integers of an INT4 tensor as the standard packs them: two in a byte, the first in the lower half."""
     bytes_ = np.frombuffer(tensor.raw_data, np.uint8)
     values = np.stack([bytes_ & 15, bytes_ >> 4], 1).reshape(-1)[: np.prod(tensor.dims)].astype(np.int8)
     return np.where(values > 7, values - 16, values).reshape(tensor.dims)

@@ -1,4 +1,4 @@
-"""The native runtime as an operator of ONNX Runtime: its bits, and what is said where something is wrong."""
+"""The native runtime as an operator of ONNX Runtime: its results bit for bit, and its error messages."""
 
 import ctypes
 import shutil
@@ -39,7 +39,7 @@ def opened(path, options=None):
 
 
 def by_hand(path, *, shape=("N", "C", "H", "W"), element=TensorProto.UINT8, **attributes):
-    """A file that ONNX Runtime lets through to the operator, whatever it is fed."""
+    """A file for which ONNX Runtime passes any input on to the operator."""
     node = helper.make_node("Network", [INPUT], ["logits"], domain="paretrim", **attributes)
     images, logits = (
         helper.make_tensor_value_info(name, kind, sizes)
@@ -195,7 +195,7 @@ def test_a_node_that_holds_no_network_is_no_session(tmp_path, attributes, words)
 
 
 class Base(ctypes.Structure):
-    """What ONNX Runtime hands to a library of operators."""
+    """The interface that ONNX Runtime passes to an operator library."""
 
     GetApi = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
     GetVersionString = ctypes.CFUNCTYPE(ctypes.c_void_p)

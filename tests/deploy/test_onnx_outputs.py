@@ -58,7 +58,7 @@ def test_every_runtime_returns_every_output(tmp_path, seed, runtime):
 
 @pytest.mark.parametrize("quantized", [True, False])
 def test_names_of_outputs_are_free_for_nodes(tmp_path, quantized):
-    """Nodes that are named as outputs of the file are: an output has its own name, another node gives way."""
+    """Nodes with the name of an output: the output keeps its name, the other node is renamed."""
     graph, images = random_graph(5, quantized=quantized, heads=HEADS)
     names = {graph.outputs[1]: "output_0", graph.nodes[1].name: "output_2", graph.outputs[2]: "a/b"}
 

@@ -1,4 +1,4 @@
-"""ONNX files with weights of 16 bits, in all layers and in single ones: what ONNX Runtime and OpenVINO compute of them."""
+"""ONNX files with 16-bit weights, in all layers or in some: results in ONNX Runtime and OpenVINO."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Values that lie between two steps of a grid, or as near as float32 tells: no runtime may round them the other way."""
+"""Values half-way between two grid steps, to within float32: no runtime may round them the other way."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the Python API is given to open a deployed file: a wrong type or size is one typed error, in every runtime."""
+"""Arguments for opening a deployed file: a wrong type or size is one typed error in every runtime."""
 
 import numpy as np
 import pytest

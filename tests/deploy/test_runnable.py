@@ -79,7 +79,7 @@ class BrokenCore:
 
 
 def test_a_concat_of_mixed_zero_points_opens_in_every_runtime(tmp_path):
-    """OpenVINO 2026.4 dies of the usual form."""
+    """OpenVINO 2026.4 crashes on the usual form."""
     b = Builder(np.random.default_rng(0), quantized=True)
     x = b.simple("max_pool", [b.conv(b.start(), 4)], {"window": (2, 2), "stride": (2, 2)})
     raw = b.conv(x, 4, relu=False)
@@ -219,7 +219,7 @@ def test_verify_measures_distance(deployed):
 
 
 class Failing:
-    """A peer's session that fails while it runs."""
+    """A session of another runtime that fails while it runs."""
 
     def run(self, *_):
         raise KeyError("out of range")

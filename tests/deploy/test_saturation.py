@@ -1,4 +1,4 @@
-"""CPUs that add pairs of 8-bit products in 16 bits: who is exact there, and what is said."""
+"""CPUs that add pairs of 8-bit products in 16 bits: which runtimes are exact there, and the warning."""
 
 from dataclasses import replace
 

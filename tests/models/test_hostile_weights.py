@@ -1,4 +1,4 @@
-"""Files of weights that are damaged, lie about their size or would run code: each refused in words, before it does harm."""
+"""Weights files that are damaged, declare wrong sizes or would run code: rejected with a clear error before any harm."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A tiny network and files of its weights, in every form in which people keep them and in some that nobody wrote."""
+"""A tiny network and its weights files, in every usual form and in some forged ones."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""A network whose only output is a map, from training on the digits to its files: which pixels of a noisy digit are ink."""
+"""A network whose only output is a map, from training on digits to its files: it segments the ink of a noisy digit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Code of the user's own decides the keys of a run folder, as settings do."""
+"""The source of user code enters the keys of a run folder, as settings do."""
 
 import importlib
 import sys
@@ -37,7 +37,7 @@ class Own:
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """Writes a module of the user's own and imports it afresh."""
+    """Writes a user module and imports it anew."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name, text):

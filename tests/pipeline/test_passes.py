@@ -1,4 +1,4 @@
-"""How often validation images are computed, and in what form: each pass over them costs what a whole evaluation costs."""
+"""The number of passes over the validation images: each costs a whole evaluation."""
 
 from dataclasses import dataclass, replace
 

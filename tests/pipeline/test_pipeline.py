@@ -47,7 +47,7 @@ def test_the_seconds_of_a_stage_hold_its_calibration(monkeypatch):
     assert found.history[-1].seconds >= 0.1
 
 
-def test_no_stages_are_the_identity(tmp_path):
+def test_without_stages_a_run_is_the_identity(tmp_path):
     begin = start("residual")
     (only,) = run_stages(begin, (), tmp_path)
     assert only.network is begin.network
@@ -55,7 +55,7 @@ def test_no_stages_are_the_identity(tmp_path):
     assert train_dense(begin, None, tmp_path) is begin
 
 
-def test_running_stages_is_doing_them_by_hand(tmp_path):
+def test_run_stages_equals_running_each_stage_by_hand(tmp_path):
     begin = start("residual")
     teacher = StoredTeacher(begin.network, FLOAT32, images=120, classes=CLASSES, folder=tmp_path / "by hand")
     by_hand = [Candidate(begin.network)]

@@ -1,4 +1,4 @@
-"""Means over channels and gates of single maps are convolutions in a graph, and no layers to prune or to train."""
+"""Means over channels and gates of single maps are convolutions in a graph, but are neither pruned nor trained."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A network with silenced channels computes what it computes when they are gone: what is trained is what ships."""
+"""A network with silenced channels computes the same as without them: what is trained is what ships."""
 
 import sys
 from pathlib import Path

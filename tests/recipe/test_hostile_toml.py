@@ -1,4 +1,4 @@
-"""Recipes and studies from strangers: whatever stands in them, the answer is one clear error, and soon."""
+"""Untrusted recipes and studies: any content is either accepted or rejected with one clear error, quickly."""
 
 import datetime
 import math
@@ -113,7 +113,7 @@ def test_numbers_that_float32_cannot_train_with_are_refused_before_anything_runs
     ],
     ids=range(14),
 )
-def test_texts_that_would_take_long_or_deep(tmp_path, text, said):
+def test_long_and_deeply_nested_texts_are_refused(tmp_path, text, said):
     file = tmp_path / "r.toml"
     file.write_bytes(text.encode(errors="surrogateescape"))
     began = time.process_time()
@@ -134,7 +134,7 @@ def test_long_texts_and_many_dots_are_fine(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "zero in the path", "long name", "loop"])
-def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path, kind):
     place = tmp_path / "r.toml"
     if kind == "folder":
         place.mkdir()

@@ -1,4 +1,4 @@
-"""The recipes of single methods, each run on a few digits for an epoch a stage, down to the file."""
+"""The recipes of single methods, each run on a few digits for one epoch a stage, up to the deployed file."""
 
 import copy
 import re
@@ -26,7 +26,7 @@ TINY = Budget(epochs=1, batch_size=32, learning_rate=0.01)
 
 
 def tiny(stage):
-    """The same stage in little time: an epoch where it trains, few steps where it learns roundings."""
+    """The same stage, shortened: one epoch of training, few steps of AdaRound."""
     short = replace(stage.budget, epochs=min(stage.budget.epochs, 1), batch_size=32)
     return replace(stage, budget=short, **({"rounding_steps": 5} if isinstance(stage, Quantize) else {}))
 

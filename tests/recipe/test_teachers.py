@@ -1,4 +1,4 @@
-"""Several teachers in a recipe: what is said of them, how they become ready, and what is refused before anything trains."""
+"""Several teachers in a recipe: their settings, how they are prepared, and what is rejected before training."""
 
 import re
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Plausible outcomes without training anything: numbers of the size a compressed ResNet-18 on CIFAR-10 has."""
+"""Plausible outcomes without training: numbers like those of a compressed ResNet-18 on CIFAR-10."""
 
 from __future__ import annotations
 

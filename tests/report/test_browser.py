@@ -1,4 +1,4 @@
-"""The page in a real browser: the script runs, points lie inside the plot, names do not overlap, nothing sticks out."""
+"""The page in a real browser: the script runs, points lie inside the plot, labels do not overlap, nothing overflows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files decide otherwise than the first one: on the page and in the run folder."""
+"""Decisions that differ from the first file's: on the page and in the run folder."""
 
 import json
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""Arms of other patterns are compared with single weights where equally many weights are left, and only there."""
+"""Arms with other patterns are compared with unstructured ones that keep equally many weights, and only with those."""
 
 from __future__ import annotations
 

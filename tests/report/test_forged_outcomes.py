@@ -1,4 +1,4 @@
-"""Lines of outcomes from strangers: they are refused by name, or the table and the pages can be made of them."""
+"""Untrusted result lines: rejected by name, or good for a table and pages."""
 
 import json
 from pathlib import Path

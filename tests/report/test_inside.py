@@ -1,4 +1,4 @@
-"""The page on the inside of two networks, and what it is made of."""
+"""The ``--inside`` page of two networks, and its parts."""
 
 import zlib
 

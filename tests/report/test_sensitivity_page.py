@@ -19,7 +19,7 @@ SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999)
 
 
 def scan(pattern="unstructured", layers=7, metric=ACCURACY):
-    """Layers that lose their accuracy the earlier, the smaller their number."""
+    """Layers that lose accuracy earlier, the smaller their number."""
     curves = []
     for i in range(layers):
         losses = [0.3 + 2 * share ** (1 + i) for share in SHARES]

@@ -1,4 +1,4 @@
-"""Where lines know the bytes of the ``.trim`` file, these decide the frontier and the ONNX file's stand beside them."""
+"""Where lines have the size of the ``.trim`` file, it decides the frontier, and the ONNX file's size is shown beside it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from paretrim.run.recipe import parse_recipe
 
 @pytest.fixture
 def recipe():
-    """Two stages on a small network, for plans and timings that train next to nothing."""
+    """Two stages on a small network, for plans and timings with hardly any training."""
     stages = [{"stage": "prune", "sparsity": 0.5, "budget": {"epochs": 0}}, {"stage": "quantize", "budget": {"epochs": 0}}]
     table = {"model": {"network": "small_network:make"}, "data": {"name": "digits"}, "calibration_images": 32, "stages": stages}
     return parse_recipe(table)
@@ -17,7 +17,7 @@ def recipe():
 
 @pytest.fixture
 def own():
-    """A module of the user's own with its loaders of normalised digits."""
+    """A user-defined module with loaders of normalised digits."""
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1, bias=False),

@@ -1,4 +1,4 @@
-"""What earlier versions kept under the name of accuracy is read as values of a metric."""
+"""Fields that earlier versions called accuracies are read as values of a metric."""
 
 from __future__ import annotations
 

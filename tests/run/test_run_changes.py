@@ -1,4 +1,4 @@
-"""What changed is kept beside a file, once, and only where there are probabilities to compare."""
+"""Changed decisions are stored beside a file, once, and only where there are probabilities to compare."""
 
 from types import SimpleNamespace
 

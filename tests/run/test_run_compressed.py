@@ -72,7 +72,7 @@ def test_without_stages_the_usual_three(own, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("wrong", ["prune", paretrim.Prune])
-def test_stages_that_are_none(own, tmp_path, wrong):
+def test_values_that_are_no_stages_are_refused(own, tmp_path, wrong):
     with pytest.raises(InvalidRecipe, match=r"stages holds .*; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)"):
         paretrim.compress(*own, stages=[wrong], folder=tmp_path)
 

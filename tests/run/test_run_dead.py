@@ -1,4 +1,4 @@
-"""Values that are always 0 and layers without a weight go all the way: capture, grids, training, and files in every runtime."""
+"""Values that are always 0, and layers whose weights all are, from capture through training to files in every runtime."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ IMAGES = torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 class Dead(nn.Module):
-    """A convolution of which half the channels, or all, never fire; ``body`` says what is done with both halves."""
+    """A convolution of which half the channels, or all, are always 0; ``body`` combines the two halves."""
 
     def __init__(self, body, *, alive=8):
         super().__init__()

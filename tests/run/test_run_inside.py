@@ -1,4 +1,4 @@
-"""How much of a large network is looked at: as many images as its work allows, and as many at once as memory allows."""
+"""``--inside`` on large networks: the number of images is bounded by their work, the batch by memory."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Files that a run keeps for itself, with something else in their place: it goes on without them, or names them."""
+"""Internal files of a run that were replaced by something else: the run continues without them, or names them."""
 
 import os
 
@@ -35,7 +35,7 @@ def binary(path):
 
 
 @pytest.mark.parametrize("damage", [pipe, folder, deep, loop, binary])
-def test_what_is_no_readable_note_is_no_note(damage, tmp_path):
+def test_an_unreadable_note_is_ignored(damage, tmp_path):
     damage(tmp_path / ONNX_PROBLEM)
     assert onnx_problem_in(tmp_path) is None
     with pytest.raises((OSError, ValueError)):

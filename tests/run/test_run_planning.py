@@ -45,7 +45,7 @@ def test_a_plan_scales_a_few_steps_to_the_whole(start):
     ("moments", "expected"),
     [([3.0], 0.0), ([3.0, 8.0], 5.0), ([3.0, 8.0, 9.0], 1.0), ([0.0, 9.0, 10.0, 11.0, 31.0], 1.0), ([0.0, 9.0, 10.0, 13.0], 2.0)],
 )
-def test_a_hiccup_is_not_scaled_up_and_a_single_step_is_all_there_is(moments, expected):
+def test_a_slow_step_is_not_scaled_up_and_a_single_step_is_used(moments, expected):
     assert step_seconds(moments) == expected
 
 

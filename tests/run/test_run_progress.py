@@ -60,7 +60,7 @@ def test_a_file_gets_plain_lines():
     assert text.getvalue() == "as it is\n"
 
 
-def test_silence():
+def test_a_silent_watcher_prints_nothing():
     watcher = silent()
     watcher.tick(_tick(1))
     watcher.note("nothing")

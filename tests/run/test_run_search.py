@@ -126,7 +126,7 @@ def test_a_latency_is_met_with_its_whole_interval():
     assert unshown(one, Targets(max_latency_ms=0.995)) == ()  # missed, and said so elsewhere
 
 
-def test_a_latency_from_a_session_that_doubts_itself_shows_nothing():
+def test_a_latency_from_a_disturbed_session_shows_nothing():
     one = replace(trial_of("INT8", 0.9, 300, p50=1.0), doubts=("tasks waited for a CPU 98% of the time (limit 10%)",))
     assert unshown(one, Targets(max_latency_ms=2.0)) == (
         "the latency was measured while the machine was not quiet (tasks waited for a CPU 98% of the time (limit 10%)); measure "
@@ -181,7 +181,7 @@ def test_what_a_candidate_is_worth():
         ({"max_bytes": 0}, "--max-bytes is 0; it must be 1 or more"),
     ],
 )
-def test_targets_that_make_no_sense(targets, said):
+def test_invalid_targets_are_refused(targets, said):
     with pytest.raises(InvalidRecipe, match=said):
         Targets(**targets)
 

@@ -1,4 +1,4 @@
-"""What is right is delivered: a .trim file does not wait for an ONNX file that fails its check or cannot be written."""
+"""A .trim file is delivered even if the ONNX file fails its check or cannot be written."""
 
 import json
 from dataclasses import replace

@@ -1,5 +1,5 @@
 """Every way the native runtime can compute a layer gives the reference interpreter's bits: each view, tile, group, number of
-passes and number of bands is forced on layers no kernel was made for, in every instruction set."""
+passes and number of bands is forced on layers that no kernel is specialised for, in every instruction set."""
 
 from dataclasses import dataclass, field
 from functools import cache

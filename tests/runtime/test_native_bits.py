@@ -18,7 +18,7 @@ def assert_same_bits(session, graph, images):
 
 
 def wide_graph(seed):
-    """Odd extents, many channels and any number of blocks: shapes no kernel was made for."""
+    """Odd extents, many channels and any number of blocks: shapes that no kernel is specialised for."""
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 20)), int(rng.integers(1, 24)), int(rng.integers(1, 24)))
     b = Builder(rng, quantized=True, shape=shape, pixels=bool(rng.random() < 0.7), count=2)

@@ -1,4 +1,4 @@
-"""The native code by itself: under sanitizers, and for another processor."""
+"""The native code alone: under sanitizers, and cross-compiled."""
 
 import shutil
 import subprocess

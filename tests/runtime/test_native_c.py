@@ -108,7 +108,7 @@ def test_a_network_is_described_and_runs(library, network):
             np.testing.assert_array_equal(found, logits)
 
 
-def test_what_is_wrong_is_a_status_and_words(library, network, tmp_path):
+def test_an_error_is_a_status_and_a_message(library, network, tmp_path):
     content = trimfile.to_bytes(GRAPH)
     damaged = content[:-1] + bytes([content[-1] ^ 1])
     assert library.paretrim_load_bytes(damaged, len(damaged), 1) is None
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_a_status_and_words(library, network, tmp_path):
     assert library.paretrim_load_file(str(tmp_path).encode(), 1) is None
     assert library.paretrim_load_file(None, 1) is None
     assert library.paretrim_run(network, None, 1, None) == 3
-    assert library.paretrim_last_error() == b"images or logits is NULL"
+    assert library.paretrim_last_error() == b"images or logits is NULL; give both"
     assert library.paretrim_run(network, None, -1, None) == 3
     assert library.paretrim_run(network, None, 0, None) == 0
     assert library.paretrim_run(None, None, 0, None) == 3

@@ -1,4 +1,4 @@
-"""The native check of a graph says what paretrim.graph.checks says: damaged graphs are refused by both, and in the same kind."""
+"""The native check of a graph agrees with paretrim.graph.checks: both reject damaged graphs, with the same kind of error."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ def _changed_tensor(draw, node, what):
     return {name: tensor}
 
 
-def test_what_is_whole_passes():
+def test_valid_graphs_pass():
     for seed in range(30):
         for pixels in (True, False):
             native.check(random_graph(seed, quantized=True, pixels=pixels)[0])

@@ -1,4 +1,4 @@
-"""Kernel choices that are kept beside a file: when they are used again, and what does no harm in their place."""
+"""Stored kernel choices: when they are reused, and that invalid ones do no harm."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_a_name_too_long_for_choices_beside_it_loads(file):
     "change",
     [lambda text: text[:-3], lambda text: text + "|x", lambda text: text.replace("|", "|-9999999999"), lambda _: "|" * 99],
 )
-def test_choices_that_make_no_sense_do_no_harm(file, change):
+def test_invalid_choices_are_ignored(file, change):
     text = paretrim.runtime.load(file).network.choices
     keep_choices(file, {}, {"best, 1 thread": change(text)})
     again = paretrim.runtime.load(file).network

@@ -1,4 +1,4 @@
-"""Every kernel of every instruction set by itself, and what a vector type must have."""
+"""Every kernel of every instruction set alone, and the members that a vector type must have."""
 
 import re
 import shutil

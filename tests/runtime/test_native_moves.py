@@ -101,7 +101,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("extent", MAPS, ids=str)
 @pytest.mark.parametrize("name", BLOCKS)
-def test_every_byte_arrives(extent, name):
+def test_every_byte_is_moved_to_its_place(extent, name):
     for channels, block in BLOCKS[name]:
         graph = built(channels, extent, block)
         # One image is shared by the threads, several are not.

@@ -1,4 +1,4 @@
-"""Networks of several outputs in the native runtime: the bits of the interpreter, and what is said where something is wrong."""
+"""Networks with several outputs in the native runtime: bit for bit the interpreter's, and the error messages."""
 
 import ctypes
 from dataclasses import replace
@@ -163,14 +163,14 @@ def test_the_c_interface_describes_and_computes_every_output(library):
     for call, words in (
         (lambda: library.paretrim_describe_output(network, 3, ctypes.byref(Output())), "index is 3; the network has 3 outputs"),
         (lambda: library.paretrim_describe_output(network, -1, ctypes.byref(Output())), "index is -1"),
-        (lambda: library.paretrim_describe_output(network, 0, None), "network or output is NULL"),
+        (lambda: library.paretrim_describe_output(network, 0, None), "network or output is NULL; give both"),
         (lambda: library.paretrim_run(network, IMAGES.ctypes.data, 1, arrays[0].ctypes.data), "call paretrim_run_outputs"),
-        (lambda: library.paretrim_run_outputs(network, None, 1, pointers), "images or outputs is NULL"),
+        (lambda: library.paretrim_run_outputs(network, None, 1, pointers), "images or outputs is NULL; give both"),
         (lambda: library.paretrim_run_outputs(network, IMAGES.ctypes.data, -1, pointers), "count is -1; it must be 0 or more"),
         (lambda: library.paretrim_run_outputs(None, None, 0, None), "network is NULL; load a file first"),
         (
             lambda: library.paretrim_run_outputs(network, IMAGES.ctypes.data, 1, (ctypes.c_void_p * 3)(pointers[0], None, None)),
-            "outputs[1] is NULL",
+            "outputs[1] is NULL; give room for every output",
         ),
     ):
         assert call() == 3

@@ -1,4 +1,4 @@
-"""Forks and exits while other threads are inside the runtime: the child's calls end, and the process ends quietly."""
+"""Forks and exits while other threads are inside the runtime: the child's calls return, and the process exits cleanly."""
 
 import multiprocessing
 import os
@@ -25,7 +25,7 @@ HANGS = 200
 
 
 def exit_status(work):
-    """How a child ends that forks off here and returns whether ``work()`` is true."""
+    """Exit status of a forked child that returns whether ``work()`` is true."""
     child = os.fork()
     if child == 0:
         status = 1

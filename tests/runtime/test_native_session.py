@@ -1,4 +1,4 @@
-"""Opening files in the native runtime: what it takes, what it refuses in words, and the kernel choices it keeps."""
+"""Opening files in the native runtime: what it accepts and rejects, and the kernel choices it stores."""
 
 import copy
 import gc
@@ -159,7 +159,7 @@ def test_a_trim_file_is_one_under_any_name(tmp_path, name):
         open_runnable(path, runtime="onnxruntime")
 
 
-def test_settings_that_do_not_exist_are_named():
+def test_unknown_settings_are_named():
     with pytest.raises(UnsupportedOperation, match="threads is 0; it must be a whole number from 1 to 1024"):
         paretrim.runtime.plan(GRAPH, threads=0)
     with pytest.raises(UnsupportedOperation, match="threads is 5000; it must be a whole number from 1 to 1024"):
@@ -221,7 +221,7 @@ def test_the_machine_is_described():
 
 
 def test_the_child_of_a_fork_computes_alone_and_ends():
-    """As data loaders make them. It has none of the pool's threads, which nothing may wait for."""
+    """As in data loaders. The child has none of the pool's threads, so nothing may wait for them."""
     session = paretrim.runtime.plan(GRAPH, threads=3)
     expected = session(IMAGES)
     child = os.fork()

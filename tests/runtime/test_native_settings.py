@@ -1,4 +1,4 @@
-"""Settings of a load of another type or size than it takes: named before the file is planned, in every way to open it."""
+"""Invalid settings of ``load``: rejected by name before the file is planned, by every function that opens it."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_threads_of_another_type_are_named(threads, measure, path):
         load(path, threads=threads, measure=measure)
 
 
-def test_too_many_threads_and_names_of_nothing_are_named(path):
+def test_too_many_threads_and_unknown_names_are_named(path):
     with pytest.raises(UnsupportedOperation, match=r"net\.\w+': threads is 10{40}; it must be a whole number from 1 to 1024"):
         load(path, threads=10**40)
     for wrong in (None, 3, b"plain", ["plain"]):

@@ -1,4 +1,4 @@
-"""The shape rules of the native runtime say what those of paretrim.graph.operations say, on random shapes and attributes."""
+"""The shape rules of the native runtime equal those of paretrim.graph.operations, on random shapes and attributes."""
 
 import numpy as np
 import pytest

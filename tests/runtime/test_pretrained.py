@@ -1,4 +1,4 @@
-"""The networks that come with Paretrim: their cards are true, and three lines classify an image."""
+"""The bundled networks: their cards are correct, and three lines classify an image."""
 
 import hashlib
 import json

@@ -16,7 +16,7 @@ DEVICES = "cpu", "second"
 
 
 def trained(what, folder):
-    """Folders of what both devices left, made in processes of their own: a process has one device of this kind for good."""
+    """Result folders of both devices, made in separate processes: a process can register one such device only."""
     paths = [HERE, HERE.parent / "stages", HERE.parents[1] / "src", os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
 

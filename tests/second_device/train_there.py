@@ -91,7 +91,7 @@ def recipe(folder: Path) -> int:
 
 
 def on_the_device(x: torch.Tensor, *, there: bool) -> bool:
-    """Never; what lies on the device must not be taken for memory of the CPU."""
+    """Never; memory of the device must not be used as memory of the CPU."""
     assert not (there and x.device.type != "cpu" and in_memory(x)), f"{x.device} is taken for memory of the CPU"
     return False
 

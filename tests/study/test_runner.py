@@ -1,4 +1,4 @@
-"""A tiny study on digits, interrupted and gone on with; timed apart."""
+"""A tiny study on digits, interrupted and resumed; timed separately."""
 
 from dataclasses import replace
 from pathlib import Path

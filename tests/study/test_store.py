@@ -197,7 +197,7 @@ def test_what_cannot_be_stored_is_refused(changes: dict[str, Any], message: str)
         (edited(agreement=1).replace('"agreement": 1', '"agreement": 1e999'), r"agreement: is inf \(float\)"),
     ],
 )
-def test_a_wrong_line_is_refused(line: str, message: str) -> None:
+def test_an_invalid_line_is_refused(line: str, message: str) -> None:
     with pytest.raises(CorruptFile, match=message):
         store.decode(line)
 

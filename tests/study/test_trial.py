@@ -1,4 +1,4 @@
-"""Evaluating sequences of stages: what a search of one's own calls."""
+"""Evaluating sequences of stages, as a user-defined search does."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Accuracy of a network: of integers by the native runtime on a CPU, of floats by what is faster, by torch where that is all."""
+"""Evaluation of a network: integer networks run natively on a CPU, float ones where it is faster, the rest in torch."""
 
 import numpy as np
 import pytest

@@ -210,7 +210,7 @@ def test_reports_say_where_training_stands():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_rate_that_explodes_is_one_clear_error(optimizer, tmp_path):
+def test_a_learning_rate_that_diverges_is_one_clear_error(optimizer, tmp_path):
     wild = replace(STAGES["finetune"], budget=replace(LONG, learning_rate=1e30, optimizer=optimizer))
     text = r"stage 2 \(finetune\): (the loss|weights) became .* epoch 1.*lower the learning rate \(1e\+30\)"
     with pytest.raises(TrainingFailed, match=text):
@@ -218,7 +218,7 @@ def test_a_rate_that_explodes_is_one_clear_error(optimizer, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_break_in_the_last_step_are_noticed(monkeypatch):
+def test_weights_that_become_nan_in_the_last_step_are_detected(monkeypatch):
     def breaking(work, batch, epoch, number):
         with torch.no_grad():
             next(work.network.parameters()).fill_(torch.nan)

@@ -29,7 +29,7 @@ def test_alpha_zero_is_cross_entropy():
     assert total(Distill(alpha=0.0), found) == functional.cross_entropy(found.logits, found.labels)
 
 
-def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
+def test_the_loss_is_0_for_a_student_equal_to_its_teacher():
     found = outputs()
     equal = Outputs(found.logits, found.labels, found.logits.detach())
     loss = total(Distill(alpha=1.0), equal)

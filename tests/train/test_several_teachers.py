@@ -1,4 +1,4 @@
-"""Several teachers as one, a teacher of which the largest probabilities are stored, and one that trains beside its student."""
+"""Several teachers as one, a teacher whose top probabilities are stored, and a teacher that trains with its student."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a task is asked: classification, and one of the user's own."""
+"""The members of a task: classification, and a user-defined one."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""What the package relies on from every task: those with a name, several heads, and the tasks of the examples."""
+"""The contract of a task, tested on the built-in tasks, several heads, and the tasks of the examples."""
 
 import ast
 from dataclasses import dataclass, replace

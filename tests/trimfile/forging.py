@@ -1,4 +1,4 @@
-"""Files that no writer of ours makes: structures written field by field, for tests of what readers refuse."""
+"""Forged files: structures written field by field, for tests of what readers reject."""
 
 from trim_records import join, number
 
@@ -58,7 +58,7 @@ def network(shape, *nodes):
 
 
 def file_of(structure, *, small_bytes=0, rows=0, weight_bytes=0, weights=b"\0", provenance=None, parameters=None):
-    """A file with right digests and lengths."""
+    """A file with correct digests and lengths."""
     records = [[1, 0, len(structure), b"\0" + structure]]
     if provenance is not None:
         records.append([2, 0, len(provenance), b"\0" + provenance])

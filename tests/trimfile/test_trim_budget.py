@@ -1,4 +1,4 @@
-"""Small files that stand for gigabytes or minutes: both readers refuse them at once, and take every real network."""
+"""Small files that would decode to gigabytes or run for minutes: both readers reject them at once and accept real networks."""
 
 import signal
 import subprocess
@@ -230,7 +230,7 @@ def large_maps():
         (large_maps(), 0.01, "bytes of values at once"),
     ],
 )
-def test_a_file_that_readers_would_refuse_is_not_written_in_silence(monkeypatch, tmp_path, graph, limit, what):
+def test_a_file_that_readers_would_refuse_is_not_written(monkeypatch, tmp_path, graph, limit, what):
     monkeypatch.setenv("PARETRIM_LIMIT", str(limit))
     said = rf"readers would refuse the file of this network: .* it would take \d+ {what}, .*; set PARETRIM_LIMIT=1 in the "
     with pytest.raises(UnsupportedOperation, match=said):
@@ -287,7 +287,7 @@ def test_large_networks_of_which_a_thousandth_is_left_are_within_the_budget(laye
     assert "record 2 (weights 0)" in str(caught.value)
 
 
-def test_ctrl_c_is_heeded_while_weights_are_decoded():
+def test_ctrl_c_interrupts_the_decoding_of_weights():
     """Random bytes are the weights of some network, up to the end of their stream."""
     structure = network((2000, 1, 1), *classifier(2000, (), outputs=4000))
     junk = np.random.default_rng(1).integers(1, 256, 9_000_000, dtype=np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""Floats by the frequencies of their exponents: version 6 of the file."""
+"""Floats coded by the frequencies of their exponents: version 6 of the file."""
 
 import hashlib
 import re
@@ -244,7 +244,7 @@ def test_the_parts_of_the_record_are_known():
         ({"stream": STREAM + bytes(range(1, 9))}, "its coded stream does not end where its values do"),
     ],
 )
-def test_lying_parts(parts, message):
+def test_invalid_parts_are_refused(parts, message):
     content = forged(**parts)
     with pytest.raises(CorruptFile, match=rf"record 2 \(weights 0\): .*{message}"):
         trimfile.from_bytes(content)
@@ -259,15 +259,15 @@ def test_lying_parts(parts, message):
         (number(0) + number(2**20), "the length of its symbols is 1048576"),
     ],
 )
-def test_lying_lengths(body, message):
+def test_invalid_lengths_are_refused(body, message):
     records = split(GOLDEN.read_bytes())
     records[-1][3] = bytes([EXPONENTS]) + body
     with pytest.raises(CorruptFile, match=message):
         trimfile.from_bytes(join(records, version=6))
 
 
-def test_lying_frequencies():
-    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met."""
+def test_invalid_frequencies_are_refused():
+    """After a changed bit the model decodes noise, so many random changes produce each invalid case."""
     seen = set()
     for attempt in range(120):
         digest = hashlib.sha256(f"exponents {attempt}".encode()).digest()

@@ -1,4 +1,4 @@
-"""A file whose seal is right and whose author is not our writer: every part that lies is named, before it takes any memory."""
+"""Forged files with a correct seal: every invalid part is named before any memory is allocated for it."""
 
 import subprocess
 import sys
@@ -57,11 +57,11 @@ def set_at(index, field, value):
         (lambda records: records.append(records[3]), "the records of weights hold more rows"),
     ],
 )
-def test_lying_tables(change, message):
+def test_invalid_tables_are_refused(change, message):
     refused(forged(change), message)
 
 
-def test_lying_lengths_and_counts():
+def test_invalid_lengths_and_counts_are_refused():
     records = split(CONTENT)
     refused(
         join(records, version=1), "header: its version is 1; this reader supports 2 to 6; write the file again with this version"

@@ -1,4 +1,4 @@
-"""Weights coded by their frequencies: when a writer does so, that all comes back, and that no forged record is believed."""
+"""Weights coded by their frequencies: when the writer chooses this, the round trip, and the rejection of forged records."""
 
 import hashlib
 import re
@@ -120,7 +120,7 @@ def test_the_parts_of_the_record_are_known():
         (record(stream=b""), "its coded stream ends before its values do"),
     ],
 )
-def test_lying_symbols(data, message):
+def test_invalid_symbols_are_refused(data, message):
     with pytest.raises(CorruptFile, match=rf"record 2 \(weights 0\): .*{message}"):
         trimfile.from_bytes(forged(data))
 
@@ -134,8 +134,8 @@ def test_lying_symbols(data, message):
         (r"a row is of kind \d+ of \d+", gaussian((700, 1003), zeros=0.8, block=4)),
     ],
 )
-def test_lying_frequencies_and_rows(message, weight):
-    """No bit is what the model expects once an earlier one was changed: among many changes each lie is met."""
+def test_invalid_frequencies_and_rows_are_refused(message, weight):
+    """After a changed bit the model decodes noise, so many random changes produce each invalid case."""
     content = trimfile.to_bytes(linear(weight))
     records = split(content)
     data = records[-1][3]

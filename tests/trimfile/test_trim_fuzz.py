@@ -1,4 +1,4 @@
-"""The native reader under sanitizers, fed with damaged files; the driver finds what it should find."""
+"""The native reader under sanitizers on damaged files."""
 
 import os
 import re

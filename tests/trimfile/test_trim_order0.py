@@ -1,4 +1,4 @@
-"""Beside a coder that others wrote: an adaptive model of frequencies in ``constriction``, on the same integers."""
+"""Comparison with an independent coder: an adaptive frequency model in ``constriction``, on the same integers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Small files whose layers are within the budget, and cost the planner gigabytes or minutes where it is careless."""
+"""Small files whose layers are within the budget but could cost a careless planner gigabytes or minutes."""
 
 import re
 import subprocess

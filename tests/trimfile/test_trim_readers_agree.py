@@ -1,4 +1,4 @@
-"""The three readers (the runtime, the Python reader and the one written from the page) take and refuse the same files."""
+"""The three readers (the runtime, the Python reader and the one written from ``SPEC.md``) accept and reject the same files."""
 
 import dataclasses
 import json

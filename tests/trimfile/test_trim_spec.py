@@ -154,7 +154,7 @@ def test_damage_is_refused(path):
         (3, 3, b"\3"),
     ],
 )
-def test_lying_tables_are_refused(index, part, value):
+def test_forged_tables_are_refused(index, part, value):
     records = split(GOLDEN.read_bytes())
     records[index][part] = value
     refused(join(records))

@@ -1,4 +1,4 @@
-"""From a module to a file that runs, and what must hold at every step."""
+"""From a module to a deployed file, and the checks at every step."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The package's own networks at their full width, from a module to a file whose convolutions run in 8-bit integers."""
+"""The built-in networks at full width, from a module to a file whose convolutions run in INT8."""
 
 import numpy as np
 import pytest

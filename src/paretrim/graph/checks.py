@@ -79,7 +79,7 @@ def _check_node(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> N
     OPERATIONS[node.op].check(settings)
     shape = infer_shape(node.op, node.attributes, [value.shape for value in inputs], node.tensors)
     if shape != node.type.shape:
-        raise CorruptFile(f"its type has shape {node.type.shape} and its operation computes {shape}")
+        raise CorruptFile(f"its type has shape {node.type.shape} and its operation computes {shape}; give it that shape")
     _check_types(node, inputs, spec)
     _check_tensors(node, inputs[0], spec)
     if node.type.quantized:
@@ -129,7 +129,8 @@ def _check_types(node: Node, inputs: tuple[ValueType, ...], spec: InputSpec) -> 
         if not reads_pixels or operation.grid not in ("pixels", "enters"):
             raise UnsupportedOperation("only normalize and quantize read pixels, and normalize reads nothing else")
         if node.type.quantized != (operation.grid == "enters"):
-            raise CorruptFile(f"{node.op} cannot give {node.type.dtype}")
+            kind = "uint8" if operation.grid == "enters" else "float32"
+            raise CorruptFile(f"{node.op} cannot give {node.type.dtype}; it gives {kind}")
         return
     if len({value.dtype for value in inputs}) != 1:
         raise UnsupportedOperation(
@@ -172,11 +173,11 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
             dtype in ("float32", "float16", "bfloat16")
             and not np.isfinite(tensor if dtype == "float32" else widened(tensor)).all()
         ):
-            raise CorruptFile(f"its {name} holds NaN or infinity")
+            raise CorruptFile(f"its {name} holds NaN or infinity; use finite numbers")
     if "variance" in wanted:
         epsilon = settings_of(node).number("epsilon")
         if epsilon is None or node.tensors["variance"].astype(np.float64).min() + epsilon <= 0:
-            raise CorruptFile("variance + epsilon must be above 0 in every channel; epsilon may be missing")
+            raise CorruptFile("variance + epsilon must be above 0 in every channel; give epsilon, or a larger one")
     if node.op in WEIGHTED and source.quantized:
         _check_weight(node, source)
     elif node.op in WEIGHTED:
@@ -217,7 +218,7 @@ def _check_stored_weight(node: Node) -> None:
         raise CorruptFile("its weight_scale must be normal float32 above 0")
     with np.errstate(over="ignore"):
         if not np.isfinite(real_weight(node.tensors)).all():
-            raise CorruptFile("its weight times its weight_scale overflows float32")
+            raise CorruptFile("its weight times its weight_scale overflows float32; use smaller scales")
 
 
 def _check_table(node: Node, source: ValueType, spec: InputSpec) -> None:

@@ -155,12 +155,12 @@ def check_function(function: str, constant: float | None) -> None:
     """
     if function in WITH_CONSTANT:
         if constant is None:
-            raise UnsupportedOperation(f"pointwise function '{function}' lacks its attribute 'constant'")
+            raise UnsupportedOperation(f"pointwise function '{function}' lacks its attribute 'constant'; add it")
     elif function not in PLAIN:
         known = ", ".join(sorted({*PLAIN, *WITH_CONSTANT}))
         raise UnsupportedOperation(f"pointwise function '{function}' is unknown; known are {known}")
     elif constant is not None:
-        raise UnsupportedOperation(f"pointwise function '{function}' takes no constant and was given {constant}")
+        raise UnsupportedOperation(f"pointwise function '{function}' takes no constant and was given {constant}; leave it out")
 
 
 def evaluate(function: str, x: npt.NDArray[np.floating], constant: float | None = None) -> Float64Array:

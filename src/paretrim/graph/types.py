@@ -62,7 +62,9 @@ class Graph:
                 )
             missing = [name for name in node.inputs if name not in known]
             if missing:
-                raise UnsupportedOperation(f"node '{node.name}' reads {missing}, which no earlier node produces")
+                raise UnsupportedOperation(
+                    f"node '{node.name}' reads {missing}, which no earlier node produces; put that node first"
+                )
             if node.name in known:
                 raise UnsupportedOperation(f"two nodes are named '{node.name}'; names must be unique")
             known.add(node.name)

@@ -107,7 +107,7 @@ def decode(text: str) -> Provenance:
         return Provenance()
     facts = parse_strictly(text, "record provenance: it")
     if _depth(facts) > DEEPEST:
-        raise CorruptFile(f"record provenance: it is nested more than {DEEPEST} deep")
+        raise CorruptFile(f"record provenance: it is nested more than {DEEPEST} deep; write the file again")
     if not isinstance(facts, dict) or not _is_count(facts.get("format")) or facts["format"] != FORMAT:
         found = facts.get("format") if isinstance(facts, dict) else type(facts).__name__
         raise CorruptFile(f"record provenance: its format is {found!r}; this version reads {FORMAT}; update paretrim")
@@ -115,9 +115,11 @@ def decode(text: str) -> Provenance:
         raise CorruptFile(f"record provenance: it has the keys {sorted(facts)}; use format, recipe, history and measured")
     recipe, history, measured = facts["recipe"], facts["history"], facts["measured"]
     if not isinstance(recipe, str) or not isinstance(history, list) or not isinstance(measured, dict):
-        raise CorruptFile("record provenance: recipe must be a string, history a list and measured a mapping")
+        raise CorruptFile(
+            "record provenance: recipe must be a string, history a list and measured a mapping; write the file again"
+        )
     if not all(isinstance(value, str | int | float) for value in measured.values()):
-        raise CorruptFile("record provenance: the values of measured must be numbers or strings")
+        raise CorruptFile("record provenance: the values of measured must be numbers or strings; write the file again")
     metric = metric_of(measured)
     return Provenance(recipe, tuple(dataclasses.replace(_stage(stage), metric=metric) for stage in history), measured)
 
@@ -134,12 +136,15 @@ def _metric_facts(metric: Metric | None) -> dict[str, str]:
 
 def _stage(facts: object) -> StageOutcome:
     if not isinstance(facts, dict) or set(facts) != set(_STAGE):
-        raise CorruptFile(f"record provenance: a stage of the history must have exactly the keys {sorted(_STAGE)}")
+        raise CorruptFile(
+            f"record provenance: a stage of the history must have exactly the keys {sorted(_STAGE)}; write the file again"
+        )
     right = isinstance(facts["name"], str) and isinstance(facts["settings"], dict)
     right = right and all(_is_number(facts[name]) for name in _NUMBERS)
     if not right or not all(_is_count(facts[name]) for name in _COUNTS):
         raise CorruptFile(
-            "record provenance: a stage of the history must have a string name, settings, integer epochs and bits, and numbers"
+            "record provenance: a stage of the history must have a string name, settings, integer epochs and bits, and numbers; "
+            "write the file again"
         )
     return stage_of(facts)
 

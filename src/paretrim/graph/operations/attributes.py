@@ -114,7 +114,7 @@ def read_by(rules: Mapping[str, AttributeRule], op: str, attributes: Mapping[str
             _check_attribute(op, name, attributes[name], rule)
             values[name] = attributes[name]
         elif rule.required:
-            raise UnsupportedOperation(f"{op} lacks the attribute '{name}'")
+            raise UnsupportedOperation(f"{op} lacks the attribute '{name}'; add it")
         elif rule.default is not None:
             values[name] = rule.default
     return Settings(MappingProxyType(values))

@@ -37,7 +37,7 @@ def _integer_join(call: NodeCall) -> Values:
 def _slice_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
     axis, start, stop, step = (settings.integer(name) for name in ("axis", "start", "stop", "step"))
     if axis >= len(shapes[0]) or not start < stop <= shapes[0][axis]:
-        raise UnsupportedOperation(f"slice {start}:{stop}:{step} of axis {axis} leaves the input {shapes[0]}")
+        raise UnsupportedOperation(f"slice {start}:{stop}:{step} of axis {axis} leaves the input {shapes[0]}; stay within it")
     return (*shapes[0][:axis], (stop - start - 1) // step + 1, *shapes[0][axis + 1 :])
 
 
@@ -61,7 +61,9 @@ def _pad(call: NodeCall) -> Values:
 def _shuffled_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
     image, groups = image_shape("channel_shuffle", shapes[0]), settings.integer("groups")
     if image[0] % groups:
-        raise UnsupportedOperation(f"channel_shuffle in {groups} groups does not divide {image[0]} channels")
+        raise UnsupportedOperation(
+            f"channel_shuffle in {groups} groups does not divide {image[0]} channels; choose groups that divide them"
+        )
     return image
 
 
@@ -79,7 +81,9 @@ def _shuffle(call: NodeCall) -> Values:
 def _pixels_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
     (channels, height, width), (down, across) = image_shape("pixel_shuffle", shapes[0]), settings.pair("factor")
     if channels % (down * across):
-        raise UnsupportedOperation(f"pixel_shuffle by {down} x {across} does not divide {channels} channels")
+        raise UnsupportedOperation(
+            f"pixel_shuffle by {down} x {across} does not divide {channels} channels; choose a factor that divides them"
+        )
     return channels // (down * across), height * down, width * across
 
 
@@ -91,7 +95,9 @@ def _shuffle_pixels(call: NodeCall) -> Values:
 def _blocks_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, Array]) -> Shape:
     (channels, height, width), (down, across) = image_shape("pixel_unshuffle", shapes[0]), settings.pair("factor")
     if height % down or width % across:
-        raise UnsupportedOperation(f"pixel_unshuffle by {down} x {across} does not divide {height} x {width} pixels")
+        raise UnsupportedOperation(
+            f"pixel_unshuffle by {down} x {across} does not divide {height} x {width} pixels; choose a factor that divides them"
+        )
     return channels * down * across, height // down, width // across
 
 

@@ -30,7 +30,7 @@ def _matmul_shape(settings: Settings, shapes: Sequence[Shape], _: Mapping[str, A
             f"matmul needs [C, H, K] and [C, K, W], or [C, W, K] if transposed, and was given {first} and {second}"
         )
     if depth > _MOST_PRODUCTS:
-        raise UnsupportedOperation(f"matmul sums {depth} products; an int32 holds {_MOST_PRODUCTS} at most")
+        raise UnsupportedOperation(f"matmul sums {depth} products; an int32 holds {_MOST_PRODUCTS} at most, so sum fewer")
     return (first[0], first[1], width)
 
 

@@ -20,12 +20,15 @@ def slide(op: str, shape: tuple[int, int, int], window: Pair, settings: Settings
         padded = extent + before + after
         if padded > LARGEST or reach > padded:
             raise UnsupportedOperation(
-                f"{op} with a window that reaches {reach} does not fit an extent of {extent} padded to {padded}"
+                f"{op} with a window that reaches {reach} does not fit an extent of {extent} padded to {padded}; "
+                "use a smaller window or larger images"
             )
         if inside and max(before, after) >= reach:
-            raise UnsupportedOperation(f"{op} pads {before} and {after}; a window that reaches {reach} would see padding only")
+            raise UnsupportedOperation(
+                f"{op} pads {before} and {after}; a window that reaches {reach} would see padding only, so pad less"
+            )
         result.append((padded - reach) // stride[axis] + 1)
     padded_size = shape[0] * (shape[1] + top + bottom) * (shape[2] + left + right)
     if padded_size > LARGEST:
-        raise UnsupportedOperation(f"{op} pads its input to {padded_size} elements, more than int32 can index")
+        raise UnsupportedOperation(f"{op} pads its input to {padded_size} elements, more than int32 can index; pad less")
     return result[0], result[1]

@@ -36,7 +36,7 @@ def tensor_shape(op: str, tensors: Mapping[str, Array], name: str, dimensions: i
         UnsupportedOperation: it is missing or has another number of dimensions.
     """
     if name not in tensors:
-        raise UnsupportedOperation(f"{op} lacks the tensor '{name}'")
+        raise UnsupportedOperation(f"{op} lacks the tensor '{name}'; add it")
     shape = tuple(int(extent) for extent in tensors[name].shape)
     if len(shape) != dimensions:
         raise UnsupportedOperation(f"{op} has a {name} of shape {shape}; it must have {dimensions} dimensions")
@@ -48,10 +48,13 @@ def _convolution_shape(settings: Settings, shapes: Sequence[Shape], tensors: Map
     outputs, depth, height, width = tensor_shape("conv2d", tensors, "weight", 4)
     groups = settings.integer("groups")
     if min(outputs, depth, height, width) < 1:
-        raise UnsupportedOperation(f"conv2d has an empty weight of shape {(outputs, depth, height, width)}")
+        raise UnsupportedOperation(
+            f"conv2d has an empty weight of shape {(outputs, depth, height, width)}; its extents must be 1 or more"
+        )
     if depth * groups != image[0] or outputs % groups:
         raise UnsupportedOperation(
-            f"conv2d weight {(outputs, depth, height, width)} in {groups} groups does not fit {image[0]} input channels"
+            f"conv2d weight {(outputs, depth, height, width)} in {groups} groups does not fit {image[0]} input channels; "
+            "its second extent must be channels / groups"
         )
     return (outputs, *slide("conv2d", image, (height, width), settings, inside=False))
 
