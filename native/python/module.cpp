@@ -147,20 +147,20 @@ nb::tuple run(const Network& network, const Images& images) {
   return nb::tuple(arrays);
 }
 
-// Every float32 value that is computed, by the name of its node.
-nb::dict step_values(const Network& network, const Images& images) {
+// All outputs, and every float32 value that is computed on the way to them, by the name of its node.
+nb::tuple outputs_and_step_values(const Network& network, const Images& images) {
   const void* data = pixels_of(network, images, 4);
   const std::size_t count = images.shape(0);
   const std::vector<Output> values = network.step_values();
   std::vector<float*> outputs, to;
-  const nb::list unused = empty_arrays(network.outputs(), count, outputs), arrays = empty_arrays(values, count, to);
+  const nb::list results = empty_arrays(network.outputs(), count, outputs), arrays = empty_arrays(values, count, to);
   {
     const LockRelease others_may_run;
     network.run_all(data, static_cast<std::int64_t>(count), outputs.data(), to.data());
   }
   nb::dict found;
   for (std::size_t i = 0; i < values.size(); ++i) found[nb::cast(values[i].name)] = arrays[i];
-  return found;
+  return nb::make_tuple(nb::tuple(results), found);
 }
 
 std::vector<std::int64_t> profile(const Network& network, const Images& image) {
@@ -209,7 +209,7 @@ NB_MODULE(_native, m) {
   nb::class_<Network>(m, "Network")
       .def("run", &run)
       .def("profile", &profile)
-      .def("step_values", &step_values)
+      .def("outputs_and_step_values", &outputs_and_step_values)
       .def_prop_ro("input_shape", [](const Network& network) { return network.input().shape; })
       .def_prop_ro("takes_pixels", [](const Network& network) { return network.input().takes_pixels(); })
       .def_prop_ro("output_names", &names_of)

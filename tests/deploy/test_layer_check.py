@@ -114,9 +114,9 @@ def test_a_file_that_gives_other_outputs_is_refused(little):
     graph, images = drawn(3)
 
     class Another(Session):
-        def outputs(self, images):
-            (output,) = super().outputs(images)
-            return (np.nextafter(output, np.float32(np.inf)),)
+        def outputs_and_step_values(self, images):
+            (output,), values = super().outputs_and_step_values(images)
+            return (np.nextafter(output, np.float32(np.inf)),), values
 
     session = plan(graph, measure=False)
     other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
@@ -135,11 +135,12 @@ def test_of_many_values_of_a_library_function_some_channels_are_computed(little,
     assert {channels[0], channels[-1]} == {0, 63}
 
     class Another(Session):
-        def step_values(self, images):
-            found = super().step_values(images)["act"].copy()
+        def outputs_and_step_values(self, images):
+            outputs, values = super().outputs_and_step_values(images)
+            found = values["act"].copy()
             if wrong is not None:
                 found[0, channels[{"first": 0, "inner": 5, "last": -1}[wrong]], -1, -1] += 1
-            return {"act": found}
+            return outputs, {"act": found}
 
     def counted(node, *others):
         computed.append(node.type.shape)
@@ -162,7 +163,9 @@ def test_values_of_steps_are_those_of_their_nodes(seed, pixels, count):
     graph, images = random_graph(seed, quantized=False, pixels=pixels)
     images = images[:count]
     session = plan(graph, measure=False)
-    found, expected = session.step_values(images), interpreter.values(graph, images)
+    outputs, found = session.outputs_and_step_values(images)
+    expected = interpreter.values(graph, images)
+    assert [one.tobytes() for one in outputs] == [one.tobytes() for one in session.outputs(images)]
     assert list(found) == [node.name for node in graph.nodes if node.name in found]
     steps = [layer.name.split(" + ")[-1] for layer in session.network.layers]
     assert set(found) == {name for name in steps if name != "images"}

@@ -98,7 +98,11 @@ def test_product_and_sum_are_rounded_once():
         assert_same_bits(plan(graph, instruction_set=instruction_set, measure=False), graph, images)
 
 
-def test_a_sum_is_formed_by_channels_then_rows_then_columns():
+@pytest.mark.parametrize(("gathered", "summed"), [(2**18, 2**14), (1, 2**14), (2 * 2 * 6 * 16, 2**14), (1, 1)])
+def test_a_sum_is_formed_by_channels_then_rows_then_columns(gathered, summed, monkeypatch):
+    """However many inputs are gathered, and sums formed, at once: all, those of one input channel, or of two of three."""
+    monkeypatch.setattr(windows, "SEEN_AT_ONCE", gathered)
+    monkeypatch.setattr(windows, "SUMMED_AT_ONCE", summed)
     rng = np.random.default_rng(3)
     images = rng.normal(0, 1, (2, 6, 5, 4)).astype(np.float32)
     weight = rng.normal(0, 1, (4, 3, 2, 3)).astype(np.float32)

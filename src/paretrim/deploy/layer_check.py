@@ -4,7 +4,7 @@ The interpreter rounds every product and sum separately and is a thousand times 
 in a large float network. But an output channel depends only on the layer's inputs, not on other output channels. So the check
 takes the value of every step from the session, and the interpreter computes as many of its channels as it can afford, from the
 inputs that the step had. For nodes fused into one step, such as a convolution, an add and a ReLU, it computes the same channels
-one after another. Finally, the values of the last steps must equal the outputs of a normal call.
+one after another. Finally, the outputs of the same run must equal the values of the last steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ one value in 10^8 differently."""
 
 
 def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatArray, ...]:
-    """Check that a session computes a float graph like the interpreter, and return the outputs of a call.
+    """Check that a session computes a float graph like the interpreter, and return its outputs.
 
     Args:
         graph: a float graph.
@@ -41,8 +41,8 @@ def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatA
     Raises:
         ExportMismatch: they differ; the message names the first node that does.
     """
-    outputs = session.outputs(images)
-    values: dict[str, Values] = {INPUT: images, **session.step_values(images)}
+    outputs, steps = session.outputs_and_step_values(images)
+    values: dict[str, Values] = {INPUT: images, **steps}
     within: dict[str, _Part] = {}
     share, types = affordable_share(graph) / len(images), graph.types
     for node in _needed(graph):

@@ -18,6 +18,9 @@ CACHED_BYTES = 2**21
 """Columns are formed for as many images at a time as fit here: they are read once by the multiplication and stay in cache."""
 
 
+SEEN_AT_ONCE = 2**18
+"""Inputs of windows that are gathered at once, for one input channel at least: those of all channels may take gigabytes."""
+
 SUMMED_AT_ONCE = 2**14
 """Sums in float32 that are formed at once: they, and as many products, stay in cache."""
 
@@ -113,19 +116,25 @@ def sum_in_order(images: Values, weight: Values, start: Values, windows: Windows
     count, (outputs, depth) = len(images), weight.shape[:2]
     down, across = windows.extents(images.shape)
     padded = windows.pad(images, 0)
-    seen = np.empty((depth, *windows.window, groups, count, down * across))
-    for i, j, values in windows.positions(padded, (down, across)):
-        seen[:, i, j] = values.reshape(count, groups, depth, -1).transpose(2, 1, 0, 3)
-    terms = seen.reshape(-1, groups, 1, count * down * across)
+    by_group = padded.reshape(count, groups, depth, *padded.shape[2:])
     factors = weight.reshape(groups, outputs // groups, -1, 1).transpose(2, 0, 1, 3).astype(np.float64)
     small = any(((magnitude > 0) & (magnitude < 2.0**-51)).any() for magnitude in (np.abs(weight), np.abs(images)))
     result = np.empty((groups, outputs // groups, count * down * across), np.float32)
+    result[...] = start.reshape(groups, -1, 1)
     step = max(1, SUMMED_AT_ONCE // outputs)
-    for first in range(0, result.shape[2], step):
-        sums = result[:, :, first : first + step]
-        sums[...] = start.reshape(groups, -1, 1)
-        _add_in_order(sums, factors, terms[..., first : first + step], small=small)
-        np.add(sums, np.float32(0), out=sums)
+    positions = windows.window[0] * windows.window[1]
+    channels = min(depth, max(1, SEEN_AT_ONCE // (positions * groups * result.shape[2])))
+    room = np.empty((channels, *windows.window, groups, count, down, across))
+    for channel in range(0, depth, channels):
+        part = by_group[:, :, channel : channel + channels]
+        seen = room[: part.shape[2]]
+        for i, j, values in windows.positions(part, (down, across)):
+            seen[:, i, j] = values.transpose(2, 1, 0, 3, 4)
+        terms = seen.reshape(-1, groups, 1, result.shape[2])
+        own = factors[channel * positions :][: len(terms)]
+        for first in range(0, result.shape[2], step):
+            _add_in_order(result[:, :, first : first + step], own, terms[..., first : first + step], small=small)
+    np.add(result, np.float32(0), out=result)
     by_image = result.reshape(outputs, count, down, across).transpose(1, 0, 2, 3)
     return np.ascontiguousarray(by_image)
 

@@ -155,8 +155,16 @@ class Session(OneOutput):
         Raises:
             DataUnavailable: as from :meth:`outputs`.
         """
+        return self.outputs_and_step_values(images)[1]
+
+    def outputs_and_step_values(self, images: Values) -> tuple[tuple[FloatArray, ...], dict[str, FloatArray]]:
+        """Both :meth:`outputs` and :meth:`step_values` of one run, on the calling thread. For checks.
+
+        Raises:
+            DataUnavailable: as from :meth:`outputs`.
+        """
         check_images(images, self.shape, pixels=self.takes_pixels)
-        return self.network.step_values(_in_order(images))
+        return self.network.outputs_and_step_values(_in_order(images))
 
     def profile(self, image: Values, *, calls: int = PROFILE_CALLS) -> tuple[LayerTime, ...]:
         """Median time of every step over ``calls`` calls with one image [C, H, W], on the calling thread only.
