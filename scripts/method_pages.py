@@ -16,8 +16,8 @@ from pathlib import Path
 
 from paretrim.cli.methods import KINDS, METHODS, recipe_path
 from paretrim.method import Method
-from paretrim.run.recipe import STAGES
 from paretrim.stages.distill.criteria import CRITERIA
+from paretrim.stages.stage_table import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "methods"

@@ -32,8 +32,8 @@ def one(kind: str, word: str, own: str, *others: str) -> Example:
 
 
 EXAMPLES = (
-    one("stage", "acdc", "stages/prune/acdc.py", "run/recipe.py", "cli/methods.py"),
-    one("stage", "gsm", "stages/prune/gsm.py", "run/recipe.py", "cli/methods.py"),
+    one("stage", "acdc", "stages/prune/acdc.py", "stages/stage_table.py", "cli/methods.py"),
+    one("stage", "gsm", "stages/prune/gsm.py", "stages/stage_table.py", "cli/methods.py"),
     one("score", "grasp", "stages/prune/saliency.py", "stages/prune/score_table.py"),
     one("score", "snip", "stages/prune/saliency.py", "stages/prune/score_table.py"),
     one("loss", "relations", "stages/distill/relations.py", "stages/distill/criteria.py", "cli/methods.py"),

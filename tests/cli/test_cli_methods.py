@@ -10,7 +10,8 @@ import pytest
 
 from paretrim.cli import main
 from paretrim.cli.methods import KINDS, METHODS, recipe_path
-from paretrim.run.recipe import STAGES, read_recipe
+from paretrim.run.recipe import read_recipe
+from paretrim.stages.stage_table import STAGES
 from paretrim.stages.together import Together
 
 ROOT = Path(__file__).resolve().parent.parent.parent

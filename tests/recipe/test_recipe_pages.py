@@ -11,11 +11,12 @@ from pydantic_core import PydanticUndefined
 
 from paretrim.data.spec import DataSpec
 from paretrim.models.spec import ModelSpec
-from paretrim.run.recipe import STAGES, Recipe
+from paretrim.run.recipe import Recipe
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.quantize.stage import Quantize
+from paretrim.stages.stage_table import STAGES
 from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 

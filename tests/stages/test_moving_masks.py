@@ -9,11 +9,11 @@ from tiny import SHORT, STAGES, assert_killed_goes_on_to_the_same_bits, dense, r
 from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import sparsity, weighted_layers
 from paretrim.run.pipeline import run_stage
-from paretrim.run.recipe import STAGES as NAMED
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.rigl import RigL, moved
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.stage_table import STAGES as NAMED
 from paretrim.train.training import Step
 
 LONG = replace(SHORT, epochs=4)

@@ -26,7 +26,6 @@ from paretrim.network import (
     uniform,
 )
 from paretrim.run import combinations
-from paretrim.run.recipe import STAGES
 from paretrim.search import ladder
 from paretrim.stages import finetune, together
 from paretrim.stages.distill import contrast, criteria, features, joint_teacher, logits, relations, review
@@ -56,6 +55,7 @@ from paretrim.stages.prune import (
 from paretrim.stages.prune import stage as prune
 from paretrim.stages.quantize import adjustments, calibrators, clipq, mixed, rate
 from paretrim.stages.quantize import stage as quantize
+from paretrim.stages.stage_table import STAGES
 
 
 @dataclass(frozen=True)

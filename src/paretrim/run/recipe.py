@@ -28,22 +28,12 @@ from paretrim.models.spec import ModelSpec
 from paretrim.run.teacher_spec import TeacherSpec, check_names
 from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
-from paretrim.stages.finetune import FineTune
-from paretrim.stages.prune.acdc import AcDc
-from paretrim.stages.prune.gates import Gates
-from paretrim.stages.prune.gsm import Gsm
-from paretrim.stages.prune.lottery import Lottery, require_early
-from paretrim.stages.prune.movement import Movement
-from paretrim.stages.prune.rigl import RigL
-from paretrim.stages.prune.stage import Prune
-from paretrim.stages.prune.straight_through import StraightThrough
-from paretrim.stages.prune.thin import Thin
-from paretrim.stages.prune.thinet import ThiNet
-from paretrim.stages.quantize.clipq import ClipQ, Rate
+from paretrim.stages.prune.lottery import require_early
+from paretrim.stages.quantize.clipq import Rate
 from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.mixed import Mixture
-from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
+from paretrim.stages.stage_table import STAGES
 from paretrim.stages.together import Together, stage_label
 from paretrim.train.budget import STRICT, AtLeastOne, Budget
 from paretrim.train.execution import Execution
@@ -73,28 +63,6 @@ _STRING_OR_COMMENT = re.compile(
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 _Settings = TypeVar("_Settings")
-
-STAGES: Mapping[str, type] = {
-    stage.name: stage
-    for stage in (
-        Prune,
-        Quantize,
-        Distill,
-        FineTune,
-        Together,
-        RigL,
-        AcDc,
-        ThiNet,
-        Gates,
-        Gsm,
-        Thin,
-        StraightThrough,
-        Movement,
-        Lottery,
-        ClipQ,
-    )
-}
-"""Every stage a recipe can name. Add yours here."""
 
 
 @dataclass(frozen=True, config=STRICT)

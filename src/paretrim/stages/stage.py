@@ -13,7 +13,7 @@ from paretrim.train.training import Step, Training
 
 
 class Stage(Protocol):
-    """One compression step. To add one: a frozen settings dataclass with these members and a row in ``recipe.STAGES``.
+    """One compression step. To add one: a frozen settings dataclass with these members and a row in ``stage_table.STAGES``.
 
     A stage never changes the network it is given; ``begin`` makes a private copy and adds constraints to it. The settings are
     frozen: state that changes during training is kept in the stage's own modules, which train beside the network.
