@@ -17,11 +17,11 @@ NATIVE_SOURCES = [path for path in NATIVE.rglob("*") if path.suffix in (".cpp", 
 @pytest.mark.parametrize(
     ("name", "family"),
     [
-        ("channel_shuffle", "movement"),
-        ("pixel_shuffle", "movement"),
-        ("pixel_unshuffle", "movement"),
-        ("pad", "movement"),
-        ("unflatten", "movement"),
+        ("channel_shuffle", "data_movement"),
+        ("pixel_shuffle", "data_movement"),
+        ("pixel_unshuffle", "data_movement"),
+        ("pad", "data_movement"),
+        ("unflatten", "data_movement"),
         ("matmul", "products"),
     ],
 )
