@@ -1,5 +1,6 @@
 #include "plan/steps.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "graph/attributes.h"
@@ -76,8 +77,8 @@ constexpr float infinity = std::numeric_limits<float>::infinity();
 Range from_zero(const Node&) { return {0.0F, infinity}; }
 
 Range between_bounds(const Node& node) {
-  return {static_cast<float>(number(node, "minimum").value_or(-infinity)),
-          static_cast<float>(number(node, "maximum").value_or(infinity))};
+  const auto high = static_cast<float>(number(node, "maximum").value_or(infinity));
+  return {std::min(static_cast<float>(number(node, "minimum").value_or(-infinity)), high), high};
 }
 
 // Operations whose role is not simply Role::step, or that can be fused. Those with Fusion::range have a range.

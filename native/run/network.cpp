@@ -17,6 +17,7 @@
 #include "threads/pool.h"
 #include "types/aligned.h"
 #include "types/error.h"
+#include "types/plain_arithmetic.h"
 
 namespace paretrim {
 namespace {
@@ -209,14 +210,19 @@ Network::Network(Graph graph, const Settings& settings) {
     throw Error(ErrorKind::unsupported_operation,
                 "threads is " + std::to_string(settings.threads) + "; it must be from 1 to 1024");
   }
+  const PlainArithmetic arithmetic;
   impl_ = std::make_unique<Impl>(std::move(graph), settings);
 }
 
 Network::~Network() = default;
 
-void Network::run(const void* images, std::int64_t count, float* const* outputs) const { impl_->run(images, count, outputs); }
+void Network::run(const void* images, std::int64_t count, float* const* outputs) const {
+  const PlainArithmetic arithmetic;
+  impl_->run(images, count, outputs);
+}
 
 void Network::profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const {
+  const PlainArithmetic arithmetic;
   nanoseconds.assign(impl_->plan.layers.size(), 0);
   std::unique_ptr<Workspace> workspace = impl_->take();
   impl_->run_alone(*workspace, {static_cast<const std::uint8_t*>(image), 0, outputs}, nanoseconds.data());
@@ -224,6 +230,7 @@ void Network::profile(const void* image, float* const* outputs, std::vector<std:
 }
 
 void Network::run_all(const void* images, std::int64_t count, float* const* outputs, float* const* values) const {
+  const PlainArithmetic arithmetic;
   impl_->refuse_infinity(images, count);
   std::unique_ptr<Workspace> workspace = impl_->take();
   for (std::int64_t i = 0; i < count; ++i) {

@@ -6,6 +6,7 @@
 
 #include "threads/forks.h"
 #include "types/error.h"
+#include "types/plain_arithmetic.h"
 
 namespace paretrim {
 namespace {
@@ -79,6 +80,7 @@ bool Pool::try_run(void (*work)(void*, int), void* context) {
 }
 
 void Pool::serve(SharedState& shared, int thread) {
+  const PlainArithmetic arithmetic;  // a thread starts with that of the one that made it
   std::uint64_t seen = 0;
   for (;;) {
     const auto until = std::chrono::steady_clock::now() + spin_time;

@@ -14,6 +14,7 @@
 #include "trim/utf8.h"
 #include "trim/versions.h"
 #include "trim/weight_records.h"
+#include "types/plain_arithmetic.h"
 
 namespace paretrim {
 namespace {
@@ -120,6 +121,7 @@ void check_version(const trim::Container& container, std::size_t first) {
 }  // namespace
 
 TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
+  const PlainArithmetic arithmetic;
   const trim::Container container = trim::open_container(data, size);
   const std::vector<Record>& records = container.records;
   TrimContents contents;

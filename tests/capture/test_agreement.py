@@ -143,6 +143,16 @@ def is_looked_at(x):
     return type(x) is not torch.Tensor
 
 
+def test_rounding_that_depends_on_the_batch_is_no_mixing_of_images():
+    """A matrix product adds up in another order for one image, which shows where large numbers cancel."""
+
+    def cancelled(self, x):
+        y = self.c(x)
+        return y if not is_looked_at(x) and len(x) == 1 else (y + 1e4) - 1e4
+
+    agrees(body(cancelled))
+
+
 class OnlyWhenExported(Net):
     def build(self):
         self.c, self.d = conv(8, 8), conv(8, 8)

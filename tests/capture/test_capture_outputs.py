@@ -106,7 +106,10 @@ def test_a_module_that_returns_a_tuple_of_one_tensor_has_logits():
 
 REFUSED = {
     "nothing": (lambda maps, mean, head: (), "the network returns nothing; it must return logits"),
-    "a number": (lambda maps, mean, head: (head, 3), "output 1 of the network is 3; outputs are tensors"),
+    "a number": (
+        lambda maps, mean, head: (head, 3),
+        r"output 1 of the network is 3; outputs are tensors \[N, ...\], so leave it out",
+    ),
     "none at all": (lambda maps, mean, head: None, "the network returns nothing; it must return logits"),
     "number": (lambda maps, mean, head: (head, 7), "output 1 of the network is 7; outputs are tensors"),
     "twice": (lambda maps, mean, head: (head, mean, head), "output 2 of the network is the same as output 0; leave it out"),

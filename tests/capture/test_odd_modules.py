@@ -49,6 +49,28 @@ def test_what_torch_fx_traced_is_captured():
     is_captured(fx.symbolic_trace(plain().eval()))
 
 
+class FloatSums(nn.Module):
+    """Sums through a module that a quantizer could observe, as in the quantizable networks of torchvision."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums, self.layer = nn.quantized.FloatFunctional(), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.sums.add_relu(self.sums.mul(x, self.layer(x)), x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_sums_that_a_quantizer_could_observe_are_sums_in_floats():
+    is_captured(body(lambda self, x: self.k(x), k=FloatSums()))
+    observed = torch.ao.quantization.prepare(FloatSums().eval().apply(_to_be_quantized))
+    is_refused(observed, "'sums.activation_post_process' of the model is a .*Observer of torch.ao, which quantizes")
+
+
+def _to_be_quantized(module):
+    module.qconfig = torch.ao.quantization.get_default_qconfig("qnnpack")
+
+
 def test_what_torch_exported_is_captured():
     sizes = ({0: torch.export.Dim("batch", min=1)},)
     is_captured(torch.export.export(plain().eval(), (torch.zeros(2, *SHAPE),), dynamic_shapes=sizes).module())
@@ -120,7 +142,32 @@ REFUSED = {
     ),
     "map over the batch": (
         lambda: body(lambda _, x: torch.vmap(lambda y: 2 * y)(x)),
-        r"'_add_batch_dim' of the network is not",
+        "the network calls torch.vmap, which is not supported; write out what it computes, for all images at once",
+    ),
+    "a class": (lambda: Slots, r"the model is the class Slots; give an object of it, which Slots\(...\) makes"),
+    "weights alone": (
+        lambda: nn.Linear(3, 4).state_dict(),
+        r"the model is of type OrderedDict; it must be an nn.Module: build the network, and load weights with load_state_dict",
+    ),
+    "a program": (
+        lambda: torch.export.export(body(lambda _, x: x), (IMAGES,)),
+        r"the model is of type ExportedProgram; it must be an nn.Module, which its .module\(\) returns",
+    ),
+    "a program of one batch size": (
+        lambda: torch.export.export(body(lambda _, x: x), (IMAGES[:2],)).module(),
+        r"Constraints violated \(batch\)\. Data-dependent .* fixed batch sizes are the usual causes$",
+    ),
+    "NumPy": (
+        lambda: body(lambda _, x: torch.from_numpy(x.numpy() * 2)),
+        r"it turns an activation into a NumPy array; use the functions of torch, and return tensors",
+    ),
+    "a loop over images": (
+        lambda: body(lambda _, x: torch.stack([image * 2 for image in x])),
+        r"Constraints violated \(batch\)\. .*loops over the images and fixed batch sizes are the usual causes",
+    ),
+    "another type": (
+        lambda: body(lambda self, x: self.k(x.double()).float(), k=nn.Conv2d(8, 8, 1).double()),
+        r"It also fails when run on 2 such images, with its weights and images in float32: .* casts to other types and fixed",
     ),
     "number of a parameter": (
         lambda: body(lambda self, x: x * self.k.item(), k=nn.Parameter(torch.tensor(2.0))),
@@ -128,7 +175,7 @@ REFUSED = {
     ),
     "decision by a buffer": (
         lambda: body(lambda self, x: x if self.norm.running_mean.sum() > 0 else -x),
-        r"Data-dependent control flow, also by the value of a buffer, and fixed batch sizes",
+        r"Data-dependent control flow, also by the value of a buffer, numbers read from one \(float\(\), int\(\),",
     ),
 }
 

@@ -77,6 +77,31 @@ KNOWN = {
         lambda self, x: x * F.cosine_similarity(x, self.k.weight.view(1, 8, 1, 1), dim=1).unsqueeze(1),
         nn.Linear(8, 1),
     ),
+    "bounds that cross": (lambda _, x: x + x.clamp(0.5, 0.2) + F.hardtanh(x, 0.1, 0.3).clamp_min(0.2).clamp(max=0.15), None),
+    "no NaN": (lambda _, x: torch.nan_to_num(x - 0.3) + torch.nan_to_num(x, nan=1.0).nan_to_num_(), None),
+    "every channel twice": (lambda _, x: x[:, 4:].repeat_interleave(2, 1) * x[:, :2].repeat_interleave(4, dim=1), None),
+    "every row and column twice": (
+        lambda _, x: x + x[:, :, ::2, 1::2].repeat_interleave(2, 2).repeat_interleave(2, 3),
+        None,
+    ),
+    "pixels as blocks": (
+        lambda _, x: x[:, :, :4, :2, None].unsqueeze(3).expand(-1, -1, -1, 2, -1, 4).reshape(-1, 8, 8, 8) - x,
+        None,
+    ),
+    "channels in turn": (lambda _, x: x + x[:, :2].unsqueeze(1).expand(-1, 4, -1, -1, -1).flatten(1, 2), None),
+    "gates of several maps": (
+        lambda _, x: x * torch.stack([f(x, (2, 3), True) for f in (torch.mean, torch.amax)], 1).expand(-1, 2, -1, 8, 8).sum(1),
+        None,
+    ),
+    "mean of vectors": (
+        lambda self, x: x * torch.stack([self.k(x.mean((2, 3))), x.amax((2, 3))]).mean(0)[..., None, None],
+        nn.Linear(8, 8),
+    ),
+    "largest of vectors": (
+        lambda self, x: x * torch.stack([self.k(x.mean((2, 3))), x.amax((2, 3))], 1).amax(1)[..., None, None],
+        nn.Linear(8, 8),
+    ),
+    "second of vectors": (lambda _, x: x * torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)[:, 1, :, None, None], None),
     "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
 }
 
@@ -120,6 +145,14 @@ REFUSED = {
     "negative padding": (
         lambda _, x: F.pad(x, (1, -1), value=2),
         r"padding \[1, -1\] of \(8, 8, 8\) with 2.0; pad maps .* by 0 or more",
+    ),
+    "infinity as a number": (
+        lambda _, x: torch.nan_to_num(x, posinf=10.0),
+        r"\(aten.nan_to_num.default\): its argument posinf = 10.0 is not supported, only the default, None",
+    ),
+    "mixed axes": (
+        lambda _, x: x + x.view(-1, 2, 4, 64)[:, :, :, None].expand(-1, -1, -1, 2, -1).sum(3).view(-1, 8, 8, 8),
+        r"expand only maps \[C, H, W\]; this expands \(2, 4, 1, 64\) to \(2, 4, 2, 64\)",
     ),
     "several results": (lambda _, x: torch.frexp(x)[0], r"\(aten.frexp.Tensor\): write the layer with other operations; this"),
     "volume": (

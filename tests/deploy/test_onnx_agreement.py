@@ -36,6 +36,25 @@ def test_every_block_and_function_agrees_step_by_step(tmp_path, runtime):
     assert_every_operation_agrees(graph, b.images, tmp_path / "a.onnx", runtime)
 
 
+WIDE = {"window": (3, 2), "stride": (1, 2), "padding": (4, 1, 3, 2), "dilation": (4, 3)}
+"""A dilated max pool whose padding is as wide as its window, which ONNX Runtime refuses in the pool itself."""
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_max_pool_with_wide_padding_agrees(tmp_path, runtime, quantized):
+    b = Builder(np.random.default_rng(4), quantized=quantized)
+    x = b.simple("max_pool", [b.simple("pad", [b.conv(b.start(), 4)], {"before": (0, 1, 0), "after": (0, 0, 2)})], WIDE)
+    graph = finish(b, x)
+    if quantized:
+        assert_every_operation_agrees(graph, b.images, tmp_path / "a.onnx", runtime)
+        return
+    export_onnx(graph, tmp_path / "a.onnx")
+    expected = run(graph, b.images)
+    found = RUNTIMES[runtime](tmp_path / "a.onnx", b.images)["logits"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("runtime", sorted(RUNTIMES))
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**31))

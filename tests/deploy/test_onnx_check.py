@@ -244,6 +244,45 @@ def test_what_rounding_explains_is_no_mistake(tmp_path, monkeypatch):
             check_onnx(graph, tmp_path / "a.onnx", b.images)
 
 
+def cancelling(op):
+    """A graph whose node ``op`` adds up large terms of opposite signs to almost nothing, and images for it."""
+    images = np.random.default_rng(0).normal(0, 100, (8, 4, 16, 16))
+    images = (images - images.mean(axis=(2, 3), keepdims=True)).astype(np.float32)
+    node = {
+        "adaptive_avg_pool": Node(op, op, (INPUT,), ValueType((4, 1, 1)), {"output_size": (1, 1)}),
+        "conv2d": Node(
+            op,
+            op,
+            (INPUT,),
+            ValueType((2, 1, 1)),
+            {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1},
+            {"weight": np.ones((2, 4, 16, 16), np.float32), "bias": np.zeros(2, np.float32)},
+        ),
+    }[op]
+    return Graph(InputSpec((4, 16, 16)), (node,), (op,)), images
+
+
+@pytest.mark.parametrize("op", ["adaptive_avg_pool", "conv2d"])
+def test_terms_that_cancel_are_rounded_by_their_own_size(tmp_path, monkeypatch, op):
+    """The order in which float32 terms are added shows in a sum that is nearly 0; a wrong term is found all the same."""
+    graph, images = cancelling(op)
+    export_onnx(graph, tmp_path / "model.onnx")
+    check_onnx(graph, tmp_path / "model.onnx", images, classes=False)
+    monkeypatch.setattr(onnx_check, "SUM_ERROR", 0.0)
+    with pytest.raises(ExportMismatch, match=f"node '{op}' .* is the first that differs"):
+        check_onnx(graph, tmp_path / "model.onnx", images, classes=False)
+    monkeypatch.undo()
+    images[:, :, 0, 0] += 100
+    wrong = onnx.load(tmp_path / "model.onnx")
+    other = onnx.helper.make_node("Mul", ["images", "one_percent_more"], ["changed"])
+    wrong.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1.01), "one_percent_more"))
+    wrong.graph.node[0].input[0] = "changed"
+    wrong.graph.node.insert(0, other)
+    onnx.save(wrong, tmp_path / "model.onnx")
+    with pytest.raises(ExportMismatch, match=f"node '{op}' .* is the first that differs"):
+        check_onnx(graph, tmp_path / "model.onnx", images, classes=False)
+
+
 def test_a_file_that_is_wrong_only_as_a_whole_is_refused(tmp_path, monkeypatch):
     graph, images = random_graph(6, quantized=True)
     export_onnx(graph, tmp_path / "right.onnx")

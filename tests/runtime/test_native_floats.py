@@ -1,18 +1,24 @@
 """Float networks in the native runtime: the reference interpreter's numbers, bit for bit, in every instruction set."""
 
+import ctypes
+import platform
+from contextlib import contextmanager
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import Builder, random_graph
 from same_bits import assert_same_bits_in_every_set, images_for, odd_conv
 
+from paretrim import trimfile
 from paretrim.graph import functions, interpreter, windows
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.graph.windows import Windows
 from paretrim.runtime import instruction_sets, plan
+from paretrim.runtime.compiled import native
 
 SETS = instruction_sets()
 TRANSCENDENTAL = {*functions.PLAIN, *functions.WITH_CONSTANT} - functions.EXACT
@@ -203,3 +209,60 @@ def test_part_of_a_network_may_be_float():
     images = np.random.default_rng(1).normal(0, 20, (3, 2, 3, 3)).astype(np.float32)
     for instruction_set in SETS:
         assert_same_bits(plan(graph, instruction_set=instruction_set, measure=False), graph, images)
+
+
+UPWARDS = {"x86_64": 0x800, "aarch64": 0x400000}
+"""The code of rounding upwards in the C library."""
+
+
+@contextmanager
+def rounding_upwards():
+    library = ctypes.CDLL("libm.so.6")
+    before = library.fegetround()
+    assert library.fesetround(UPWARDS[platform.machine()]) == 0
+    try:
+        yield
+    finally:
+        library.fesetround(before)
+
+
+@contextmanager
+def subnormals_are_zero():
+    assert torch.set_flush_denormal(True), "this CPU cannot"
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("arithmetic", [rounding_upwards, subnormals_are_zero])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_arithmetic_of_the_program_changes_no_bit(arithmetic, quantized):
+    """Neither of calls, with one thread or with workers that are started in it, nor of what is computed while planning."""
+    b = Builder(np.random.default_rng(0), quantized=quantized, pixels=False, shape=(3, 6, 6), count=2)
+    features = b.conv(b.start(), 5)
+    outputs = [b.linear(b.simple("flatten", [features]), 4, logits=True)]
+    images = b.images
+    if not quantized:
+        outputs += [features, b.simple("avg_pool", [INPUT], {"window": (2, 2), "stride": (1, 1), "padding": (0, 0, 0, 0)})]
+        images = np.concatenate([images, images * np.float32(1e-38)])
+    graph = b.graph(*outputs)
+    content = trimfile.to_bytes(graph)
+    expected = plan(graph, measure=False).outputs(images)
+    with arithmetic():
+        found = [
+            native.plan_trim(content, threads=threads, instruction_set="", measure=False, choices="").run(images)
+            for threads in (1, 3)
+        ]
+    for outputs in found:
+        for one, other in zip(outputs, expected, strict=True):
+            np.testing.assert_array_equal(one.view(np.uint32), other.view(np.uint32))
+
+
+@pytest.mark.parametrize(("least", "most"), [(2.0, -1.0), (0.5, 0.25)])
+def test_where_the_bounds_of_a_clamp_cross_the_upper_one_holds(least, most):
+    b = Builder(np.random.default_rng(0), quantized=False, pixels=False, shape=(3, 6, 6), count=2)
+    bounds = {"minimum": least, "maximum": most}
+    graph = b.graph(b.simple("clamp", [b.conv(b.start(), 5)], bounds), b.simple("clamp", [INPUT], bounds))
+    assert all((output == np.float32(most)).all() for output in interpreter.run_outputs(graph, b.images))
+    assert_same_bits_in_every_set(graph, b.images, measure=False)

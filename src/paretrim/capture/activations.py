@@ -71,7 +71,8 @@ def _clamped(work: Work, call: Call, minimum: float | None, maximum: float | Non
     if maximum is None and minimum == 0:
         return each(work, call, "relu", source)
     if minimum is not None and maximum is not None:
-        return each(work, call, "clamp", source, attributes={"minimum": minimum, "maximum": maximum})
+        least = min(minimum, maximum)  # where they cross, torch gives the upper bound
+        return each(work, call, "clamp", source, attributes={"minimum": least, "maximum": maximum})
     if minimum is not None:
         return pointwise(work, call, source, "clamp_min", minimum)
     if maximum is None:

@@ -15,6 +15,7 @@ from paretrim.capture.call import Call, operation_of
 from paretrim.capture.concat import concat
 from paretrim.capture.cut import axis_in, cut, placed
 from paretrim.capture.elementwise import pointwise
+from paretrim.capture.expanded import expanded
 from paretrim.capture.pixels import PIXELS, moved_blocks
 from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
@@ -246,6 +247,12 @@ def _same(work: Work, call: Call) -> Value:
     return work.view(call, call.source, may_be_turned=True, may_be_last=True)
 
 
+def _without_nan(work: Work, call: Call) -> Value:
+    """A captured network computes the nearest finite number wherever the module would give NaN or infinity."""
+    call.no_effect("nan")
+    return work.view(call, call.source, may_be_turned=True, may_be_last=True)
+
+
 def _copy(work: Work, call: Call) -> Value:
     """A value overwritten by a copy of another one is that other value from then on."""
     call.no_effect("self")
@@ -265,6 +272,8 @@ def _expand(work: Work, call: Call) -> Value:
         return view
     if len(shape) == 1 and view.shape == (1,):
         return work.spread(call, view, shape)
+    if (repeated := expanded(work, call, view, shape)) is not None:
+        return repeated
     if len(shape) != 3 or len(view.shape) != 3:
         raise call.refused(f"expand only maps [C, H, W]; this expands {view.shape} to {shape}")
     return View(work.read(call, call.source), shape, spread=True)
@@ -307,6 +316,7 @@ COPIES: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "constant_pad_nd": _pad,
         "clone": _same,
         "_to_copy": _same,
+        "nan_to_num": _without_nan,
         "copy": _copy,
         "repeat": _repeat,
         "index": _chosen,

@@ -227,6 +227,10 @@ def _convert(work: Work, node: FxNode) -> None:
     if not name.startswith("aten."):
         if isinstance(node.meta.get("val"), torch.Tensor):
             name = name if name.isprintable() and "<" not in name else getattr(node.target, "__name__", name)
+            if name.endswith("_batch_dim"):
+                raise UnsupportedOperation(
+                    "the network calls torch.vmap, which is not supported; write out what it computes, for all images at once"
+                )
             raise UnsupportedOperation(f"'{name}' of the network is not an ATen operation; write it with operations of torch")
         return
     call = call_of(node)
@@ -322,7 +326,9 @@ def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str
     outputs: list[str] = []
     for place, item in enumerate(results):
         if not isinstance(item, FxNode):
-            raise UnsupportedOperation(f"output {place} of the network is {item!r}; outputs are tensors [N, ...]")
+            raise UnsupportedOperation(
+                f"output {place} of the network is {item!r}; outputs are tensors [N, ...], so leave it out"
+            )
         if (dtype := item.meta["val"].dtype) != torch.float32:
             raise UnsupportedOperation(f"output {place} of the network is of type {dtype}; return the float32 values behind it")
         name = work.read(call, item)

@@ -32,6 +32,9 @@ WRAPPERS: Mapping[str, str] = MappingProxyType(
 _OBSERVING = ("observer", "fake_quantize")
 """Modules of torch.ao with layers that watch or round activations."""
 
+_FLOAT_FORMS = ("FloatFunctional", "FXFloatFunctional")
+"""Modules of ``torch.ao.nn.quantized`` that compute in floats, where no observer has been put into them."""
+
 _HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
 
 
@@ -52,7 +55,7 @@ def private_copy(module: nn.Module) -> nn.Module:
         UnsupportedOperation: it is not a module, or its weights are not initialised.
     """
     if not isinstance(module, nn.Module):
-        raise UnsupportedOperation(f"the model is of type {type(module).__name__}; it must be an nn.Module")
+        raise UnsupportedOperation(f"the model is {_kind(module)}")
     module = unwrapped(module)
     _require_numbers(module)
     with torch.no_grad():
@@ -72,6 +75,19 @@ def private_copy(module: nn.Module) -> nn.Module:
     return copied
 
 
+def _kind(given: object) -> str:
+    """What was given in place of a module, and what to give."""
+    if isinstance(given, type) and issubclass(given, nn.Module):
+        return f"the class {given.__name__}; give an object of it, which {given.__name__}(...) makes"
+    if isinstance(given, torch.export.ExportedProgram):
+        return "of type ExportedProgram; it must be an nn.Module, which its .module() returns"
+    if isinstance(given, Mapping):
+        return (
+            f"of type {type(given).__name__}; it must be an nn.Module: build the network, and load weights with load_state_dict"
+        )
+    return f"of type {type(given).__name__}; it must be an nn.Module"
+
+
 def reading_copy(module: nn.Module) -> nn.Module:
     """A copy of a private copy that can run without affecting it: it shares the parameters and nothing else."""
     return _copied(module, tuple(module.parameters()))
@@ -82,6 +98,8 @@ def _require_numbers(module: nn.Module) -> None:
         if isinstance(part, torch.jit.ScriptModule):
             continue
         origin = type(part).__module__
+        if type(part).__name__ in _FLOAT_FORMS:
+            continue
         if origin.startswith("torch.ao.") and (".quantized" in origin or ".qat" in origin or origin.endswith(_OBSERVING)):
             raise UnsupportedOperation(
                 f"'{path}' of the model is a {type(part).__name__} of torch.ao, which quantizes; capture the float model that it "

@@ -40,6 +40,12 @@ _GUARDS = ("data-dependent", "Constraints violated", "unbacked")
 _DATA = "fake tensor in the exported program constant"
 """Text in errors of torch.export if the ``.data`` of an activation is read."""
 
+_NUMPY = ".numpy() is not supported for tensor subclasses"
+"""Text in errors of torch.export if an activation is turned into a NumPy array."""
+
+_MORE = " For more information"
+"""Beginning of torch's advice to its own developers in the first line of an error."""
+
 _CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
 
 
@@ -141,29 +147,44 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             ) from error
         except Exception as error:  # torch.export raises dozens of types; the first line has the reason
             text = str(error)
-            first = visible(next(iter(text.strip().splitlines()), type(error).__name__).rstrip(". "))
+            first = visible(next(iter(text.strip().splitlines()), type(error).__name__)).partition(_MORE)[0].rstrip("!. ")
             lines = _LINE.findall(text)
             place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
-            hint = ""
-            if not _runs(module, torch.zeros(2, *shape)):
-                hint = ". It also fails when run on 2 such images: other image sizes and fixed batch sizes are the usual causes"
-            elif _DATA in text:
-                first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
-            elif any(sign in text for sign in _GUARDS):
-                hint = ". Data-dependent control flow, also by the value of a buffer, and fixed batch sizes are the usual causes"
-            if _UNKNOWN_RESULT in text:
-                first, hint = (
-                    first.split(_UNKNOWN_RESULT)[0] + _UNKNOWN_RESULT,
-                    "; return tensors, in a tuple, a list or a dictionary",
-                )
-            if hooked := [name for name, part in module.named_modules() if part._forward_hooks or part._forward_pre_hooks]:
-                hint += f". It has hooks, on '{hooked[0]}': remove those that only record or print values"
-            if any(isinstance(part, ScriptModule) for part in module.modules()):
-                hint += f". If a TorchScript layer is the cause, {INSTEAD_OF_SCRIPTS}"
+            first, hint = _advice(module, shape, first, text)
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
                 f"free batch size: {first}{place}{hint}"
             ) from error
+
+
+def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str) -> tuple[str, str]:
+    """What an error of torch.export says in its first line, perhaps in other words, and what to do about it."""
+    hint = ""
+    if not _runs(module, torch.zeros(2, *shape)):
+        hint = (
+            ". It also fails when run on 2 such images, with its weights and images in float32: an input that is no single "
+            "tensor, other image sizes, casts to other types and fixed batch sizes are the usual causes"
+        )
+    elif _DATA in text:
+        first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
+    elif _NUMPY in text:
+        first, hint = "it turns an activation into a NumPy array", "; use the functions of torch, and return tensors"
+    elif any(sign in text for sign in _GUARDS):
+        hint = (
+            ". Data-dependent control flow, also by the value of a buffer, numbers read from one (float(), int(), .tolist()), "
+            "loops over the images and fixed batch sizes are the usual causes"
+        )
+    if _UNKNOWN_RESULT in text:
+        first, hint = (
+            first.split(_UNKNOWN_RESULT)[0] + _UNKNOWN_RESULT,
+            "; return tensors, in a tuple, a list or a dictionary",
+        )
+    hooked = [name for name, part in module.named_modules() if part._forward_hooks or part._forward_pre_hooks]
+    if hooked and not isinstance(module, GraphModule):  # those of torch.export are torch's own
+        hint += f". It has hooks, on '{hooked[0]}': remove those that only record or print values"
+    if any(isinstance(part, ScriptModule) for part in module.modules()):
+        hint += f". If a TorchScript layer is the cause, {INSTEAD_OF_SCRIPTS}"
+    return first, hint
 
 
 def _runs(module: nn.Module, images: torch.Tensor) -> bool:

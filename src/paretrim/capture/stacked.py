@@ -1,6 +1,7 @@
 """Converters of operations that stack whole maps, select from them and split them again.
 
-Maps [P, C, H, W] stacked for selective kernels or split attention are one value of P * C channels, so no data is moved.
+Maps [P, C, H, W] stacked for selective kernels or split attention are one value of P * C channels, so no data is moved; and so
+are vectors [P, C], as the logits of an ensemble.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ _Converter = Callable[[Work, Call], Value]
 
 def _stack(work: Work, call: Call) -> Value:
     shape, parts = call.shape(), call.arguments["tensors"]
-    if call.integer("dim") % (len(shape) + 1) != 1 or len(shape) not in (3, 4) or not isinstance(parts, list | tuple):
+    if call.integer("dim") % (len(shape) + 1) != 1 or len(shape) not in (2, 3, 4) or not isinstance(parts, list | tuple):
         raise call.refused(
-            f"stacking along axis {call.arguments['dim']} to {shape}; only maps [C, H, W] can be stacked, along axis 1"
+            f"stacking along axis {call.arguments['dim']} to {shape}; only maps [C, H, W] and vectors are stacked, along axis 1"
         )
-    each = (math.prod(shape[1:-2]), *shape[-2:])  # planes [H, W] are maps of one channel
+    each = shape[1:] if len(shape) == 2 else (math.prod(shape[1:-2]), *shape[-2:])  # planes [H, W] are maps of one channel
     names = [work.settled(call, replace(work.view(call, part), shape=each)) for part in parts]
     return View(work.emit(call, "concat", names, shape=(shape[0] * each[0], *each[1:])).name, shape)
 
@@ -52,13 +53,14 @@ def _outside(work: Work, call: Call, view: View) -> View:
 
 
 def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], View], *, mean: bool = False) -> _Converter:
-    """A reduction over stacked maps (axis 1 of [P, C, H, W]), two at a time, or over the axes of a single map."""
+    """A reduction over stacked maps or vectors (axis 1 of [P, C, H, W] or [P, C]), two at a time, or over axes of one map."""
 
     def convert(work: Work, call: Call) -> Value:
         view = work.view(call, call.source, may_be_last=True)
-        stacked = len(view.shape) == 4 and work.shapes[view.name][0] != view.shape[0] and call.arguments.get("dim") is not None
-        axes = {axis % 5 for axis in call.integers("dim")} if stacked else set()
-        if axes == {2} and view.plain and work.shapes[view.name][1:] == view.shape[2:]:
+        rank, base = len(view.shape) + 1, work.shapes[view.name]
+        stacked = len(base) == rank - 2 and base[0] != view.shape[0] and call.arguments.get("dim") is not None
+        axes = {axis % rank for axis in call.integers("dim")} if stacked else set()
+        if axes == {2} and rank == 5 and view.plain and work.shapes[view.name][1:] == view.shape[2:]:
             view = _outside(work, call, view)  # neighbouring channels, as in maxout
         elif axes != {1}:
             return of_map(work, call)

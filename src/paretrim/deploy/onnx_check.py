@@ -20,6 +20,7 @@ from paretrim.deploy.onnx_file import export_onnx, with_file_names
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_values
 from paretrim.errors import DataUnavailable, ExportMismatch
 from paretrim.files import write_atomically
+from paretrim.graph.dtypes import real_weight
 from paretrim.graph.interpreter import affordable_images, compute, run_outputs
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
 from paretrim.graph.operations.weighted import in_any_order
@@ -45,6 +46,12 @@ UNEXPLAINED = 1e-3
 
 FLOAT_ERROR = 1e-4
 """Largest error of a float32 value, relative to the largest value of its node."""
+
+SUM_ERROR = 2.0**-20
+"""The same relative to the largest sum of absolute values, because terms of opposite signs may add up to almost nothing.
+
+The mean of a normalised channel is such a sum: it is 0 up to rounding, which depends on the order of the terms.
+"""
 
 FLIPS = 0.03
 """Largest share of images that may change if the file as a whole does not give the values that were checked node by node.
@@ -165,12 +172,15 @@ def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: V
     """How a node differs on the inputs it had, if it does."""
     inputs, kinds = _inputs(node, graph, found, images)
     actual = found[node.name]
-    in_floats = node.op in WEIGHTED and not kinds[0].quantized
-    expected = in_any_order(node, settings_of(node), inputs[0]) if in_floats else compute(node, inputs, kinds, graph.input)
+    expected = (compute if kinds[0].quantized else _in_floats)(node, inputs, kinds, graph.input)
     if actual.shape != expected.shape:
         return NodeDifference(node, 1.0, np.inf)
     if not node.type.quantized:
-        return _float_difference(node, actual, expected)
+        difference = _float_difference(node, actual, expected)
+        if difference is None or kinds[0].quantized or not _adds_up(node):
+            return difference
+        terms = _in_floats(_absolute(node), tuple(map(np.abs, inputs)), kinds, graph.input)
+        return _float_difference(node, actual, expected, SUM_ERROR * float(terms.max(initial=0)))
     if np.array_equal(actual, expected):
         return None
     low, high = expected, expected
@@ -182,11 +192,30 @@ def _difference(node: Node, graph: Graph, found: Mapping[str, Values], images: V
     return NodeDifference(node, share, worst) if worst > 1 or share > UNEXPLAINED else None
 
 
-def _float_difference(node: Node, actual: Values, expected: Values) -> NodeDifference | None:
+def _in_floats(node: Node, inputs: tuple[Values, ...], kinds: tuple[ValueType, ...], spec: InputSpec) -> Values:
+    return in_any_order(node, settings_of(node), inputs[0]) if node.op in WEIGHTED else compute(node, inputs, kinds, spec)
+
+
+def _adds_up(node: Node) -> bool:
+    """Whether each result is a sum of several terms, or the largest of several values."""
+    operation = OPERATIONS[node.op]
+    return operation.work != "result" or operation.rescaling == "sum"
+
+
+def _absolute(node: Node) -> Node:
+    """The node with absolute weights: of absolute inputs it adds up the sizes of all terms."""
+    if node.op not in WEIGHTED:
+        return node
+    tensors = {"weight": np.abs(real_weight(node.tensors))}
+    return replace(node, tensors=tensors | {name: np.abs(node.tensors[name]) for name in ("bias",) if name in node.tensors})
+
+
+def _float_difference(node: Node, actual: Values, expected: Values, rounding: float = 0.0) -> NodeDifference | None:
+    """How values differ, by more than :data:`FLOAT_ERROR` and ``rounding`` allow."""
     largest = float(np.abs(expected).max(initial=np.finfo(np.float32).tiny))
-    errors = np.abs(actual.astype(np.float64) - expected) / largest
-    wrong = np.logical_not(errors <= FLOAT_ERROR)  # NaN is wrong too
-    return NodeDifference(node, float(wrong.mean()), float(errors.max())) if wrong.any() else None
+    errors = np.abs(actual.astype(np.float64) - expected)
+    wrong = np.logical_not(errors <= FLOAT_ERROR * largest + rounding)  # NaN is wrong too
+    return NodeDifference(node, float(wrong.mean()), float(errors.max()) / largest) if wrong.any() else None
 
 
 def _rescaled(node: Node, kinds: tuple[ValueType, ...], spec: InputSpec) -> Iterator[tuple[Node, tuple[ValueType, ...]]]:

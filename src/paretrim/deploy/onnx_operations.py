@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.deploy.onnx_functions import pointwise
-from paretrim.deploy.onnx_pools import adaptive_avg_pool, avg_pool
+from paretrim.deploy.onnx_pools import adaptive_avg_pool, avg_pool, max_pool
 from paretrim.deploy.onnx_scales import batch_norm_scale, concat_scale, product_scale
 from paretrim.deploy.onnx_sums import sum_scales
 from paretrim.deploy.onnx_writer import FLOAT, OnnxAttribute, Writer
@@ -268,17 +268,6 @@ def _dropout(writer: Writer, node: Node) -> None:
     writer.finish(node, "Identity", [writer.real(node.inputs[0])])
 
 
-def _max_pool(writer: Writer, node: Node) -> None:
-    settings = settings_of(node)
-    attributes = {
-        "kernel_shape": list(settings.pair("window")),
-        "strides": list(settings.pair("stride")),
-        "pads": list(settings.edges("padding")),
-        "dilations": list(settings.pair("dilation")),
-    }
-    writer.finish(node, "MaxPool", [writer.real(node.inputs[0])], attributes)
-
-
 OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
     {
         "conv2d": _conv2d,
@@ -299,7 +288,7 @@ OPERATIONS: Mapping[str, Callable[[Writer, Node], None]] = MappingProxyType(
         "flatten": _flatten,
         "unflatten": _unflatten,
         "dropout": _dropout,
-        "max_pool": _max_pool,
+        "max_pool": max_pool,
         "avg_pool": avg_pool,
         "adaptive_avg_pool": adaptive_avg_pool,
     }

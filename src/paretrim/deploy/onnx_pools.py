@@ -1,8 +1,8 @@
-"""Writes average pools in ONNX.
+"""Writes pools in ONNX.
 
-If the result of a pool has the same grid as its input, the mean of an even number of values may lie exactly between two steps.
-How a runtime rounds it then depends on the last bit of the scale. So such a pool is written in steps, with scale 1: sums are
-integers, halves are exact, and every runtime rounds them to even, as the graph does.
+If the result of an average pool has the same grid as its input, the mean of an even number of values may lie exactly between
+two steps. How a runtime rounds it then depends on the last bit of the scale. So such a pool is written in steps, with scale 1:
+sums are integers, halves are exact, and every runtime rounds them to even, as the graph does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,29 @@ from paretrim.graph.windows import adaptive_bounds, adaptive_counts, window_coun
 
 _Ranges = list[tuple[int, int]]
 """Range [first, last) of each window along one axis."""
+
+
+def max_pool(writer: Writer, node: Node) -> None:
+    """Write a max pool.
+
+    ONNX Runtime 1.31 refuses padding as wide as the window, which a dilated window may have; then the image itself is padded.
+    """
+    settings = settings_of(node)
+    window, padding = settings.pair("window"), settings.edges("padding")
+    name = node.inputs[0]
+    if all(pad < extent for pad, extent in zip(padding, window * 2, strict=True)):
+        real = writer.real(name)
+    else:
+        lowest = 0 if writer.types[name].quantized else -np.inf
+        name = _padded(writer, node, padding, lowest)
+        real, padding = _real(writer, node, name, exact=False), (0, 0, 0, 0)
+    attributes: dict[str, OnnxAttribute] = {
+        "kernel_shape": list(window),
+        "strides": list(settings.pair("stride")),
+        "pads": list(padding),
+        "dilations": list(settings.pair("dilation")),
+    }
+    writer.finish(node, "MaxPool", [real], attributes)
 
 
 def avg_pool(writer: Writer, node: Node) -> None:
@@ -40,7 +63,7 @@ def avg_pool(writer: Writer, node: Node) -> None:
         # Pads the image with the padding that counts. ONNX counts all padding or none, and OpenVINO 2026.4 computes a quantized
         # AveragePool that counts padding wrongly, by dozens of steps.
         top, left, bottom, right = counted
-        name = _padded(writer, node, [0, 0, top, left, 0, 0, bottom, right])
+        name = _padded(writer, node, counted, writer.types[node.inputs[0]].zero_point)
         padding = (padding[0] - top, padding[1] - left, padding[2] - bottom, padding[3] - right)
     else:
         name = node.inputs[0]
@@ -103,14 +126,13 @@ def _real(writer: Writer, node: Node, name: str, *, exact: bool) -> str:
     return writer.dequantize(name, f"{node.name}/steps", replace(kind, scale=1.0))
 
 
-def _padded(writer: Writer, node: Node, extents: list[int]) -> str:
-    """The input of a node, padded with zeros; as integers if it is quantized."""
-    (name,) = node.inputs
-    pads, source = writer.indices(f"{node.name}/pads", extents), writer.types[name]
-    if not source.quantized:
-        return writer.add("Pad", [writer.real(name), pads], f"{node.name}/padded")
-    fill = writer.constant(f"{node.name}/fill", source.zero_point, np.uint8)
-    return writer.add("Pad", [name, pads, fill], f"{node.name}/padded")
+def _padded(writer: Writer, node: Node, edges: Sequence[int], fill: float) -> str:
+    """The input of a node, padded at its top, left, bottom and right; as integers if it is quantized, and so is ``fill``."""
+    (name,), (top, left, bottom, right) = node.inputs, edges
+    pads = writer.indices(f"{node.name}/pads", [0, 0, top, left, 0, 0, bottom, right])
+    quantized = writer.types[name].quantized
+    value = writer.constant(f"{node.name}/fill", fill, np.uint8 if quantized else np.float32)
+    return writer.add("Pad", [name if quantized else writer.real(name), pads, value], f"{node.name}/padded")
 
 
 def _sum_up(writer: Writer, node: Node, down: _Ranges, across: _Ranges, counts: npt.NDArray[np.int64]) -> None:
