@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6, help="training steps of one run")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--what", nargs="+", choices=everything, default=everything, metavar="NAME", help=", ".join(everything))
+    parser.add_argument(
+        "--what", nargs="+", choices=everything, default=everything, metavar="NAME", help=", ".join(everything).replace("%", "%%")
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     given = parser.parse_args()
     names = list(given.what)

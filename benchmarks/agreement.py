@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from paretrim import trimfile
 from paretrim.capture.agreement import captured_network
+from paretrim.data.batches import EvalBatches
 from paretrim.data.digits import load_digits
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
@@ -84,9 +85,9 @@ def fitted(module: nn.Module, data: Dataset) -> nn.Module:
     optimizer = torch.optim.Adam(module.parameters(), RATE)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(inputs))[: steps // EPOCHS * BATCH].split(BATCH):
+        for chosen in torch.split(torch.randperm(len(inputs))[: steps // EPOCHS * BATCH], BATCH):
             optimizer.zero_grad()
-            F.cross_entropy(module(inputs[chosen]), labels[chosen]).backward()
+            torch.autograd.backward(F.cross_entropy(module(inputs[chosen]), labels[chosen]))
             optimizer.step()
             rates.step()
     return module.eval()
@@ -103,7 +104,8 @@ def pretrained(folder: Path, data_folder: str) -> Iterator[TrainedNetwork]:
 def quantized(network: Network, data: Dataset) -> Graph:
     """The file's graph: 8 bits, calibrated on training images."""
     some = normalised(data.train.images[:CALIBRATION], data)
-    resources = Resources(None, None, some, Execution(device="cpu", precision="float32"), 0)
+    few = EvalBatches(images=data.train, batch_size=BATCH, mean=data.mean, std=data.std)
+    resources = Resources(lambda _: few, few, some, Execution(device="cpu", precision="float32"), 0)
     fake = Quantize(budget=Budget(epochs=0)).begin(network, resources).network
     return freeze(fake.eval(), InputSpec(tuple(data.test.images.shape[1:]), data.mean, data.std))
 

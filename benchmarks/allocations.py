@@ -2,10 +2,12 @@
 
     python benchmarks/allocations.py --out results/allocations.jsonl [--seeds 5] [--folder FOLDER]
     python benchmarks/allocations.py --out results/allocations.jsonl --weights FILE [--data DIR]
+    python benchmarks/allocations.py --out results/allocations.jsonl --images ARCHIVE
 
 The first call trains the small ResNet of ``pruning_methods.py`` on digits for 12 epochs, prunes blocks by magnitude in one shot
-and trains for 4 epochs; accuracy is on the test images. The second takes a pretrained ResNet-20 for CIFAR-10, prunes by second
-order and fits the remaining weights, without training; accuracy is on validation images, because the default is chosen by it.
+and trains for 4 epochs; accuracy is on the test images. The others prune a pretrained network by second order and fit the
+remaining weights, without training: a ResNet-20 for CIFAR-10, or EfficientNet-Lite0 on the images of ``imagenette.py``; accuracy
+is on validation images, because the default is chosen by it.
 Every allocation gets the sparsity at which its remaining blocks take as long as those of the reference allocation, with the time
 of a block from ``block_costs.py``. Existing lines are kept; ``allocations_page.py`` writes the page.
 """
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from imagenette import start_and_test
 from pruning_methods import EXECUTION, least, seeds_of
 from torch import Tensor
 from without_training import IMAGENET
@@ -49,12 +52,12 @@ SPLITS: Mapping[str, tuple[Allocation, bool | None]] = {
 }
 """Allocation, and whether its costs hold the reading of a block; None where costs have no say."""
 
-DIGITS, PRETRAINED = "small ResNet, digits", "ResNet-20, CIFAR-10"
+DIGITS, RESNET, EFFICIENTNET = "small ResNet, digits", "ResNet-20, CIFAR-10", "EfficientNet-Lite0, ten classes of ImageNet"
 GLOBAL_ZEROS = (0.8, 0.9)
 """Of the global split, whose time the others have on digits."""
 
-UNIFORM_ZEROS = (0.7,)
-"""Of equal shares, whose time the others have on the pretrained network."""
+UNIFORM_ZEROS = {RESNET: 0.7, EFFICIENTNET: 0.5}
+"""Of equal shares, whose time the others have on a pretrained network."""
 
 CALIBRATION = 256
 PARTS = 4096
@@ -83,8 +86,12 @@ def equal_times(
         return sum(time[layer] * count for layer, count in kept.items())
 
     wanted = taken(reference, zeros)
+
+    def fits(split: str, share: float) -> bool:
+        return taken(split, share) <= wanted
+
     for split in SPLITS:
-        share = zeros if split == reference else least(lambda share, split=split: taken(split, share) <= wanted, PARTS)
+        share = zeros if split == reference else least(functools.partial(fits, split), PARTS)
         yield split, share, taken(split, share) / wanted
 
 
@@ -123,16 +130,26 @@ def on_digits(seeds: int, folder: Path) -> Iterator[tuple[Case, float, float, Ca
                 yield (DIGITS, share, split, seed), zeros, time, run
 
 
-def on_pretrained(weights: str, folder: str | None) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
-    """The same on the pretrained network."""
+def on_cifar10(weights: str, folder: str | None) -> Start:
+    """The pretrained ResNet-20 and its images."""
     data = {"name": "cifar10", **IMAGENET, **({"folder": folder} if folder else {})}
     recipe = parse_recipe({"model": {"network": "resnet20", "weights": weights}, "data": data})
-    start, _ = start_from(replace(recipe, execution=EXECUTION, calibration_images=CALIBRATION))
-    names = list(Prune(pattern=BLOCK_1X4.text).layers_of(start.network))
-    scores = second_order_scores(start.network, start.resources(None), names=names, pattern=BLOCK_1X4)
-    for share in UNIFORM_ZEROS:
-        for split, zeros, time in equal_times(start.network, scores, "uniform", share):
-            yield (PRETRAINED, share, split, 0), zeros, time, functools.partial(fitted, start, scores, split, zeros)
+    return start_from(replace(recipe, execution=EXECUTION, calibration_images=CALIBRATION))[0]
+
+
+def on_pretrained(name: str, start: Start) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
+    """The same on a pretrained network."""
+    layers, zeros_of_reference = list(Prune(pattern=BLOCK_1X4.text).layers_of(start.network)), UNIFORM_ZEROS[name]
+    scores = second_order_scores(start.network, start.resources(None), names=layers, pattern=BLOCK_1X4)
+    for split, zeros, time in equal_times(start.network, scores, "uniform", zeros_of_reference):
+        yield (name, zeros_of_reference, split, 0), zeros, time, functools.partial(fitted, start, scores, split, zeros)
+
+
+def chosen(given: argparse.Namespace) -> Iterator[tuple[Case, float, float, Callable[[], float]]]:
+    """The cases that the options ask for."""
+    if given.images:
+        return on_pretrained(EFFICIENTNET, start_and_test(given.images, CALIBRATION, EXECUTION)[0])
+    return on_pretrained(RESNET, on_cifar10(given.weights, given.data)) if given.weights else on_digits(given.seeds, given.folder)
 
 
 def main() -> None:
@@ -143,11 +160,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/pruning-methods"))
     parser.add_argument("--weights", help="weights of a ResNet-20 for CIFAR-10")
     parser.add_argument("--data", help="folder of CIFAR-10")
+    parser.add_argument("--images", type=Path, help="archive of ImageNet images, for EfficientNet-Lite0")
     given = parser.parse_args()
     lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
     done = {tuple(json.loads(line)[key] for key in KEYS) for line in lines}
-    found = on_pretrained(given.weights, given.data) if given.weights else on_digits(given.seeds, given.folder)
-    for case, zeros, time, run in found:
+    for case, zeros, time, run in chosen(given):
         if case not in done:
             facts = dict(zip(KEYS, case, strict=True)) | {"zeros": zeros, "time": time, "accuracy": run()}
             with given.out.open("a", encoding="utf-8") as file:

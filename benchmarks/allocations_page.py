@@ -31,6 +31,7 @@ paired by seed, with Student's 95 % interval. `cost` ranks blocks by squared sco
 ```sh
 python benchmarks/allocations.py --out results/allocations.jsonl                                  # digits, five seeds
 python benchmarks/allocations.py --out results/allocations.jsonl --weights FILE --data DIR        # the pretrained ResNet-20
+python benchmarks/allocations.py --out results/allocations.jsonl --images ARCHIVE                 # EfficientNet-Lite0
 python benchmarks/allocations_page.py                                                             # writes this page
 ```
 """
@@ -39,6 +40,8 @@ ABOUT = {
     "small ResNet, digits": "{reference:.0%} zeros by `global`; one-shot magnitude pruning, 4 epochs, FP32, 360 test images",
     "ResNet-20, CIFAR-10": "{reference:.0%} zeros in every layer; second-order pruning and fit on 256 images, no training, FP32, "
     "5,000 validation images, which the pretrained network has seen",
+    "EfficientNet-Lite0, ten classes of ImageNet": "{reference:.0%} zeros in every layer; second-order pruning and fit on 256 "
+    "images, no training, FP32, 500 validation images, which the pretrained network has seen",
 }
 
 

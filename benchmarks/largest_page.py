@@ -101,7 +101,7 @@ def _row(line: LargestLine) -> str:
 
 
 def _origins(lines: Sequence[LargestLine]) -> str:
-    said = {}
+    said: dict[str, None] = {}
     for line in lines:
         packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
         said[f"- {line.cpu}; {packages}; commit {line.commit or 'unknown'}; one thread."] = None

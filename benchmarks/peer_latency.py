@@ -47,7 +47,7 @@ class Server:
         except BrokenPipeError:
             said = ""
         if not said.strip().isdigit():
-            raise UnstableMachine(f"'{self.process.args}' ended instead of computing an image; run this command to see why")
+            raise UnstableMachine(f"{self.process.args!r} ended instead of computing an image; run this command to see why")
         return int(said)
 
 

@@ -153,7 +153,8 @@ def run_case(case: Case, network: str, seed: int, place: Place) -> ResultLine:
     if case.script:
         wall_s, cpu_s = run_command([python, SCRIPTS / case.script], work, work / "script.log")
     opened = case.files[0]
-    judge = [python, SCRIPTS / "serve.py", case.runtime, opened, "1", (place.root / TEST_IMAGES).resolve(), "logits.npy"]
+    images = (place.root / TEST_IMAGES).resolve()
+    judge: list[str | Path] = [python, SCRIPTS / "serve.py", case.runtime, opened, "1", images, "logits.npy"]
     run_command(judge, work, work / "judge.log")
     labels = np.load(place.root / TEST_LABELS)
     correct = int((np.load(work / "logits.npy").argmax(axis=1) == labels).sum())
@@ -238,8 +239,9 @@ def time_all(given: argparse.Namespace, cases: Sequence[Case]) -> int:
                 raise InvalidRecipe(
                     f"'{path}' is not the file of the results; name the --folder it was made in, or make it again"
                 )
-            command = [interpreter(case.environment, place.environments), SCRIPTS / "serve.py", case.runtime, path.resolve(), "1"]
-            served.append((case, known[case.name], [*command, (place.root / TEST_IMAGES).resolve()]))
+            python, images = interpreter(case.environment, place.environments), (place.root / TEST_IMAGES).resolve()
+            command: list[str | Path] = [python, SCRIPTS / "serve.py", case.runtime, path.resolve(), "1", images]
+            served.append((case, known[case.name], command))
         for line in time_files(served, lambda case: origin_of(case, place, read_load().average or 0.0)):
             append(given.results, line)
             print(told(line), flush=True)

@@ -21,7 +21,9 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -37,6 +39,7 @@ from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage, train_dense
 from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import Start, TestSet, start_from
+from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.acdc import AcDc
 from paretrim.stages.prune.gates import Gates
 from paretrim.stages.prune.gsm import Gsm
@@ -72,7 +75,7 @@ Case = tuple[str, str, float, int]
 
 EXECUTION = Execution(device="cpu", precision="float32")
 DENSE = Budget(epochs=12, learning_rate=0.1, batch_size=64)
-SOFT = {"threshold": 0.3, "score_rate": 0.05, "end": 0.6}
+SOFT: Mapping[str, Any] = {"threshold": 0.3, "score_rate": 0.05, "end": 0.6}
 TRIALS = 5
 """Penalties tried for soft movement, which names no sparsity, and shares of channels tried for gates."""
 
@@ -87,6 +90,10 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
     cut = Prune(sparsity=sparsity, pattern=pattern, budget=budget)
     half = replace(budget, epochs=budget.epochs // 2)
     share = 1 - (1 - sparsity) ** 0.5
+
+    def gsm(budget: Budget) -> Stage:
+        return Gsm(sparsity=sparsity, pattern=pattern, budget=replace(budget, learning_rate=0.01, momentum=0.98))
+
     rewound = Lottery(share=share, epoch=1, pattern=pattern, budget=replace(half, learning_rate=0.1))
     return {
         "magnitude, one shot": (cut,),
@@ -101,7 +108,8 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
         "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, score_rate=0.05, end=0.6, budget=budget),),
         "straight-through": (StraightThrough(sparsity=sparsity, pattern=pattern, every=4, budget=budget),),
         "RigL": (RigL(sparsity=sparsity, pattern=pattern, every=10, score="magnitude", budget=budget),),
-        "GSM": (Gsm(sparsity=sparsity, pattern=pattern, budget=replace(budget, learning_rate=0.01, momentum=0.98)),),
+        "GSM": (gsm(half), FineTune(budget=half)),
+        "GSM, no fine-tuning": (gsm(budget),),
         "AC/DC": (AcDc(sparsity=sparsity, pattern=pattern, phase=0.15, budget=budget),),
         "lottery ticket, 2 rounds": (rewound, rewound),
         "learning-rate rewinding, 2 rounds": (Lottery(share=share, rewind="learning_rate", pattern=pattern, budget=half),) * 2,
@@ -180,25 +188,28 @@ def nearest(start: Start, sparsity: float, made: Callable[[float], Stage], low: 
 
 def cases(starts: list[Start], budget: Budget) -> Iterator[tuple[str, str, float, int, Callable[[], tuple[Stage, ...]]]]:
     """Method, pattern, sparsity, seed and a function that makes the stages."""
-    tuned: dict[tuple[float, str], Stage] = {}
+    half = replace(budget, epochs=budget.epochs // 2)
 
+    @cache
     def softly(sparsity: float, pattern: str) -> tuple[Stage, ...]:
-        if (sparsity, pattern) not in tuned:
-            made = gates(starts[0], sparsity, budget) if pattern == CHANNELS else None
-            tuned[sparsity, pattern] = made or soft_movement(starts[0], sparsity, pattern, budget)
-        return (tuned[sparsity, pattern],)
+        return (soft_movement(starts[0], sparsity, pattern, budget),)
+
+    @cache
+    def gated(sparsity: float, budget: Budget, then: tuple[Stage, ...] = ()) -> tuple[Stage, ...]:
+        return gates(starts[0], sparsity, budget), *then
 
     for seed, start in enumerate(starts):
         for sparsity in SPARSITIES:
             for pattern in PATTERNS:
                 for name, stages in methods(sparsity, pattern, budget).items():
-                    yield name, pattern, sparsity, seed, lambda stages=stages: stages
-                yield "movement, soft", pattern, sparsity, seed, lambda of=(sparsity, pattern): softly(*of)
+                    yield name, pattern, sparsity, seed, partial(tuple, stages)
+                yield "movement, soft", pattern, sparsity, seed, partial(softly, sparsity, pattern)
             for name, score in CHANNEL_SCORES.items():
-                yield name, CHANNELS, sparsity, seed, lambda of=(start, sparsity, score, budget): channels(*of)
-            yield "channels by ThiNet", CHANNELS, sparsity, seed, lambda of=(start, sparsity, budget): thinet(*of)
-            yield "channels by gates", CHANNELS, sparsity, seed, lambda of=(sparsity, CHANNELS): softly(*of)
-            yield THIN, CHANNELS, sparsity, seed, lambda of=(start, sparsity, budget): thin(*of)
+                yield name, CHANNELS, sparsity, seed, partial(channels, start, sparsity, score, budget)
+            yield "channels by ThiNet", CHANNELS, sparsity, seed, partial(thinet, start, sparsity, budget)
+            yield "channels by gates", CHANNELS, sparsity, seed, partial(gated, sparsity, half, then=(FineTune(budget=half),))
+            yield "channels by gates, no fine-tuning", CHANNELS, sparsity, seed, partial(gated, sparsity, budget)
+            yield THIN, CHANNELS, sparsity, seed, partial(thin, start, sparsity, budget)
 
 
 def measured(start: Start, test: TestSet, stages: tuple[Stage, ...], file: Path) -> dict[str, float]:
@@ -231,16 +242,16 @@ def seeds_of(seeds: int, folder: Path) -> tuple[list[Start], list[TestSet]]:
     return starts, tests
 
 
-def read(path: Path) -> dict[Case, dict[str, object]]:
+def read(path: Path) -> dict[Case, Mapping[str, object]]:
     """The lines of a file by case; none if there is no file."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    return {tuple(line[key] for key in KEYS): line for line in lines}
+    return {(line["method"], line["pattern"], line["sparsity"], line["seed"]): line for line in lines}
 
 
 def add(path: Path, case: Case, facts: Mapping[str, object]) -> None:
     """Add a line."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(zip(KEYS, case, strict=True)) | facts) + "\n")
+        file.write(json.dumps({**dict(zip(KEYS, case, strict=True)), **facts}) + "\n")
 
 
 def times(files: Mapping[Case, Path], tests: Sequence[TestSet], effort: str) -> Iterator[tuple[Case, dict[str, object]]]:
@@ -251,7 +262,7 @@ def times(files: Mapping[Case, Path], tests: Sequence[TestSet], effort: str) -> 
         dense = next(name for name, case in names.items() if case[0] == DENSE_NAME)
         found = time_files(places, test.images, baseline=dense, settings=[RuntimeSetting(NATIVE, 1)], effort=EFFORTS[effort])
         for name, (latency,) in found.items():
-            facts = {key: dataclasses.asdict(getattr(latency, key)) for key in ("p50_ms", "speedup", "floor")}
+            facts: dict[str, object] = {key: dataclasses.asdict(getattr(latency, key)) for key in ("p50_ms", "speedup", "floor")}
             facts["bytes"] = files[names[name]].stat().st_size
             yield names[name], facts | {"noise": list(latency.noise), "cpu": describe().cpu}
 
@@ -269,10 +280,10 @@ def main() -> None:
     budget = Budget(epochs=given.epochs, learning_rate=0.05, batch_size=32)
     starts, tests = seeds_of(given.seeds, given.folder)
     done = read(given.out)
-    files = {}
-    dense = ((DENSE_NAME, "", 0.0, seed, tuple) for seed in range(given.seeds))
-    for *of, stages in itertools.chain(dense, cases(starts, budget)):
-        case = tuple(of)
+    files: dict[Case, Path] = {}
+    dense = ((DENSE_NAME, "", 0.0, seed, tuple[Stage, ...]) for seed in range(given.seeds))
+    for method, pattern, sparsity, seed, stages in itertools.chain(dense, cases(starts, budget)):
+        case = (method, pattern, sparsity, seed)
         files[case] = file_of(given.folder, case)
         if case in done and (not given.latency or files[case].is_file()):
             continue

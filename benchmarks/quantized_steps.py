@@ -28,7 +28,7 @@ from torch import Tensor
 from training import MEAN, STD, Few, stage_block
 from turns import seconds_in_turn
 
-from paretrim.bench.machine import describe, versions
+from paretrim.bench.machine import describe, source_commit, versions
 from paretrim.capture import capture
 from paretrim.cli.methods import METHODS
 from paretrim.data.batches import TrainBatches
@@ -36,7 +36,6 @@ from paretrim.data.types import ImageSet
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
-from paretrim.run.judge import source_commit
 from paretrim.run.recipe import read_recipe
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.quantize.stage import Quantize

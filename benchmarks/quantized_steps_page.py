@@ -106,7 +106,7 @@ def _table(lines: Sequence[StepLine]) -> str:
 
 
 def _origins(lines: Sequence[StepLine]) -> str:
-    said = {}
+    said: dict[str, None] = {}
     for line in lines:
         packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
         threads = f"{line.threads} thread{'s' if line.threads > 1 else ''}"

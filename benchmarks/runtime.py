@@ -38,7 +38,7 @@ from startup import startup_lines
 
 from paretrim import trimfile
 from paretrim.bench.effort import EFFORTS, QUICK, Effort
-from paretrim.bench.machine import describe, versions
+from paretrim.bench.machine import describe, source_commit, versions
 from paretrim.bench.protocol import measure
 from paretrim.bench.statistics import kept_rounds, ratio
 from paretrim.bench.types import Deployment, TimingSession
@@ -46,7 +46,6 @@ from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import NATIVE, integer_share
 from paretrim.graph.storage import save
 from paretrim.models.spec import ModelSpec
-from paretrim.run.judge import source_commit
 from paretrim.runtime import instruction_sets, load
 
 OPENVINO = "openvino"

@@ -24,7 +24,7 @@ from estimates import median
 from sparse_logits_page import PAGE, RESULTS, page_of, stored_share
 from turns import seconds_in_turn
 
-from paretrim.bench.machine import describe, versions
+from paretrim.bench.machine import describe, source_commit, versions
 from paretrim.capture import capture
 from paretrim.data.batches import TrainBatches, train_batches
 from paretrim.data.load import load
@@ -32,7 +32,6 @@ from paretrim.data.spec import DataSpec
 from paretrim.data.split import split
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
-from paretrim.run.judge import source_commit
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.stage import Stage

@@ -32,11 +32,11 @@ def models() -> ModuleType:
             for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
                 del sys.modules[name]
             for operator in ("nms", "qnms"):
-                _DECLARED.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                _DECLARED.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
             return importlib.import_module("torchvision.models")
 
 
-_DECLARED = torch.library.Library("torchvision", "FRAGMENT")
+_DECLARED = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 """Declarations last as long as this object."""
 
 

@@ -74,7 +74,7 @@ def hand_written(module: nn.Module, few: Few, execution: Execution) -> Callable[
             with execution.autocast():
                 loss = F.cross_entropy(forward(batch.inputs).float(), batch.labels)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         float(loss)
 

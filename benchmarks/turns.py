@@ -13,7 +13,7 @@ def seconds_in_turn(
     """Seconds of every workload in every round: CPU time by default; an untimed call of each comes first."""
     for run in workloads.values():
         run()
-    order, seconds = random.Random(0), {name: [] for name in workloads}
+    order, seconds = random.Random(0), {name: list[float]() for name in workloads}
     for _ in range(rounds):
         names = list(workloads)
         order.shuffle(names)
