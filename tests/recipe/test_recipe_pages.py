@@ -9,6 +9,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from paretrim.cli.methods import KINDS
 from paretrim.data.spec import DataSpec
 from paretrim.models.spec import ModelSpec
 from paretrim.run.recipe import Recipe
@@ -21,6 +22,13 @@ from paretrim.train.budget import Budget
 from paretrim.train.execution import Execution
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+SUBJECTS = {
+    "pruning": ("score", "channel score", "allocation", "pattern", "schedule"),
+    "quantization": ("weight grid", "activation grid", "scales", "calibrator", "adjustment", "mixture"),
+    "distillation": ("loss",),
+}
+"""The kinds of methods that each page explains."""
+
 TABLES = {
     "### Top level": ("recipes", Recipe),
     "### Model and teacher": ("recipes", ModelSpec),
@@ -60,6 +68,12 @@ def test_a_table_has_every_key_with_its_default(heading):
     found = shown(page, heading)
     fields = {field.name: field for field in dataclasses.fields(settings) if field.name != "budget"}
     assert found == {name: default_of(field) for name, field in fields.items()}
+
+
+@pytest.mark.parametrize(("page", "kind"), [(page, kind) for page, kinds in SUBJECTS.items() for kind in kinds])
+def test_a_page_names_every_method_of_its_subject(page, kind):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    assert [name for name in KINDS[kind].names if f"`{name}`" not in text and f'"{name}"' not in text] == []
 
 
 def test_every_stage_has_a_row_with_its_settings():
