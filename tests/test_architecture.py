@@ -9,7 +9,7 @@ from function_bodies import ROOT, blocks, code_files, is_type_or_namespace, long
 from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, in_circles, part_of
 
 LEVELS = (
-    {"digest", "method", "metric", "visible"},
+    {"digest", "method", "metric", "torch_settings", "visible"},
     {"errors", "history"},
     {"curves", "files", "intervals", "own_code"},
     {"bench", "data", "graph", "lock", "models"},

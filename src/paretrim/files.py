@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder that is removed at the end.
+
+    Raises:
+        CannotWrite: the system's place for temporary files allows none.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="paretrim-")
+    except OSError as error:
+        raise CannotWrite(
+            f"no temporary folder can be made: {error.strerror or error}; let TMPDIR name a folder in which files can be written"
+        ) from error
+    with made as name:
+        yield Path(name)
+
+
 def path_of(path: object) -> Path:
     """The path of a deployed file as the Python API is given it.
 
@@ -64,6 +82,15 @@ def path_of(path: object) -> Path:
     if isinstance(path, str | Path):
         return Path(path)
     raise CorruptFile(f"the path is {brief(path)}; give the path of a .trim, .graph or .onnx file as a text or a Path")
+
+
+def name_or_content(path: Path) -> str | bytes:
+    """The path as text, or the file's content if its name is no UTF-8, which most libraries cannot open."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def is_trim_file(path: Path) -> bool:
@@ -224,13 +251,18 @@ def _explained(path: Path, size: int) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise _out_of_space(path, size) from error
+            raise _out_of_space(path, size, error) from error
         raise CannotWrite(
             f"'{path}' cannot be written: {error.strerror}; choose another place, or allow writing there"
         ) from error
 
 
-def _out_of_space(path: Path, size: int) -> OutOfSpace:
+def _out_of_space(path: Path, size: int, error: OSError) -> OutOfSpace:
+    if error.errno == errno.EFBIG:
+        return OutOfSpace(
+            f"no space left for '{path}': its {size:,} bytes are more than this process or file system allows in one file; raise "
+            "the limit (ulimit -f) or choose another place, and run the same command again"
+        )
     free = shutil.disk_usage(path.parent).free
     return OutOfSpace(
         f"no space left for '{path}': {size:,} bytes to write, {free:,} free; free some and run the same command again"

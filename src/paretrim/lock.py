@@ -35,8 +35,8 @@ def hold(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidRecipe(f"folder '{folder}' cannot be made: {error.strerror}; choose another with --folder") from error
+    except (OSError, ValueError) as error:  # ValueError: no path has such characters, or not in this locale
+        raise InvalidRecipe(f"folder '{folder}' cannot be made: {_why(error)}; choose another with --folder") from error
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -47,7 +47,10 @@ def hold(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise InvalidRecipe(f"folder '{folder}' cannot be written: {error.strerror}; choose another with --folder") from error
     try:
-        clear_torn(folder, within=OURS)
+        try:
+            clear_torn(folder, within=OURS)
+        except OSError as error:
+            raise InvalidRecipe(f"folder '{folder}' cannot be read: {_why(error)}; choose another with --folder") from error
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
         write_atomically(folder / NOTE, json.dumps(note).encode())
@@ -55,6 +58,10 @@ def hold(folder: Path) -> Iterator[None]:
     finally:
         (folder / NOTE).unlink(missing_ok=True)
         lock.release()
+
+
+def _why(error: OSError | ValueError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
 def _holder(note: Path) -> str:

@@ -1,13 +1,17 @@
 """Arguments for opening a deployed file: a wrong type or size is one typed error in every runtime."""
 
+import os
+import tempfile
+
 import numpy as np
 import pytest
 from random_graphs import random_graph
 
 from paretrim import runtime, trimfile
+from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable
-from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation
+from paretrim.errors import CannotWrite, CorruptFile, ParetrimError, UnsupportedOperation
 from paretrim.graph import storage
 
 GRAPH, IMAGES = random_graph(0, quantized=True)
@@ -46,6 +50,24 @@ def test_what_is_no_path(path):
             CorruptFile, match=r"the path is .*; give the path of a \.trim, \.graph or \.onnx file as a text or a"
         ):
             way()
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_name_that_is_no_utf8(name, files, tmp_path):
+    there = tmp_path / os.fsdecode(b"\xff\xfe") / files[name].name
+    there.parent.mkdir()
+    there.write_bytes(files[name].read_bytes())
+    found = open_runnable(there, runtime=name).outputs(IMAGES)
+    np.testing.assert_array_equal(found, open_runnable(files[name], runtime=name).outputs(IMAGES))
+
+
+def test_files_are_checked_without_a_place_for_temporary_files(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    check_onnx(GRAPH, files["onnxruntime"], IMAGES)
+    with pytest.raises(
+        CannotWrite, match=r"no temporary folder can be made: No such file or directory; let TMPDIR name a folder"
+    ):
+        integer_share(files["onnxruntime"], "onnxruntime")
 
 
 @pytest.mark.parametrize("path", ["", " \0", "a" * 5000, "\ud800"])

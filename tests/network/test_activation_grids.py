@@ -33,6 +33,16 @@ def test_an_activation_is_on_its_grid(kind, zero_point, unit):
 
 @every_activation_grid
 @pytest.mark.parametrize("scales", ["learned", "observed"])
+@pytest.mark.parametrize("training", [False, True])
+def test_no_images_have_no_values(kind, scales, training):
+    grid = ACTIVATION_GRIDS[kind].fitted(Grid(0.01, 9), scales).train(training)
+    before = grid.grid()
+    assert grid(torch.zeros(0, 3, 5, 5)).shape == (0, 3, 5, 5)
+    assert grid.grid() == before
+
+
+@every_activation_grid
+@pytest.mark.parametrize("scales", ["learned", "observed"])
 def test_an_activation_grid_is_restored_from_its_facts_and_tensors(kind, scales):
     grid = ACTIVATION_GRIDS[kind].fitted(Grid(0.037, 91), scales).eval()
     again = activation_grid(json.loads(json.dumps(grid.facts()))).eval()

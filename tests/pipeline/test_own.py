@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny import CLASSES, FLOAT32, MEAN, NETWORKS, SHORT, STD, image_set, same, state
@@ -126,6 +127,13 @@ def test_numbers_that_the_network_does_not_use_may_be_anything():
     start_from_loaders(module, *loaders(), execution=FLOAT32)
 
 
+def test_numbers_of_numpy_are_numbers():
+    module = NETWORKS["depthwise"]()
+    found = start_from_loaders(module, *loaders(), execution=FLOAT32, seed=np.int64(3), calibration_images=np.int32(8))
+    same = start_from_loaders(module, *loaders(), execution=FLOAT32, seed=3, calibration_images=8)
+    assert (type(found.seed), found.key()) == (int, same.key())
+
+
 def negative_variance():
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, CLASSES))
     module[0].running_var[1] = -1
@@ -149,6 +157,12 @@ def negative_variance():
         ),
         ({"classes": [0, 1, 2, 3]}, InvalidRecipe, r"classes is \[0, 1, 2, 3\]; give a list of texts, the name of each class"),
         ({"classes": 4}, InvalidRecipe, "classes is 4; give a list of texts"),
+        (
+            {"classes": ["a", "b", "c", "ü" * 2049]},
+            InvalidRecipe,
+            "the class name 'ü.* cannot be kept in a file: give at most 4,096",
+        ),
+        ({"classes": ["\ud800", "b", "c", "d"]}, InvalidRecipe, "the class name .* cannot be kept .* without lone surrogates"),
         ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits, but the data has 2 classes"),
         ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),
         (

@@ -75,6 +75,21 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_folder_whose_name_no_path_can_have(tmp_path, name):
+    with pytest.raises(InvalidRecipe, match=r"cannot be made: .*; choose another with --folder"), hold(tmp_path / name):
+        pass
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("paretrim.lock.clear_torn", refuse)
+    with pytest.raises(InvalidRecipe, match=r"cannot be read: Too many open files; choose another with --folder"), hold(tmp_path):
+        pass
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with (

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from paretrim.bench.sampling import ENOUGH, Images, differing
 from paretrim.bench.types import Deployment, Load, Timing, TimingSession
 from paretrim.bench.worker import PHASES, Job, ProcessSamples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
+from paretrim.files import temporary_folder
 
 OPENER = "paretrim.deploy.runnable:open_outputs"
 """``open_outputs(path, runtime=..., threads=...)`` gives a callable: images [batch, C, H, W] -> outputs [batch, ...], a tuple."""
@@ -72,8 +72,7 @@ def measure(
     sampled: list[ProcessSamples] = []
     loads: list[tuple[Load, Load]] = []
     patience = effort.gate_seconds
-    with tempfile.TemporaryDirectory(prefix="paretrim-bench-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         write_job(job, images, folder)
         for process in range(effort.processes):
             said, waited = wait_until_quiet(patience, threads=threads, look=look)

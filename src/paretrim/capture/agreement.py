@@ -25,6 +25,7 @@ from paretrim.errors import UnsupportedOperation, reason_of
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import Graph
 from paretrim.network.network import Network
+from paretrim.torch_settings import alone, usual_settings
 
 _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {"softmax": lambda x: x.softmax(1), "log_softmax": lambda x: x.log_softmax(1), "log": torch.log}
@@ -53,6 +54,7 @@ _LOOSE = 1e-3
 """The same in float32 for modules that do not run in float64."""
 
 
+@usual_settings()
 def captured_network(
     module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = (), images: Tensor | None = None
 ) -> Network:
@@ -69,7 +71,7 @@ def captured_network(
     network = Network(found.graph, owned=True)  # shares the memory of the private module, which ends here
     if images is None:
         images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.random.fork_rng([]), torch.no_grad(), silence(), refusing_to_end(found.module):
+    with alone(), torch.random.fork_rng([]), torch.no_grad(), silence(), refusing_to_end(found.module):
         _compare(found, network.eval(), _most_varied(images).detach().float().cpu())
     return network.train()
 

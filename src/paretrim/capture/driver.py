@@ -47,6 +47,7 @@ from paretrim.capture.written_parts import write_into_parts_
 from paretrim.errors import ParetrimError, UnsupportedOperation, reason_of
 from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
+from paretrim.torch_settings import alone, usual_settings
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
     {
@@ -74,6 +75,7 @@ _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 """Operations on sizes: the graph's batch size is free, and its other sizes are fixed."""
 
 
+@usual_settings()
 def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Graph:
     """Convert an ``nn.Module`` to a float graph. The module itself is not changed.
 
@@ -115,7 +117,8 @@ class CaptureResult:
 def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> CaptureResult:
     """Like :func:`capture`, but also returns what is needed to compare the graph with the module."""
     private = private_copy(module)
-    program = program_of(private, shape)
+    with alone():
+        program = program_of(private, shape)
     graph = program.module.graph
     write_into_parts_(graph, program.tensors)
     write_into_new_ones_(graph)

@@ -12,6 +12,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from paretrim.data.batches import Batch
 from paretrim.errors import DataUnavailable
+from paretrim.torch_settings import callers_device
 from paretrim.visible import QUOTED
 
 SUPPORTED = (
@@ -119,7 +120,7 @@ class LoaderBatches:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(self.seed * 1_000_003 + number)
         position = -1
-        for position, item in enumerate(self.loader):
+        for position, item in enumerate(_batches_of(self.loader)):
             if position == len(self):  # the learning-rate schedule ends here
                 raise DataUnavailable(f"the loader gives more batches than its length, which is {position}; correct the __len__")
             inputs, labels, indices = _checked(item, position, self.labels, self.images)
@@ -179,11 +180,24 @@ def loader_batches(
             f"the loader is an iterator ({type(loader).__name__}), which ends after one epoch; give an object whose __iter__ "
             "starts again, for example a DataLoader"
         )
-    first = next(iter(loader))
+    first = next(_batches_of(loader))
     images = _length_of_data(loader) if isinstance(first, (tuple, list)) and len(first) == 3 else None
     inputs, _, _ = _checked(first, 0, labels, images)
     _, channels, height, width = inputs.shape
     return LoaderBatches(loader, (channels, height, width), device, seed, labels, images)
+
+
+def _batches_of(loader: Loader) -> Iterator[object]:
+    """What the loader gives, in the order it gives it; its code sees the caller's default device."""
+    with callers_device():
+        batches = iter(loader)
+    while True:
+        with callers_device():
+            try:
+                item = next(batches)
+            except StopIteration:
+                return
+        yield item
 
 
 def _length_of_data(loader: Loader) -> int:
@@ -208,7 +222,7 @@ def _checked(
         raise DataUnavailable(
             f"{where} is of type {type(item).__name__}; it must be {what} ({', '.join(wanted)}){_parts(item)}. {SUPPORTED}"
         )
-    inputs, labels = item[:2]
+    inputs, labels = (_plain(part) for part in item[:2])
     if inputs.ndim != 4 or not inputs.is_floating_point():
         raise DataUnavailable(
             f"{where} has inputs {inputs.dtype} {list(inputs.shape)}; they must be floating point [B, C, H, W], normalised"
@@ -219,6 +233,11 @@ def _checked(
     if labels.shape[:1] != inputs.shape[:1]:
         raise DataUnavailable(f"{where} has {len(inputs)} inputs and labels {list(labels.shape)}; the first axis is the image")
     return inputs, labels, None if images is None else _positions(item[2], len(inputs), images, where)
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without its gradient; training cannot keep one that was made in inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _positions(found: torch.Tensor, count: int, images: int, where: str) -> torch.Tensor:

@@ -7,7 +7,6 @@ shrinks on its way to the logits, so it can be compared with what the order of f
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from paretrim.deploy.onnx_file import export_onnx, with_file_names
 from paretrim.deploy.onnx_runtime import OnnxRuntimeRunnable, intermediate_values
 from paretrim.errors import DataUnavailable, ExportMismatch
-from paretrim.files import write_atomically
+from paretrim.files import temporary_folder, write_atomically
 from paretrim.graph.dtypes import real_weight
 from paretrim.graph.interpreter import affordable_images, compute, run_outputs
 from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
@@ -135,8 +134,8 @@ def export_checked(graph: Graph, path: Path) -> None:
         ExportMismatch: the file would not compute the graph correctly; it is not written.
         ParetrimError: see :func:`paretrim.deploy.onnx_file.export_onnx`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "unchecked.onnx"
+    with temporary_folder() as folder:
+        file = folder / "unchecked.onnx"
         export_onnx(graph, file)
         try:
             check_onnx(graph, file, random_images(graph))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.deploy.saturation import EXACT_SUMS
 from paretrim.errors import MissingDependency, UnsupportedOperation
+from paretrim.files import name_or_content, temporary_folder
 from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.types import INPUT, FloatArray
 from paretrim.graph.windows import Values
@@ -86,8 +86,8 @@ def integer_report(path: Path) -> IntegerReport:
         MissingDependency: ONNX Runtime or onnx is not installed.
     """
     onnx = _onnx()
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with temporary_folder() as folder:
+        optimized = folder / "optimized.onnx"
         _open(path, 1, optimized)
         with typed(f"onnx {onnx.__version__} cannot read '{path}'"):
             executed = [node for node in onnx.load(optimized).graph.node if node.op_type in _CONVOLUTIONS]
@@ -108,10 +108,7 @@ def intermediate_values(path: Path, names: Collection[str], images: Values) -> d
     there = [name for node in model.graph.node for name in node.output if name in names]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in there)
-    with tempfile.TemporaryDirectory() as folder:
-        exposed = Path(folder) / "exposed.onnx"
-        onnx.save(model, exposed)
-        session, version = _open(exposed, 1)
+    session, version = _open(path, 1, content=model.SerializeToString())
     with typed(f"ONNX Runtime {version} cannot run '{path}'"):
         return dict(zip(there, session.run(there, {INPUT: images}), strict=True))
 
@@ -124,7 +121,9 @@ def _onnx() -> ModuleType:
     return onnx
 
 
-def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[InferenceSession, str]:
+def _open(
+    path: Path, threads: int, optimized: Path | None = None, *, content: bytes | None = None
+) -> tuple[InferenceSession, str]:
     try:
         import onnxruntime
     except ImportError as error:
@@ -141,13 +140,14 @@ def _open(path: Path, threads: int, optimized: Path | None = None) -> tuple[Infe
         options.optimized_model_filepath = str(optimized)
     providers = ["CPUExecutionProvider"]
     with typed(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}'"):
+        given = name_or_content(path) if content is None else content
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = onnxruntime.InferenceSession(given, options, providers=providers)
         except Exception as error:  # ONNX Runtime creates its exception classes at run time, derived from Exception
             if f"{DOMAIN}:{OPERATOR}" not in str(error):
                 raise
             from paretrim.runtime import onnxruntime_library
 
             options.register_custom_ops_library(onnxruntime_library())
-            session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            session = onnxruntime.InferenceSession(given, options, providers=providers)
     return session, str(onnxruntime.__version__)

@@ -10,6 +10,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.errors import MissingDependency
+from paretrim.files import name_or_content
 from paretrim.graph.interpreter import OneOutput, check_images
 from paretrim.graph.types import FloatArray
 from paretrim.graph.windows import Values
@@ -111,7 +112,7 @@ def _read(path: Path) -> tuple[Core, Model, str]:
         raise MissingDependency("OpenVINO is not installed; install it with: pip install 'paretrim[openvino]'") from error
     core = openvino.Core()
     with typed(f"OpenVINO {openvino.__version__} cannot read '{path}'"):
-        model = core.read_model(str(path))
+        model = core.read_model(name_or_content(path))
     return core, model, str(openvino.__version__)
 
 

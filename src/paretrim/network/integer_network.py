@@ -23,6 +23,7 @@ from paretrim.graph.storage import from_bytes, to_bytes
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
 from paretrim.network import float_layers
 from paretrim.network.torch_forms import integer_form
+from paretrim.torch_settings import usual_settings
 
 _EXACT = 2**24
 """Float32 holds every whole number up to here."""
@@ -67,6 +68,10 @@ class IntegerNetwork(nn.Module):
 
     def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         """Every output float32 [N, ...] of normalised images."""
+        with usual_settings(), torch.no_grad():
+            return self._outputs(images)
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         values = {INPUT: images.float()}
         last = {name: node.name for node in self.graph.nodes for name in node.inputs}
         for node in self.graph.nodes:

@@ -5,6 +5,7 @@ Source: Bhalgat et al. 2020 (LSQ+, arXiv 2004.09576) section 3.1, equations 3 to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -67,7 +68,7 @@ class OffsetActivations(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
         scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
-        share = 1.0 / float(x[0].numel() * TOP) ** 0.5
+        share = 1.0 / float(math.prod(x.shape[1:]) * TOP) ** 0.5
         return moved(_OffsetRounding(share), x, scale, self.offset)
 
     def grid(self) -> Grid:

@@ -23,11 +23,13 @@ from paretrim.network.float_weights import Float32Weights, FloatWeights
 from paretrim.network.grids import Grid, WeightGrid
 from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
+from paretrim.torch_settings import usual_settings
 
 _EXACT_BIAS = 2**23
 """Every bias below this many steps survives the way through float32 and back."""
 
 
+@usual_settings()
 def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
     """The network in a ``.trim`` or ``.graph`` file, ready to train, and what the file took; see :func:`thaw`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Self, cast
 
@@ -91,11 +92,11 @@ class ActivationQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
-        if self.scales == "observed" and self.training:
+        if self.scales == "observed" and self.training and len(x):
             self._observe_(x.detach())
         scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
         # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
-        share = 1.0 / float(x[0].numel() * TOP) ** 0.5
+        share = 1.0 / float(math.prod(x.shape[1:]) * TOP) ** 0.5
         return round_tensor(x, scale, -self.zero_point, TOP - self.zero_point, share)
 
     def _observe_(self, x: Tensor) -> None:

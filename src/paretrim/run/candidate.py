@@ -13,6 +13,7 @@ from paretrim.history import StageOutcome, stage_of
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.state import facts_of, network_of
+from paretrim.torch_settings import usual_settings
 from paretrim.train.checkpoint import load_state, save_state
 
 
@@ -76,6 +77,7 @@ def save_candidate(candidate: Candidate, path: Path) -> None:
     save_state(path, candidate.network.state_dict(), facts)
 
 
+@usual_settings()
 def load_candidate(path: Path) -> Candidate:
     """Read what :func:`save_candidate` wrote; no code of the user's network is needed.
 

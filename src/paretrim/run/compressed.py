@@ -36,6 +36,7 @@ from paretrim.run.run import after_all_stages, carry_out
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import usual_stages
+from paretrim.torch_settings import usual_settings
 from paretrim.train.budget import Budget
 from paretrim.train.fit import Report
 from paretrim.visible import brief
@@ -71,9 +72,10 @@ class CompressedNetwork:
         If the network is quantized, it computes the file's own integers and gives the native runtime's logits to the last bit; if
         not, the file's weights, and logits differ by float32 rounding. It does not train: :attr:`trainable` does.
         """
-        if self.graph.quantized:
-            return IntegerNetwork(self.graph, torch.device("cpu")).eval()
-        return Network(in_float32(self.graph)).eval().requires_grad_(requires_grad=False)
+        with usual_settings():
+            if self.graph.quantized:
+                return IntegerNetwork(self.graph, torch.device("cpu")).eval()
+            return Network(in_float32(self.graph)).eval().requires_grad_(requires_grad=False)
 
     @property
     def trainable(self) -> Network:
@@ -117,6 +119,7 @@ class CompressedNetwork:
         return target
 
 
+@usual_settings()
 def compress(
     model: nn.Module,
     train_loader: Loader,

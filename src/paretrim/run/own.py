@@ -18,9 +18,13 @@ from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.graph.interpreter import is_whole
 from paretrim.graph.types import InputSpec
 from paretrim.run.start import Start
+from paretrim.torch_settings import alone, usual_settings
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.visible import brief
+
+LONGEST_CLASS_NAME = 4096
+"""Most bytes of a text in a ``.trim`` file."""
 
 
 class LoaderOptions(TypedDict, total=False):
@@ -37,6 +41,7 @@ class LoaderOptions(TypedDict, total=False):
     task: Task
 
 
+@usual_settings()
 def start_from_loaders(
     module: nn.Module,
     train_loader: Loader,
@@ -83,10 +88,11 @@ def start_from_loaders(
         InvalidRecipe: a number is out of range, or an option is of another type.
     """
     _require_options(seed, calibration_images, execution, task)
+    seed, calibration_images = int(seed), int(calibration_images)  # NumPy's whole numbers are taken, too
     _require_names(classes)
     execution = execution or Execution()
     device = execution.torch_device()
-    with torch.random.fork_rng([]):
+    with alone(), torch.random.fork_rng([]):
         torch.manual_seed(seed)  # a loader without a generator of its own draws from this stream
         train = loader_batches(train_loader, device=device, seed=seed, labels=task.batch_labels)
         validation = loader_batches(validation_loader, device=device, seed=seed, labels=task.batch_labels)
@@ -137,6 +143,13 @@ def _require_names(classes: Sequence[str]) -> None:
         raise InvalidRecipe(
             f"classes is {brief(classes)}; give a list of texts, the name of each class in order, or leave it out"
         )
+    for name in classes:
+        size = len(name.encode(errors="surrogatepass"))
+        if size > LONGEST_CLASS_NAME or any("\ud800" <= one <= "\udfff" for one in name):
+            raise InvalidRecipe(
+                f"the class name {brief(name)} cannot be kept in a file: give at most {LONGEST_CLASS_NAME:,} bytes of UTF-8 "
+                "text, without lone surrogates"
+            )
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

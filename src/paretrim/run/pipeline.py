@@ -36,6 +36,7 @@ from paretrim.run.teachers import Teaching, Tutor, check_losses, key_of_teaching
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.lottery import require_early
 from paretrim.stages.stage import Stage
+from paretrim.torch_settings import usual_settings
 from paretrim.train.budget import Budget
 from paretrim.train.checkpoint import KEPT, clear_checkpoints
 from paretrim.train.evaluate import evaluate
@@ -49,6 +50,7 @@ StageCallback = Callable[[str, Candidate], None]
 """Called after every stage with its name and result."""
 
 
+@usual_settings()
 def run_stage(
     candidate: Candidate,
     stage: Stage,
@@ -135,6 +137,7 @@ def _validate(candidate: Candidate, resources: Resources) -> float:
     return evaluate(candidate.network, resources.validation.epoch(0), device, task=resources.task, integers=candidate.integers)
 
 
+@usual_settings()
 def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Report | None = None) -> Start:
     """The start with its network trained further; unchanged if there is no budget."""
     if budget is None:
@@ -172,6 +175,7 @@ def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Netwo
     return at
 
 
+@usual_settings()
 def run_stages(
     start: Start,
     stages: Sequence[Stage],
@@ -209,6 +213,7 @@ def run_stages(
     return tuple(candidates)
 
 
+@usual_settings()
 def trained_tutors(start: Start, tutors: Sequence[Tutor], folder: Path, *, report: Report | None = None) -> tuple[Tutor, ...]:
     """The teachers ready to teach: trained as their budgets say, and with their stages run. What ``folder`` holds is read.
 

@@ -20,12 +20,14 @@ from paretrim.run.records import Records, records_of
 from paretrim.run.start import captured, start_from
 from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of
 from paretrim.stages.stage import Stage
+from paretrim.torch_settings import usual_settings
 from paretrim.visible import visible
 
 Candidates = Callable[[Experiment, Path, Watcher], Sequence[Entry]]
 """Trains what a run delivers, given the experiment with its dense network trained, the folder, and who watches."""
 
 
+@usual_settings()
 def run_recipe(
     recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
 ) -> tuple[Outcome, ...]:
@@ -81,6 +83,7 @@ def open_with(recipe: Recipe, dataset: Dataset) -> Experiment:
     return Experiment(start, teacher or None, recipe, test)
 
 
+@usual_settings()
 def carry_out(
     experiment: Experiment,
     folder: Path,

@@ -12,6 +12,7 @@ from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.outliers import Spread
 from paretrim.stages.quantize.outliers import outliers as studied
+from paretrim.torch_settings import usual_settings
 from paretrim.visible import brief
 
 PATTERNS = (*(pattern.text for pattern in FREE), CHANNEL)
@@ -30,6 +31,7 @@ def scans_for(patterns: Sequence[str], score: str) -> tuple[Prune, ...]:
     return tuple(Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns)
 
 
+@usual_settings()
 def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str = MAGNITUDE) -> tuple[Sensitivity, ...]:
     """Prune one layer of a trained network at a time, more and more, and measure loss and accuracy.
 
@@ -48,6 +50,7 @@ def sensitivity(start: Start, *, patterns: Sequence[str] = PATTERNS, score: str 
     return tuple(stage.scan(network, resources) for stage in stages)
 
 
+@usual_settings()
 def outliers(start: Start, *, calibrator: Calibrator = "percentile", percentile: float = 99.9) -> tuple[Spread, ...]:
     """The spread of every weight and activation of a trained network, before and after the clipping of a calibrator.
 

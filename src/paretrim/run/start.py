@@ -27,6 +27,7 @@ from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
 from paretrim.own_code import sources_in
 from paretrim.run.recipe import Recipe
+from paretrim.torch_settings import usual_settings
 from paretrim.train.checkpoint import content_digest
 from paretrim.train.evaluate import predictions, worth
 from paretrim.train.execution import Execution
@@ -134,6 +135,7 @@ class TestSet:
     batches: EvalBatches
 
 
+@usual_settings()
 def start_from(recipe: Recipe, dataset: Dataset | None = None) -> tuple[Start, TestSet]:
     """Read the data, build and capture the network. A ``dataset`` that was already read is used as it is.
 

@@ -29,6 +29,7 @@ from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, drop_between
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import split_epochs
+from paretrim.torch_settings import usual_settings
 from paretrim.train.task import TaskArray
 
 
@@ -66,6 +67,7 @@ class Evaluator:
     measuring: TimingPlan | None
     watcher: Watcher
 
+    @usual_settings()
     def evaluate(self, stages: Sequence[Stage], budget: int | None = None, *, name: str = "", latency: bool = True) -> Trial:
         """Train, deploy and measure; ``budget`` is the number of epochs over all stages, divided in proportion to their own.
 
@@ -140,7 +142,9 @@ def evaluator(
     """
     watcher = watcher or silent()
     with hold(folder):
-        yield Evaluator(with_dense(open_recipe(recipe, watcher), folder, watcher), folder, measuring, watcher)
+        with usual_settings():
+            ready = with_dense(open_recipe(recipe, watcher), folder, watcher)
+        yield Evaluator(ready, folder, measuring, watcher)
 
 
 def with_epochs(stages: Sequence[Stage], epochs: int) -> tuple[Stage, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from paretrim.bench.machine import describe
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
+from paretrim.torch_settings import alone
 from paretrim.train.budget import STRICT
 from paretrim.visible import brief
 
@@ -78,7 +79,7 @@ def own_random_stream(seed: int, number: int, device: torch.device) -> Iterator[
     Each epoch of the run (dropout, a user's loader) has its own number, and so has the beginning of each stage, which is
     negative.
     """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with alone(), torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + number)
         yield
 
