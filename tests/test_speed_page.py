@@ -47,7 +47,7 @@ def session(milliseconds, batch=1):
         seed=0,
         reference_ns=((1000,) * 3,) * 4,
         waited=((0.0,) * 2,) * 4,
-        together=((1.0,) * 3,) * 4,
+        contention=((1.0,) * 3,) * 4,
         loads=((Load(), Load()),) * 4,
         machine=Machine("a CPU", 2, (), 1, "Linux", "3.11"),
     )

@@ -32,7 +32,7 @@ def session(samples, *, copy=None, window=25, seed=0):
         seed=seed,
         reference_ns=((300_000,) * (windows + 1),) * processes,
         waited=((0.02,) * windows,) * processes,
-        together=((1.0,) * (windows + 1),) * processes,
+        contention=((1.0,) * (windows + 1),) * processes,
         loads=((Load(pressure=0.01, runnable=1), Load()),) * processes,
         machine=MACHINE,
         versions={"numpy": "2.0"},
@@ -62,9 +62,9 @@ def drift(one, process, boundary, factor):
 
 def crowd(one, process, boundary, times):
     """The session with one moment at which the reference took ``times`` as long together as alone."""
-    rows = [list(row) for row in one.together]
+    rows = [list(row) for row in one.contention]
     rows[process][boundary] = times
-    return replace(one, together=tuple(tuple(row) for row in rows))
+    return replace(one, contention=tuple(tuple(row) for row in rows))
 
 
 def faster(session, a, b, *, resamples):

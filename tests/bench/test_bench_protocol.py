@@ -79,7 +79,7 @@ def test_a_session_finds_the_ratio_that_was_built_in(tmp_path):
     assert min(session.timings[0].samples_ns[0]) >= 400_000
     assert np.shape(session.reference_ns) == (2, 3)
     assert np.shape(session.waited) == (2, 2)
-    assert session.together == ((1.0,) * 3,) * 2
+    assert session.contention == ((1.0,) * 3,) * 2
     assert session.loads == ((quiet(), quiet()),) * 2
     assert (session.seed, session.batch, session.images, session.effort) == (7, 1, 12, effort)
     assert session.versions["numpy"] == np.__version__ == session.timings[0].runtime_version

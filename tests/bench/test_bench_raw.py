@@ -160,7 +160,7 @@ def test_text_that_does_not_fit_is_refused(saved, change, message):
 def test_format_1_has_no_times_of_shared_cores(saved):
     edit_text(saved, lambda text: text.update(format=1))
     rewrite(saved, lambda members: members.pop("together.npy"))
-    assert load_session(saved).together == ((1.0,) * 3,) * 2
+    assert load_session(saved).contention == ((1.0,) * 3,) * 2
 
 
 def test_a_compressed_member_is_refused_before_memory_is_taken(saved):

@@ -66,12 +66,12 @@ def run(effort, deployments=3, *, seed=0, reference=lambda: 300_000):
         schedule,
         effort,
         reference=reference,
-        together=lambda: 1.5,
+        contention=lambda: 1.5,
         waited=lambda: clock.now // 4,
         mark=marks.append,
         clock=clock,
     )
-    assert timed.together == [1.5] * len(timed.reference_ns)
+    assert timed.contention == [1.5] * len(timed.reference_ns)
     assert timed.waited == pytest.approx([0.25] * (len(timed.reference_ns) - 1), abs=0.001)
     return timed.samples_ns, timed.reference_ns, trace, marks
 
@@ -157,7 +157,7 @@ def test_windows_with_a_slower_clock_are_dropped():
         schedule,
         Effort(rounds=100, window=10, primers=0),
         reference=lambda: int(300_000 * speed()),
-        together=lambda: 1.0,
+        contention=lambda: 1.0,
         waited=lambda: 0,
         mark=lambda _: None,
         clock=clock,
@@ -175,7 +175,7 @@ def test_the_reference_is_the_fastest_of_five():
 
 
 def test_one_core_shares_with_no_other():
-    assert ReferenceWork(clock=lambda: 1 / 0).together() == 1.0
+    assert ReferenceWork(clock=lambda: 1 / 0).contention() == 1.0
 
 
 def test_the_other_cores_compute_meanwhile_and_sleep_afterwards():
@@ -187,7 +187,7 @@ def test_the_other_cores_compute_meanwhile_and_sleep_afterwards():
         return next(now)
 
     reference._clock = clock
-    reference.together()
+    reference.contention()
     # Ten readings of the clock around five products alone, then ten around those together.
     assert seen == [False] * 10 + [True] * 10
     # Sleep is reached, though threads of the linear algebra library may spin for a while.
@@ -207,7 +207,7 @@ def test_together_is_the_median_over_the_fastest_alone():
     alone, together = [40, 10, 30, 20, 50], [21, 22, 23, 24, 100]
     moments = itertools.chain.from_iterable((0, value) for value in alone + together)
     reference._clock = lambda: next(moments)
-    assert reference.together() == 2.3
+    assert reference.contention() == 2.3
 
 
 def test_warm_up_lasts_for_the_asked_calls_and_seconds():

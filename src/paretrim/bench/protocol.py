@@ -99,7 +99,7 @@ def measure(
         seed=seed,
         reference_ns=tuple(tuple(one.reference_ns) for one in sampled),
         waited=tuple(tuple(one.waited) for one in sampled),
-        together=tuple(tuple(one.together) for one in sampled),
+        contention=tuple(tuple(one.contention) for one in sampled),
         loads=tuple(loads),
         machine=machine,
         versions=installed,
@@ -154,7 +154,7 @@ def _few(images: Images) -> list[str]:
 
 
 def _shared(sampled: Sequence[ProcessSamples], effort: Effort) -> list[str]:
-    share = float(np.mean([ratio > 1 + effort.shared for one in sampled for ratio in one.together]))
+    share = float(np.mean([ratio > 1 + effort.shared for one in sampled for ratio in one.contention]))
     said = f"what the system calls cores was one physical core {share:.0%} of the time"
     return [f"{said}: their threads shared it, as a host may place virtual CPUs"] if share else []
 

@@ -34,7 +34,7 @@ MEMBERS: Mapping[str, np.dtype[Any]] = {
     "together": np.dtype("<f8"),
 }
 """Arrays of the file: UTF-8 JSON; samples [deployment, process, round] with the A/A copy last; reference times [process,
-boundary]; waits [process, window]; times together over alone [process, boundary], which format 1 lacks."""
+boundary]; waits [process, window]; ``together``: the contention [process, boundary], which format 1 lacks."""
 
 
 def save_session(session: TimingSession, path: Path) -> None:
@@ -58,7 +58,7 @@ def save_session(session: TimingSession, path: Path) -> None:
         "samples_ns": np.array([t.samples_ns for t in everyone], "<i8"),
         "reference_ns": np.array(session.reference_ns, "<i8"),
         "waited": np.array(session.waited, "<f8"),
-        "together": np.array(session.together, "<f8"),
+        "together": np.array(session.contention, "<f8"),
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -117,7 +117,7 @@ def _member(archive: zipfile.ZipFile, name: str, file_bytes: int) -> npt.NDArray
 
 def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSession:
     samples, reference, waited = arrays["samples_ns"], arrays["reference_ns"], arrays["waited"]
-    together = arrays.get("together", np.ones(reference.shape))
+    contention = arrays.get("together", np.ones(reference.shape))
     deployments, effort = _list(text["arms"]), Effort(**_dict(text["effort"]))
     names = [deployment["name"] for deployment in deployments]
     if text["baseline"] not in names[:-1]:
@@ -128,7 +128,7 @@ def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSe
         (reference, (effort.processes, windows + 1)),
         # 0 is a fine share and -1, or no number, is not.
         (np.where(waited >= 0, 1, 0), (effort.processes, windows)),
-        (together, (effort.processes, windows + 1)),
+        (contention, (effort.processes, windows + 1)),
     ):
         if array.shape != shape or not (array > 0).all():
             raise ValueError(f"an array has shape {array.shape} and should hold {shape} positive times or shares")
@@ -154,7 +154,7 @@ def _session(text: dict[str, object], arrays: Mapping[str, Numbers]) -> TimingSe
         seed=_int(text["seed"]),
         reference_ns=tuple(tuple(row) for row in reference.tolist()),
         waited=tuple(tuple(row) for row in waited.tolist()),
-        together=tuple(tuple(row) for row in together.tolist()),
+        contention=tuple(tuple(row) for row in contention.tolist()),
         loads=tuple((Load(**before), Load(**after)) for before, after in _list(text["loads"])),
         machine=Machine(**(machine | {"isa": tuple(machine["isa"])})),
         versions=_dict(text["versions"]),

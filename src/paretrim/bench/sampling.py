@@ -55,14 +55,14 @@ class Rounds:
     """What timing gave: ``samples_ns[deployment][round]``, reference times around each window, and what each window had to wait.
 
     ``waited[window]`` is the time this process's threads were ready to run and had no core, added over threads, as a share of
-    the window: another program was on the cores. ``together``, beside each reference time, is how many times as long the
+    the window: another program was on the cores. ``contention``, beside each reference time, is how many times as long the
     reference took while the deployments' other cores computed it too: about 1, or up to 2 if they are one core.
     """
 
     samples_ns: list[list[int]]
     reference_ns: list[int]
     waited: list[float]
-    together: list[float]
+    contention: list[float]
 
 
 def make_schedule(seed: int, process: int, *, deployments: int, rounds: int, images: int, batch: int) -> RoundSchedule:
@@ -169,7 +169,7 @@ class ReferenceWork:
         """Nanoseconds of the product on the caller's core: the fastest of five, since one interrupt is not drift."""
         return min(self._times())
 
-    def together(self) -> float:
+    def contention(self) -> float:
         """How many times as long the product takes the caller while the other cores compute it too; 1 if there are none.
 
         The median of five times over the fastest of five alone.
@@ -210,18 +210,18 @@ def time_rounds(
     effort: Effort,
     *,
     reference: Callable[[], int],
-    together: Callable[[], float],
+    contention: Callable[[], float],
     waited: Callable[[], int],
     mark: Callable[[int], None],
     clock: Clock = time.perf_counter_ns,
 ) -> Rounds:
-    """Time every deployment once a round; ``reference`` and ``together`` run before, between and after the windows.
+    """Time every deployment once a round; ``reference`` and ``contention`` run before, between and after the windows.
 
     ``waited`` gives the nanoseconds this process's threads have waited for a core so far. ``mark`` gets the deployment
     before each call, outside the clock, so that a process that dies leaves behind where it was.
     """
     samples = [[0] * len(schedule.order) for _ in calls]
-    reference_ns, crowded = [reference()], [together()]
+    reference_ns, crowded = [reference()], [contention()]
     shares = []
     enough = effort.primer_seconds * 1e9
     opened, before = clock(), waited()
@@ -229,7 +229,7 @@ def time_rounds(
         if number and number % effort.window == 0:
             shares.append((waited() - before) / max(clock() - opened, 1))
             reference_ns.append(reference())
-            crowded.append(together())
+            crowded.append(contention())
             opened, before = clock(), waited()
         batch = np.ascontiguousarray(images[schedule.draws[number]])
         for deployment in order:
@@ -245,7 +245,7 @@ def time_rounds(
             samples[deployment][number] = clock() - begin
     shares.append((waited() - before) / max(clock() - opened, 1))
     reference_ns.append(reference())
-    crowded.append(together())
+    crowded.append(contention())
     return Rounds(samples, reference_ns, shares, crowded)
 
 

@@ -77,7 +77,7 @@ def summarize(session: TimingSession, *, resamples: int = RESAMPLES) -> tuple[La
 
 def shared_windows(session: TimingSession) -> Flags:
     """Windows [process, window] before or after which the deployments' cores were found to be one physical core."""
-    shared = np.array(session.together, np.float64) > 1 + session.effort.shared
+    shared = np.array(session.contention, np.float64) > 1 + session.effort.shared
     found: Flags = shared[:, :-1] | shared[:, 1:]
     return found
 

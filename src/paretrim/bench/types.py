@@ -93,9 +93,9 @@ class TimingSession:
     ``baseline`` is the name of the deployment every ratio refers to and ``copy`` the same file opened a second time (A/A).
     ``reference_ns[process]`` are the times of the reference kernel, before every window of rounds and after the last.
     ``waited[process][window]`` is the time the process's own threads waited for a core, as a share of the window.
-    ``together[process]`` says, beside each reference time, how many times as long the reference took while the other cores of the
-    deployments computed it too.
-    ``loads[process]`` is the machine's load before and after a process. ``noise`` lists disturbances, in words.
+    ``contention[process]`` says, beside each reference time, how many times as long the reference took while the other cores of
+    the deployments computed it too. ``loads[process]`` is the machine's load before and after a process. ``noise`` lists
+    disturbances, in words.
     """
 
     timings: tuple[Timing, ...]
@@ -107,7 +107,7 @@ class TimingSession:
     seed: int
     reference_ns: tuple[tuple[int, ...], ...]
     waited: tuple[tuple[float, ...], ...]
-    together: tuple[tuple[float, ...], ...]
+    contention: tuple[tuple[float, ...], ...]
     loads: tuple[tuple[Load, Load], ...]
     machine: Machine
     versions: Mapping[str, str] = field(default_factory=dict)

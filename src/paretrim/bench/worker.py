@@ -64,7 +64,7 @@ class ProcessSamples:
     samples_ns: list[list[int]]
     reference_ns: list[int]
     waited: list[float]
-    together: list[float]
+    contention: list[float]
     outputs: list[list[list[float]]]
     noise: list[str]
 
@@ -128,7 +128,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSampl
             rounds,
             job.effort,
             reference=reference.alone,
-            together=reference.together,
+            contention=reference.contention,
             waited=waited_ns,
             mark=lambda deployment: where.__setitem__(1, deployment),
         )
@@ -144,7 +144,7 @@ def sample(job: Job, images: Images, process: int, where: Where) -> ProcessSampl
                 f"the outputs of {changed} of {len(old)} images changed while it was timed; its runtime is not deterministic "
                 "or corrupts memory, so its time means nothing; choose another runtime"
             )
-    return ProcessSamples(timed.samples_ns, timed.reference_ns, timed.waited, timed.together, before, noise)
+    return ProcessSamples(timed.samples_ns, timed.reference_ns, timed.waited, timed.contention, before, noise)
 
 
 def _opened(job: Job, opener: Opener, first: Images, batches: list[Images], where: Where) -> tuple[list[Inference], list[str]]:
