@@ -51,6 +51,8 @@ class Builder {
     std::vector<Shape> shapes;
     for (const std::uint32_t value : node.inputs) shapes.push_back(graph_.type_of(value).shape);
     node.type.shape = infer_shape(node, shapes);
+    // Products of many maps would leave float32 in either direction.
+    node.type.scale = std::clamp(node.type.scale, 1e-9F, 1e9F);
     node.name = std::string(name_of(node.op)) + "_" + std::to_string(graph_.nodes.size());
     graph_.nodes.push_back(std::move(node));
     return static_cast<std::uint32_t>(graph_.nodes.size());
@@ -192,7 +194,7 @@ class Builder {
 
   std::uint32_t joined(Op op, std::uint32_t x, std::uint32_t y) {
     ValueType kind = grid(type(x).scale * random_.real(0.5F, 2.0F));
-    if (op == Op::mul) kind.scale = std::min(1e9F, type(x).scale * type(y).scale * random_.real(50.0F, 200.0F));
+    if (op == Op::mul) kind.scale = type(x).scale * type(y).scale * random_.real(50.0F, 200.0F);
     if (op == Op::concat && random_.chance(50)) kind = type(x);
     Node made = node(op, {x, y}, kind);
     if (op != Op::concat) clamp(made);

@@ -15,13 +15,10 @@ namespace {
 constexpr std::array<std::uint8_t, 8> magic = {0x89, 'T', 'R', 'I', 'M', '\r', '\n', 0x1a};
 constexpr std::uint64_t max_records = 1 << 13;
 
-// Maximum compression ratio: a coded bit always costs more than 2**-11 bits.
-constexpr std::uint64_t largest_ratio = std::uint64_t{1} << 17, free_bytes = std::uint64_t{1} << 16;
-
 constexpr std::array<const char*, 5> kinds = {"", "structure", "provenance", "parameters", "weights"};
 
 void check(const Record& record, std::uint64_t total) {
-  if (record.decoded > largest_ratio * record.stored + free_bytes) {
+  if (record.decoded > most_decoded(record.stored)) {
     corrupt("it claims " + std::to_string(record.decoded) + " bytes from " + std::to_string(record.stored) +
             ", more than they can encode");
   }

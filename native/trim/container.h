@@ -25,6 +25,11 @@ struct Record {
 inline constexpr std::uint64_t largest_decoded = std::uint64_t{1} << 32;  // bytes of all records
 inline constexpr std::uint64_t largest_text_record = std::uint64_t{1} << 22;
 
+// Most bytes that a record of so many stored bytes may decode to: a coded bit always costs more than 2**-11 bits.
+constexpr std::uint64_t most_decoded(std::uint64_t stored) {
+  return (std::uint64_t{1} << 17) * stored + (std::uint64_t{1} << 16);
+}
+
 // Supported file versions; versions.h says what they mean.
 inline constexpr std::uint64_t first_version = 2, last_version = 6;
 

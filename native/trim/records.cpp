@@ -6,6 +6,7 @@
 #include "graph/functions.h"
 #include "trim/bytes.h"
 #include "trim/coding.h"
+#include "trim/container.h"
 #include "trim/numbers.h"
 #include "trim/range_coder.h"
 #include "trim/structure.h"
@@ -30,7 +31,8 @@ Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.n
 // The coded form, or the bytes themselves if they are shorter or the coded form ends in too many zeros for a decoder.
 std::vector<std::uint8_t> shorter(Encoder& encoder, const std::vector<std::uint8_t>& bytes) {
   const std::vector<std::uint8_t> coded = encoder.finish();
-  return encoder.readable() && coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
+  const bool taken = encoder.readable() && bytes.size() <= most_decoded(coded.size() + 1);
+  return taken && coded.size() < bytes.size() ? with_coding(modelled, coded) : with_coding(verbatim, bytes);
 }
 
 // The table by which a node quantizes pixels follows from exact operations, so computing it is the best prediction. Empty for

@@ -7,6 +7,7 @@
 
 #include "trim/bytes.h"
 #include "trim/coding.h"
+#include "trim/container.h"
 #include "trim/exponents.h"
 #include "trim/numbers.h"
 #include "trim/range_coder.h"
@@ -61,11 +62,18 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
   }
 }
 
-std::vector<std::uint8_t> encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
+// The bytes of a record without its coding byte; none if the coding cannot hold the weights. `readable` as of an encoder.
+struct Coded {
+  std::vector<std::uint8_t> bytes;
+  bool readable = false;
+};
+
+Coded encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
   Encoder encoder;
   const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
   code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
-  return encoder.finish();
+  std::vector<std::uint8_t> bytes = encoder.finish();
+  return {std::move(bytes), encoder.readable()};
 }
 
 std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, std::uint8_t of, const std::uint8_t* data,
@@ -110,7 +118,7 @@ std::vector<Floats<Byte>> floats_of(AnyGraph& graph, const std::vector<Piece>& p
 }
 
 // The length of the coded stream, the stream, and the symbols. Empty if `kinds` has no rows.
-std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
+Coded encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
   if (kinds.mask_kinds.empty()) return {};
   Encoder encoder;
   StaticEncoder writer(encoder, kinds);
@@ -120,7 +128,7 @@ std::vector<std::uint8_t> encode_counted(const Graph& graph, const std::vector<P
   body.number(coded.size());
   body.append(coded.data(), coded.size());
   body.append(symbols.data(), symbols.size());
-  return std::move(body.bytes());
+  return {std::move(body.bytes()), encoder.readable()};
 }
 
 std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
@@ -162,9 +170,14 @@ std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
 
 std::atomic<std::uint64_t> coded{0};
 
-std::vector<std::uint8_t> encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
+Coded encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
   coded += bytes_in(pieces);
   return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model);
+}
+
+// Whether readers take a record. Of weights that are all alike, a model may leave fewer bytes than they ask for.
+bool is_taken(const Coded& record, const std::vector<Piece>& pieces) {
+  return record.readable && !record.bytes.empty() && bytes_in(pieces) <= most_decoded(record.bytes.size() + 1);
 }
 
 constexpr std::uint64_t sampled_values = 1 << 14;  // nonzero weights: enough to estimate lengths to a few thousandths
@@ -214,8 +227,8 @@ std::array<bool, options.size()> worth_coding(const Graph& graph, const std::vec
   if (symbols <= before) return all;
   std::array<std::uint64_t, options.size()> lengths = {length, 0, 0};
   for (std::size_t i = 1; i < options.size(); ++i) {
-    const std::uint64_t taken = encode(graph, rows, options[i].model, kinds).size();
-    const std::uint64_t later = taken - std::min<std::uint64_t>(taken, encode(graph, half, options[i].model, kinds).size());
+    const std::uint64_t taken = encode(graph, rows, options[i].model, kinds).bytes.size();
+    const std::uint64_t later = taken - std::min<std::uint64_t>(taken, encode(graph, half, options[i].model, kinds).bytes.size());
     const std::uint64_t learned = symbols * later / (symbols - before);
     lengths[i] = length * later / (symbols - before) + taken - std::min(taken, learned);
   }
@@ -246,7 +259,9 @@ std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Pi
     coded += bytes_in(pieces);
     if (always || split.size() * 1000 <= learned * (1000 + worth_speed)) return with_coding(by_exponents, split);
   }
-  return with_coding(plain, encode(graph, pieces, plain, kinds));
+  const Coded modelled = encode(graph, pieces, plain, kinds);
+  const bool taken = is_taken(modelled, pieces) || floats.empty();
+  return taken ? with_coding(plain, modelled.bytes) : with_coding(by_exponents, encode_by_exponents(floats));
 }
 
 }  // namespace
@@ -255,30 +270,31 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
   if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats);
-  std::array<std::vector<std::uint8_t>, options.size()> found = {encode(graph, pieces, counted, kinds)};
-  const bool possible = !found[0].empty(), many = bytes_in(pieces) > few_bytes;
+  std::array<Coded, options.size()> found = {encode(graph, pieces, counted, kinds)};
+  const bool possible = !found[0].bytes.empty(), many = bytes_in(pieces) > few_bytes;
   std::array<bool, options.size()> open = {possible, true, true};
-  if (possible && many && integers.size() == pieces.size()) open = worth_coding(graph, pieces, kinds, found[0].size());
+  if (possible && many && integers.size() == pieces.size()) open = worth_coding(graph, pieces, kinds, found[0].bytes.size());
   std::size_t shortest = ~std::size_t{0};
   for (std::size_t i = 0; i < options.size(); ++i) {
-    if (!open[i]) continue;
-    if (i > 0) found[i] = encode(graph, pieces, options[i].model, kinds);
-    shortest = std::min(shortest, found[i].size());
+    if (open[i] && i > 0) found[i] = encode(graph, pieces, options[i].model, kinds);
+    open[i] = open[i] && is_taken(found[i], pieces);
+    if (open[i]) shortest = std::min(shortest, found[i].bytes.size());
   }
   const auto taken = [&](std::size_t i) {
-    return open[i] && found[i].size() * 1000 <= shortest * (1000 + (many ? options[i].thousandths : 0));
+    return open[i] && found[i].bytes.size() * 1000 <= shortest * (1000 + (many ? options[i].thousandths : 0));
   };
   std::size_t first = 0;
-  while (!taken(first)) ++first;
+  while (first < options.size() && !taken(first)) ++first;
   const bool few = std::any_of(integers.begin(), integers.end(), [](const auto& one) { return !listed_values(one).empty(); });
   if (few) {
-    const std::vector<std::uint8_t> listed = encode(graph, pieces, tabled, kinds);
-    const std::uint64_t otherwise = found[first].size();
-    const bool worth =
-        listed.size() * 1000 <= otherwise * (1000 - worth_tables) && listed.size() + worth_tables_bytes <= otherwise;
-    if (worth) return with_coding(tabled, listed);
+    const Coded listed = encode(graph, pieces, tabled, kinds);
+    const std::uint64_t otherwise = first < options.size() ? found[first].bytes.size() : ~std::uint64_t{0} >> 16;
+    const std::uint64_t size = listed.bytes.size();
+    const bool worth = size * 1000 <= otherwise * (1000 - worth_tables) && size + worth_tables_bytes <= otherwise;
+    if (worth && is_taken(listed, pieces)) return with_coding(tabled, listed.bytes);
   }
-  return with_coding(options[first].model, found[first]);
+  if (first == options.size()) return with_coding(rich, encode(graph, pieces, rich, kinds).bytes);
+  return with_coding(options[first].model, found[first].bytes);
 }
 
 bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }

@@ -160,6 +160,8 @@ def require_file(path: Path) -> None:
         found = path.is_file()
     except OSError as error:
         raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+    if not found and path.exists():
+        raise CorruptFile(f"'{path}' is a folder, a pipe or a device; give a file")
     if not found:
         raise CorruptFile(f"there is no file '{path}'; check the path")
 

@@ -91,3 +91,25 @@ def test_eval_says_how_images_of_a_folder_fit(command, files, tmp_path):
 def test_a_runtime_that_is_unknown(files, command):
     status, _, err = command("eval", files["dense"], "--data", "digits", "--runtime", "tensorrt")
     assert (status, "--runtime is 'tensorrt'; choose from paretrim, onnxruntime, openvino, reference" in err) == (2, True)
+
+
+def test_classes_that_begin_alike_are_told_apart(command, files, monkeypatch, tmp_path):
+    graph = read(files["dense"].with_name("model.trim"))
+    write(dataclasses.replace(graph, classes=(*graph.classes[:-1], "nine\n10")), tmp_path / "a.trim")
+    monkeypatch.setattr("paretrim.data.load.load", None)
+    err = command("eval", tmp_path / "a.trim", "--data", "digits")[2]
+    assert "and class 9 is 'nine\\n10' in one and '9' in the other; name data with the same classes" in err
+    for to in (("a.onnx",), ("b.onnx", "--native", "1")):
+        status, _, err = command("export", tmp_path / "a.trim", "--to", tmp_path / to[0], *to[1:])
+        assert status == 1
+        assert "class name 'nine\\n10' has a line break, and an ONNX file holds the names as lines; rename the class" in err
+
+
+def test_an_onnx_file_that_leaves_extents_open_is_evaluated(command_json, files, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(files["dense"])
+    for place, side in enumerate(model.graph.input[0].type.tensor_type.shape.dim):
+        side.dim_param = "NCHW"[place]
+    onnx.save(model, tmp_path / "open.onnx")
+    found = [command_json("eval", file, "--data", "digits")[1] for file in (files["dense"], tmp_path / "open.onnx")]
+    assert found[0]["accuracy"] == found[1]["accuracy"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from paretrim import trimfile
 from paretrim.cli import main
@@ -192,3 +193,29 @@ def test_what_a_network_prints_is_not_among_the_results(at_desk, command_json, m
     (at_desk / "loud.toml").write_text(recipe)
     status, found = command_json("plan", "loud.toml")
     assert (status, found["epochs"]) == (0, 3)
+
+
+@pytest.mark.parametrize("ending", [".onnx", ".trim", ".graph", ".safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_waited_for(ending, kind, command, tmp_path):
+    file = tmp_path / f"net{ending}"
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    for given in (("inspect", file), ("export", file, "--to", tmp_path / "a.onnx"), ("eval", file, "--data", "digits")):
+        status, out, err = command(*given)
+        assert (status, out) in ((1, ""), (2, ""))
+        assert "a pipe or a device" in err
+
+
+def test_weights_are_no_candidate(command, tmp_path):
+    save_file({"conv.weight": np.ones((2, 1, 3, 3), np.float32)}, tmp_path / "weights.safetensors")
+    status, _, err = command("inspect", tmp_path / "weights.safetensors")
+    assert status == 1
+    assert "is a safetensors file that Paretrim did not write, such as the weights of a network; give a candidate" in err
+
+
+def test_a_folder_without_a_run_is_named(command, tmp_path):
+    status, _, err = command("export", tmp_path, "--to", tmp_path / "a.trim")
+    assert (status, err) == (
+        1,
+        f"paretrim: error: '{tmp_path}' is no run folder: it has no index.json; name the folder of paretrim run or compress\n",
+    )

@@ -78,7 +78,7 @@ def test_version(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["run", "r.toml", "--threads", "0"], "'0' has a number below 1"),
-        (["eval", "a.trim", "--threads", "1,2"], "'1,2' is a list; write one number"),
+        (["eval", "a.trim", "--threads", "1,2"], "'1,2' is not a whole number; write, for example, 2"),
         (["inspect", "a.trim", "--limit", "0"], "'0' is not above 0; write, for example, 3"),
         (["eval", "a.trim", "--limit", "nan"], "'nan' is not above 0; write, for example, 3"),
         (["bench", "a.trim", "--limit", "much"], "'much' is not a number; write, for example, 3"),

@@ -223,3 +223,18 @@ def test_pillow_is_asked_for(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependency, match=r"needs Pillow; install it with: pip install 'paretrim\[images\]'"):
         read(folder)
+
+
+def test_a_strip_that_would_fill_the_memory_is_broken(folder):
+    Image.new("1", (300_000, 1)).save(folder / "train" / "cat" / "0.png")
+    with pytest.raises(
+        DataUnavailable, match=r"0\.png: it is 300000x1, and 76800000x256 with the short side resized to 256: more"
+    ):
+        load(DataSpec(f"imagefolder:{folder}", image_size=224, resize=256))
+    assert len(read(folder).train) == 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_photograph_is_read_without_a_warning(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 70)
+    assert len(read(folder).train) == 6

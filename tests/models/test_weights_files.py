@@ -75,6 +75,12 @@ def test_another_dtype_alone_says_what_to_do(tmp_path):
         load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).half()}))
 
 
+def test_long_names_are_cut(tmp_path):
+    with pytest.raises(WeightsMismatch) as caught:
+        load_weights(tiny(), saved(tmp_path / "w.pt", tiny().state_dict() | {"x" * 100_000: torch.zeros(1)}))
+    assert len(str(caught.value)) < 1000
+
+
 def test_long_lists_are_cut(tmp_path):
     state = tiny().state_dict() | {f"extra{i}": torch.zeros(1) for i in range(20)}
     with pytest.raises(WeightsMismatch, match=r"20 not in the network:(?s:.*)and 8 more"):

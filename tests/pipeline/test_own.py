@@ -163,6 +163,7 @@ def negative_variance():
             "the class name 'ü.* cannot be kept in a file: give at most 4,096",
         ),
         ({"classes": ["\ud800", "b", "c", "d"]}, InvalidRecipe, "the class name .* cannot be kept .* without lone surrogates"),
+        ({"classes": ["a", "b\n", "c", "d"]}, InvalidRecipe, r"class name 'b\\n' has a character that does not print"),
         ({"classes": ["a", "b"]}, UnsupportedOperation, "returns 4 logits, but the data has 2 classes"),
         ({"module": nn.Conv2d(3, 4, 3)}, DataUnavailable, r"a map \[4, 6, 6\] for each image, and classification learns from"),
         (

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 import pytest
 import spec_reader
-from forging import INT8, file_of, network, node, weighted
+from forging import INT8, file_of, network, node, text, weighted
 from trim_networks import linear
-from trim_records import join, split
+from trim_records import join, number, split
 
 from paretrim import runtime, trimfile
 from paretrim.errors import CorruptFile, UnsupportedOperation
@@ -68,11 +68,25 @@ def many_nodes(count):
     )
 
 
+def long_names(count):
+    """Nodes that repeat all but the end of the name before, 4,096 bytes, in the names of their layers too."""
+    start = bytes([2, 2 | 8 | 16]) + b"\0" + text("a" * 4096) + number(4090) + text("b") + b"\0\0"
+    nodes = [start]
+    for index in range(1, count):
+        end = f"{index:06d}".encode()
+        nodes.append(bytes([2, 2 | 8 | 16]) + number(4090) + number(6) + end + number(4090) + text("b") + b"\0\0")
+    return b"\3\1\1\1\0\0" + number(count) + b"".join(nodes) + number(count) + b"\0"
+
+
 LARGE_MAP = op("adaptive_avg_pool", (1,), (1, 46340, 46340), attributes={"output_size": (46340, 46340)})
 PADDED = op("pad", (1,), (2**22, 1, 1), attributes={"before": (0, 0, 0), "after": (2**22 - 1, 0, 0)})
 WIDE = op("conv2d", (1,), (64, 500, 500), tensors=weighted(64, 64, 31, 31), attributes={"padding": (15, 15, 15, 15)})
 
 BOMBS = {
+    "long names": (
+        file_of(long_names(3000)),
+        r"node \d{4}: the names up to here have more than 2(\*\*|\^)24 bytes",
+    ),
     "a gigabyte of weights": (
         forged(2**20, outputs=2**10),
         r"it would take 1\d{9} bytes of weights and tables, but the limit for \d+ stored bytes is \d+; "

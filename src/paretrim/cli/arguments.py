@@ -38,10 +38,13 @@ def names(text: str) -> tuple[str, ...]:
 
 def count(text: str) -> int:
     """One whole number of at least 1."""
-    found = counts(text)
-    if len(found) > 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is a list; write one number")
-    return found[0]
+    try:
+        found = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number; write, for example, 2") from error
+    if found < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is below 1; write, for example, 2")
+    return found
 
 
 def factor(text: str) -> float:

@@ -51,8 +51,9 @@ def _task(parsed: argparse.Namespace, file: Path, known: FileDescription) -> Tas
     if parsed.task is not None:
         return task_named(parsed.task)
     if known.task and known.task not in TASKS:
+        metric = f" with the metric {known.judged_by}" if known.judged_by else ""
         raise InvalidRecipe(
-            f"'{file}' was made for the task '{known.task}' with the metric {known.judged_by}, which is not built in; "
+            f"'{file}' was made for the task '{known.task}'{metric}, which is not built in; "
             "name it with --task package.module:name"
         )
     return TASKS[known.task or CLASSIFICATION.name]

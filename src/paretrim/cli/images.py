@@ -15,7 +15,10 @@ from paretrim.cli.reading import FileDescription
 from paretrim.data.spec import FOLDER
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.results.inside import Pixels
-from paretrim.visible import visible
+from paretrim.visible import brief, visible
+
+FEW = 5
+"""Classes that an error lists."""
 
 NormalisedImages = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -138,7 +141,7 @@ def _require_fit(
         )
     if classes is not None and known.classes and known.classes != classes:
         raise DataUnavailable(
-            f"'{file}' has {_few(known.classes)}, but '{data}' has {_few(classes)}; "
+            f"'{file}' has {_few(known.classes)}, but '{data}' has {_few(classes)}{_first_difference(known.classes, classes)}; "
             "name data with the same classes in the same order: labels are positions in these lists"
         )
 
@@ -149,4 +152,10 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _few(classes: Sequence[str]) -> str:
-    return f"{len(classes)} classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
+    return f"{len(classes)} classes ({', '.join(classes[:FEW])}{', ...' if len(classes) > FEW else ''})"
+
+
+def _first_difference(own: Sequence[str], others: Sequence[str]) -> str:
+    """The first class that differs, where both lists begin alike."""
+    place = next((place for place, (one, other) in enumerate(zip(own, others, strict=False)) if one != other), 0)
+    return f", and class {place} is {brief(own[place])} in one and {brief(others[place])} in the other" if place >= FEW else ""

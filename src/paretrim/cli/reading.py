@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from paretrim.data.spec import MOST
 from paretrim.deploy.runnable import read_graph
 from paretrim.errors import CorruptFile, InvalidRecipe, MissingDependency, located, reason_of
-from paretrim.files import is_trim_file
+from paretrim.files import is_trim_file, require_file
 from paretrim.graph.entropy import WeightSummary, order0_bytes, summarize_weights
 from paretrim.graph.types import Array, Graph, InputSpec
 from paretrim.trimfile.provenance import MEAN, METRIC, RESIZE, STD, TASK
@@ -113,11 +113,12 @@ def _numbers(text: object, path: Path) -> tuple[float, ...]:
 
 
 def _side(text: object, path: Path) -> int:
-    if not str(text).isdecimal() or int(str(text)) > MOST:
+    digits = str(text)
+    if not digits.isdecimal() or len(digits) > len(str(MOST)) or int(digits) > MOST:
         raise CorruptFile(
             f"'{path}' has {brief(text)} as its resize; it must be a whole number of pixels, so export the file again"
         )
-    return int(str(text))
+    return int(digits)
 
 
 def weights_of(path: Path) -> tuple[WeightSummary, ...]:
@@ -167,6 +168,7 @@ def kind_of(path: Path) -> str:
 
     Raises:
         InvalidRecipe: there is no such file, or its extension is unknown.
+        CorruptFile: it is a pipe or a device.
     """
     if path.is_dir():
         raise InvalidRecipe(f"'{path}' is a folder; export a file of a run folder with: paretrim export {path} --to FILE.onnx")
@@ -177,6 +179,7 @@ def kind_of(path: Path) -> str:
         return TRIM
     if path.suffix not in _KINDS:
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; give an .onnx, .trim or .graph file, or a candidate.safetensors")
+    require_file(path)  # opening a pipe would wait for a writer, and a device may never end
     return path.suffix
 
 

@@ -7,6 +7,7 @@ centre cropped.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 TOLERATED = 0.01
 """Fraction of unreadable images above which a data set is refused."""
+
+MOST_PIXELS = 2**26
+"""Pixels of an image whose short side was resized, before its centre is cropped: a narrow strip may become gigabytes."""
 
 DecodedImage = npt.NDArray[np.uint8]
 
@@ -60,8 +64,11 @@ def load_image_folder(folder: Path, *, size: int | None = None, resize: int | No
             not fit into memory.
         MissingDependency: Pillow is not installed.
     """
+    pillow = _pillow()
     try:
-        return _loaded(_pillow(), folder, size, resize)
+        with warnings.catch_warnings():  # Pillow warns of images above a size, and refuses those of twice that size
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
+            return _loaded(pillow, folder, size, resize)
     except OSError as error:
         place = f"'{error.filename}': " if error.filename else ""
         raise DataUnavailable(f"'{folder}' cannot be read: {place}{error.strerror}; check its permissions") from error
@@ -198,6 +205,11 @@ def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> DecodedImage:
         else:  # whole numbers as torchvision's Resize and CenterCrop round them
             short = min(image.size)
             width, height = (resize * side // short for side in image.size)
+            if width * height > MOST_PIXELS:
+                raise ValueError(
+                    f"it is {image.width}x{image.height}, and {width}x{height} with the short side resized to {resize}: more "
+                    f"than {MOST_PIXELS:,} pixels"
+                )
             left, top = round((width - size) / 2), round((height - size) / 2)
             image = image.resize((width, height), pillow.Resampling.BILINEAR).crop((left, top, left + size, top + size))
     return np.asarray(image, np.uint8).transpose(2, 0, 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.onnx_operations import OPERATIONS
-from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer
+from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer, class_facts
 from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.files import write_atomically
 from paretrim.graph.checks import validate
@@ -101,7 +101,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
     )
     opset, version = (OPSET, IR_VERSION) if four_bits is None else (OPSET_FOUR_BITS, IR_FOUR_BITS)
     model = helper.make_model(body, producer_name="paretrim", ir_version=version, opset_imports=[helper.make_opsetid("", opset)])
-    props = {**({"classes": "\n".join(graph.classes)} if graph.classes else {}), **facts}
+    props = {**class_facts(graph), **facts}
     if props:
         helper.set_model_props(model, props)
     try:

@@ -33,7 +33,7 @@ _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "NhwcFusedConv"}) | _INTEGER_CON
 
 @dataclass(frozen=True, eq=False)
 class OnnxRuntimeRunnable(OneOutput):
-    """An ONNX file in ONNX Runtime on the CPU."""
+    """An ONNX file in ONNX Runtime on the CPU. An extent of ``shape`` that the file leaves open is 0."""
 
     path: Path
     session: InferenceSession
@@ -64,7 +64,8 @@ class OnnxRuntimeRunnable(OneOutput):
             raise UnsupportedOperation(
                 f"'{path}' has {1 + len(others)} inputs; it must have only images, so export it again without the others"
             )
-        return cls(path, session, tuple(images.shape[1:]), images.type == "tensor(uint8)", threads, version)
+        shape = tuple(side if isinstance(side, int) else 0 for side in images.shape[1:])  # names of open ones are texts
+        return cls(path, session, shape, images.type == "tensor(uint8)", threads, version)
 
     def outputs(self, images: Values) -> tuple[FloatArray, ...]:
         """Every output [N, ...].

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Array, Node, ValueType
+from paretrim.graph.types import Array, Graph, Node, ValueType
+from paretrim.visible import brief
 
 FLOAT = 1
 """``TensorProto.FLOAT``, fixed by the ONNX standard."""
@@ -187,3 +188,18 @@ class Writer:
 
 def _clash(name: str) -> UnsupportedOperation:
     return UnsupportedOperation(f"two values of the ONNX file would be named '{name}'; rename the node of that name")
+
+
+def class_facts(graph: Graph) -> dict[str, str]:
+    """The names of the classes as the metadata of an ONNX file holds them, a line each; {} if there are none.
+
+    Raises:
+        UnsupportedOperation: a name has a line break, so that readers would see two classes.
+    """
+    broken = next((name for name in graph.classes if "\n" in name), None)
+    if broken is not None:
+        raise UnsupportedOperation(
+            f"class name {brief(broken)} has a line break, and an ONNX file holds the names as lines; rename the class, or use "
+            "the .trim file"
+        )
+    return {"classes": "\n".join(graph.classes)} if graph.classes else {}

@@ -176,12 +176,16 @@ def _steps(graph: Graph, known: Mapping[str, Values]) -> Iterator[tuple[Node, Va
 def check_images(images: Values, shape: tuple[int, ...], *, pixels: bool) -> None:
     """Check that images [N, C, H, W] have this shape (C, H, W) and are uint8 pixels, or float32 where not ``pixels``.
 
+    An extent of 0 fits any.
+
     Raises:
         DataUnavailable: they have another shape or type.
     """
     wanted = np.dtype(np.uint8 if pixels else np.float32)
-    if images.dtype != wanted or images.shape[1:] != shape:
-        extents = ", ".join(["N", *map(str, shape)])
+    given = images.shape[1:]
+    fits = len(given) == len(shape) and all(needed in (0, side) for side, needed in zip(given, shape, strict=True))
+    if images.dtype != wanted or not fits:
+        extents = ", ".join(["N", *(str(extent or "any") for extent in shape)])
         raise DataUnavailable(f"images are {images.dtype} {list(images.shape)}; the network takes {wanted} [{extents}]")
 
 

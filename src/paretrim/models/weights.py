@@ -59,6 +59,9 @@ _READ = (
 LISTED = 12
 """How many differing keys of a kind an error lists."""
 
+LONGEST_LINE = 300
+"""Most characters of a line about one of them."""
+
 
 class _Placeholder:
     """Stands in for an object that training scripts store beside the weights. It is never built, called or inspected."""
@@ -304,4 +307,5 @@ def _listing(what: str, lines: list[str]) -> str:
     if not lines:
         return ""
     more = f"\n    and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-    return f"  {len(lines)} {what}:\n    " + "\n    ".join(lines[:LISTED]) + more
+    shown = [line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..." for line in lines[:LISTED]]
+    return f"  {len(lines)} {what}:\n    " + "\n    ".join(shown) + more

@@ -252,6 +252,7 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
     path = folder / INDEX
     if not path.exists():
         _refuse_without_outcomes(folder)
+        raise CorruptFile(f"'{folder}' is no run folder: it has no {INDEX}; name the folder of paretrim run or compress")
     try:
         entries = json.loads(read_regular(path, at_most=LARGEST_JSON))
         if not isinstance(entries, list):

@@ -150,6 +150,9 @@ def _require_names(classes: Sequence[str]) -> None:
                 f"the class name {brief(name)} cannot be kept in a file: give at most {LONGEST_CLASS_NAME:,} bytes of UTF-8 "
                 "text, without lone surrogates"
             )
+    odd = next((name for name in classes if not name.isprintable()), None)
+    if odd is not None:
+        raise InvalidRecipe(f"class name {brief(odd)} has a character that does not print, such as a line break; rename it")
 
 
 def _normalisation(mean: Sequence[float], std: Sequence[float], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -53,10 +53,13 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = read_regular(path, at_most=sys.maxsize)
     try:
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        _require_own(metadata, path)
         tensors = load_tensors(content)
         facts = json.loads(metadata["facts"])
         found, expected = metadata["sha256"], content_digest(tensors, metadata["facts"])
+    except CorruptFile:
+        raise
     except Exception as error:  # safetensors and json raise a dozen types; all mean the same here
         raise CorruptFile(f"'{path}' cannot be read ({error}); delete it and run the same command again") from error
     if metadata.get("format") != str(FORMAT):
@@ -66,6 +69,14 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if found != expected:
         raise CorruptFile(f"'{path}' fails its SHA-256; delete it and run the same command again")
     return tensors, facts
+
+
+def _require_own(metadata: Mapping[str, str], path: Path) -> None:
+    if "facts" not in metadata:
+        raise CorruptFile(
+            f"'{path}' is a safetensors file that Paretrim did not write, such as the weights of a network; give a "
+            "candidate.safetensors of a run folder, and weights with --weights or as the recipe's weights"
+        )
 
 
 def content_digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -119,9 +119,12 @@ def read_structure(content: bytes, version: int) -> Structure:
     # Pixels have the grid 1 / 255.
     types = [ValueType(shape, "uint8", float(np.float32(1 / 255))) if std else ValueType(shape)]
     layers: list[Layer] = []
+    names_bytes = 0
     for index in range(file.varint(65536)):
         with named(f"node {index}"):
             layers.append(read_node(file, types, layers[-1].name if layers else b""))
+            names_bytes += len(layers[-1].name) + len(layers[-1].layer)
+            require(names_bytes <= 2**24, "the names up to here have more than 2^24 bytes")
         types.append(layers[-1].type)
     names = {b"images", *(layer.name for layer in layers)}
     require(len(names) == len(layers) + 1, "two values have one name")
