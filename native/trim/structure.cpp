@@ -14,8 +14,8 @@ namespace paretrim::trim {
 namespace {
 
 constexpr std::uint64_t max_nodes = 1 << 16, max_inputs = 1 << 10, max_classes = 1 << 20, max_named = 32, max_listed = 64;
-constexpr std::uint64_t max_channels = 1 << 16, max_rank = 8, longest_text = 1 << 12, most_of_names = 1 << 24,
-                        largest_extent = (std::uint64_t{1} << 31) - 1;
+constexpr std::uint64_t max_channels = 1 << 16, max_rank = 8, longest_text = 1 << 12, most_of_names = 1 << 24;
+constexpr std::uint64_t largest_extent = (std::uint64_t{1} << 31) - 1;
 
 // Common names of attributes and tensors, stored as numbers; other names are stored as text. The order is part of the format, so
 // only append.
@@ -323,16 +323,14 @@ Graph parse_structure(const std::uint8_t* data, std::size_t size, std::uint64_t 
   graph.input.std = take_reals(reader);
   const std::uint64_t nodes = reader.number(max_nodes, "the number of nodes");
   std::unordered_set<std::string> seen = {"images"};
-  std::uint64_t bytes_of_names = 0;
-  for (std::uint64_t i = 0; i < nodes; ++i) {
+  for (std::uint64_t i = 0, bytes_of_names = 0; i < nodes; ++i) {
     try {
-      graph.nodes.push_back(take_node(reader, graph));
-      bytes_of_names += graph.nodes.back().name.size() + graph.nodes.back().layer.size();
-      if (bytes_of_names > most_of_names) corrupt("the names up to here have more than 2**24 bytes");
+      const Node& node = graph.nodes.emplace_back(take_node(reader, graph));
+      if ((bytes_of_names += node.name.size() + node.layer.size()) > most_of_names) corrupt("names have over 2**24 bytes");
+      if (!seen.insert(node.name).second) corrupt("two values are named '" + node.name + "'");
     } catch (const Error& error) {
       corrupt_at("node " + std::to_string(i), error);
     }
-    if (!seen.insert(graph.nodes.back().name).second) corrupt("two values are named '" + graph.nodes.back().name + "'");
   }
   const std::uint64_t outputs = version < any_outputs ? 1 : reader.number(nodes, "the number of outputs");
   for (std::uint64_t i = 0; i < outputs; ++i) {

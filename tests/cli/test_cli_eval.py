@@ -35,7 +35,7 @@ def test_eval_names_the_data_that_do_not_fit(command, files, monkeypatch):
     status, _, err = command("eval", files["dense"], "--data", "digits")
     assert status == 1
     assert "takes images (1, 8, 8), but those of 'digits' are (1, 4, 4); name the data that it was made for" in err
-    assert "note: 1 image files cannot be read and were left out: a.png" in err
+    assert "note: 1 image file cannot be read and was left out: a.png" in err
 
 
 @pytest.mark.parametrize("name", ["eval", "bench"])

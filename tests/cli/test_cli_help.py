@@ -10,6 +10,7 @@ import pytest
 
 import paretrim
 from paretrim.cli import main
+from paretrim.cli.main import OWN_CODE
 from paretrim.cli.parser import COMMANDS, build_parser
 
 
@@ -78,6 +79,8 @@ def test_version(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["run", "r.toml", "--threads", "0"], "'0' has a number below 1"),
+        (["bench", "a.trim", "--seed", "-1"], "'-1' is no seed; write a whole number from 0, of at most 30 digits"),
+        (["bench", "a.trim", "--seed", "1" * 31], "is no seed; write a whole number from 0"),
         (["eval", "a.trim", "--threads", "1,2"], "'1,2' is not a whole number; write, for example, 2"),
         (["inspect", "a.trim", "--limit", "0"], "'0' is not above 0; write, for example, 3"),
         (["eval", "a.trim", "--limit", "nan"], "'nan' is not above 0; write, for example, 3"),
@@ -118,3 +121,10 @@ def test_the_examples_of_help_are_understood(command):
     for example in COMMANDS[command].examples.replace("\\\n", " ").splitlines():
         words = shlex.split(example)[1:]
         assert build_parser(words).parse_args(words).command == command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_take_a_network_or_a_task_find_it_in_the_working_folder(command):
+    parser = build_parser([command])._subparsers._group_actions[0].choices[command]
+    named = {"model", "recipe", "study", "task"} & {action.dest for action in parser._actions}
+    assert (command in OWN_CODE) == bool(named)

@@ -139,6 +139,10 @@ def test_the_native_runtime_takes_no_other_file(finished, trim, command, tmp_pat
     for name in ("a.trim", "a.graph"):
         status, _, err = command("export", trim, "--to", tmp_path / name, "--native", 2)
         assert (status, "--native writes an ONNX file, and" in err) == (2, True)
+    status, _, err = command("export", trim, "--to", tmp_path / "a.onnx", "--native", 2, "--int4", 32)
+    assert (status, "--native holds the .trim file as it is, so --int4 would have no effect" in err) == (2, True)
+    status, _, err = command("export", trim, "--to", tmp_path / "a.onnx", "--native", 99999)
+    assert (status, "threads is 99999; it must be a whole number from 1 to 1024" in err) == (1, True)
     assert command("export", finished, "--label", "dense", "--to", tmp_path / "floats.onnx", "--native", 1)[0] == 0
     assert command("export", trim, "--to", tmp_path / "a.onnx", "--native", 1)[0] == 0
     model = onnx.load(tmp_path / "a.onnx")

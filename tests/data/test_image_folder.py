@@ -238,3 +238,17 @@ def test_a_strip_that_would_fill_the_memory_is_broken(folder):
 def test_a_large_photograph_is_read_without_a_warning(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 70)
     assert len(read(folder).train) == 6
+
+
+def test_a_picture_that_would_start_a_program_is_not_opened(folder):
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+    (folder / "train" / "cat" / "0.png").write_bytes(script)
+    with pytest.raises(DataUnavailable, match=r"train/cat/0\.png: cannot identify image file"):
+        read(folder)
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+def test_a_picture_is_known_by_its_content(folder, kind):
+    Image.new("RGB", (8, 8), (255, 255, 255)).save(folder / "train" / "cat" / "0.png", format=kind)
+    assert int(read(folder).train.images[0].min()) > 250

@@ -8,6 +8,9 @@ from pathlib import Path
 DENSE_RATE = 0.1
 """The default learning rate for the dense network that compress trains."""
 
+LONGEST_SEED = 30
+"""Most digits of a seed."""
+
 FORMATS = ("int8", "int8-weights", "float16", "bfloat16")
 FORMAT = "int8; or weights only, as int8-weights, float16 or bfloat16, computed in float32 (default: int8)"
 
@@ -45,6 +48,13 @@ def count(text: str) -> int:
     if found < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is below 1; write, for example, 2")
     return found
+
+
+def seed(text: str) -> int:
+    """One whole number of at least 0."""
+    if not text.isdecimal() or len(text) > LONGEST_SEED:
+        raise argparse.ArgumentTypeError(f"'{text}' is no seed; write a whole number from 0, of at most {LONGEST_SEED} digits")
+    return int(text)
 
 
 def factor(text: str) -> float:

@@ -190,6 +190,8 @@ def _written(graph: Graph, source: Path, parsed: argparse.Namespace) -> Path:
             raise InvalidRecipe(
                 f"{option} writes an ONNX file, and '{path}' ends in '{path.suffix}'; name one that ends in .onnx"
             )
+    if parsed.native is not None and parsed.int4 is not None:
+        raise InvalidRecipe("--native holds the .trim file as it is, so --int4 would have no effect; leave one of them out")
     if parsed.native is not None:
         from paretrim.deploy.onnx_operator import export_operator
 
@@ -317,7 +319,8 @@ def _show_latencies(latencies: Sequence[Latency], batch: int) -> None:
         ]
         show_rows(("file", "p50 ms", "p90 ms", "p99 ms", "speed-up", "verdict"), rows)
         first = found[0]
-        calls = f"{first.samples:,} calls of {batch} image{'s' * (batch > 1)} each in {first.processes} processes"
+        processes = f"{first.processes} process{'es' * (first.processes > 1)}"
+        calls = f"{first.samples:,} calls of {batch} image{'s' * (batch > 1)} each in {processes}"
         said = f"{runtime} {first.runtime_version}, {threads} thread{'s' * (threads > 1)}: {calls}"
         say(f"{said}; speed-up relative to {first.baseline}, whose own copy measures {wording.span(first.floor)}")
     for remark in shortened(dict.fromkeys(remark for latency in latencies for remark in latency.noise)):

@@ -88,7 +88,9 @@ def images_for(parsed: argparse.Namespace, file: Path, known: FileDescription, *
         dataset = load(spec, progress=watcher.fetched)
         if dataset.broken:
             shown = ", ".join(map(visible, dataset.broken[:5]))
-            watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {shown}")
+            several = len(dataset.broken) > 1
+            left = f"image file{'s' * several} cannot be read and {'were' if several else 'was'} left out"
+            watcher.note(f"note: {len(dataset.broken)} {left}: {shown}")
     _require_fit(file, known, parsed.data, dataset.test.sample_shape, dataset.classes if labelled else None)
     images: Pixels = dataset.test.images.numpy()
     labels: Labels = dataset.test.labels.numpy()

@@ -24,7 +24,7 @@ RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity", "outliers")
 """Commands that resume where they were stopped."""
 
 
-OWN_CODE = ("run", "compress", "plan", "study", "quantize", "eval")
+OWN_CODE = ("run", "compress", "plan", "study", "quantize", "eval", "sensitivity", "outliers")
 """Commands that may load user code, possibly from a module in the working folder."""
 
 LIMITED = ("bench", "eval", "export", "inspect")

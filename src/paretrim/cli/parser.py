@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, names, numbers, path, words
+from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, names, numbers, path, seed, words
 from paretrim.cli.options import (
     NETWORK,
     NO_TIMING,
@@ -159,7 +159,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the order of calls and the choice of images (default: %(default)s)"
+        "--seed", type=seed, default=0, metavar="N", help="of the order of calls and the choice of images (default: %(default)s)"
     )
     text = "save the raw samples; with several runtimes or numbers of threads, one file for each"
     parser.add_argument("--raw", type=path, metavar="OUT.npz", help=text)

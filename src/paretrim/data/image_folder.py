@@ -24,6 +24,9 @@ from paretrim.errors import DataUnavailable, MissingDependency
 from paretrim.visible import brief
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of pictures that are read, whatever a file's name ends in. Pillow knows others that start a program, such as EPS."""
+
 DEFAULT_SIZE = 224
 """Side to which images without a common size are brought."""
 
@@ -109,6 +112,12 @@ def _pillow() -> ModuleType:
     return Image
 
 
+def _formats(pillow: ModuleType) -> tuple[str, ...]:
+    """Those of :data:`FORMATS` that this Pillow was built with."""
+    pillow.init()
+    return tuple(name for name in FORMATS if name in pillow.OPEN)
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     found = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
     odd = next((name for name in found if not name.isprintable()), None)
@@ -141,7 +150,7 @@ def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
     common: int | None = None
     for path in paths:
         try:
-            with pillow.open(path) as opened:
+            with pillow.open(path, formats=_formats(pillow)) as opened:
                 width, height = opened.size
         except Exception:  # what Pillow raises for damaged files differs from format to format
             continue  # decoding it later reports what is wrong
@@ -189,7 +198,7 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) ->
 def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> DecodedImage:
     from PIL import ImageOps
 
-    with pillow.open(path) as opened:
+    with pillow.open(path, formats=_formats(pillow)) as opened:
         # A palette with transparency needs the detour through RGBA; Pillow warns about the direct way.
         upright = ImageOps.exif_transpose(opened)
         if upright.mode in ("I", "F"):

@@ -10,8 +10,9 @@ from pathlib import Path
 from paretrim.deploy.onnx_file import IR_VERSION, OPSET, file_output_names
 from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
 from paretrim.deploy.onnx_writer import class_facts
-from paretrim.errors import MissingDependency, UnsupportedOperation
+from paretrim.errors import MissingDependency
 from paretrim.files import write_atomically
+from paretrim.graph.interpreter import checked_threads
 from paretrim.graph.types import INPUT
 from paretrim.runtime.compiled import native
 from paretrim.trimfile import from_bytes
@@ -26,7 +27,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
     which the metadata states too; ONNX Runtime's thread settings do not affect it.
 
     Raises:
-        UnsupportedOperation: the native runtime does not support the network, or ``threads`` is below 1.
+        UnsupportedOperation: the native runtime does not support the network, or ``threads`` is not from 1 to 1024.
         CorruptFile: the bytes are not a complete ``.trim`` file.
         MissingDependency: the package onnx is not installed.
         OutOfSpace: the disk is full; the old file is intact.
@@ -35,8 +36,7 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         from onnx import TensorProto, helper
     except ImportError as error:
         raise MissingDependency("writing ONNX files needs the package onnx; install it with: pip install onnx") from error
-    if threads < 1:
-        raise UnsupportedOperation(f"threads is {threads}; it must be at least 1")
+    threads = checked_threads(threads)
     file = from_bytes(trim)
     graph, known = file.graph, file.provenance.measured
     native.check(graph)

@@ -64,7 +64,9 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
     """
     dataset = load(spec, progress=watcher.fetched)
     if dataset.broken:
-        watcher.note(f"note: {len(dataset.broken)} image files cannot be read and were left out: {_first(dataset.broken)}")
+        several = len(dataset.broken) > 1
+        left = f"image file{'s' * several} cannot be read and {'were' if several else 'was'} left out"
+        watcher.note(f"note: {len(dataset.broken)} {left}: {_first(dataset.broken)}")
     watcher.note(_described(dataset))
     return dataset
 

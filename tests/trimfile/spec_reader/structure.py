@@ -124,7 +124,7 @@ def read_structure(content: bytes, version: int) -> Structure:
         with named(f"node {index}"):
             layers.append(read_node(file, types, layers[-1].name if layers else b""))
             names_bytes += len(layers[-1].name) + len(layers[-1].layer)
-            require(names_bytes <= 2**24, "the names up to here have more than 2^24 bytes")
+            require(names_bytes <= 2**24, "names have over 2^24 bytes")
         types.append(layers[-1].type)
     names = {b"images", *(layer.name for layer in layers)}
     require(len(names) == len(layers) + 1, "two values have one name")
