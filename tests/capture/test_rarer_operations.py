@@ -24,6 +24,13 @@ def global_response_norm(x):
     return x * (size / (size.mean(dim=-1, keepdim=True) + 1e-6)) + x
 
 
+def coordinates(layer, x):
+    """Coordinate attention: the means of rows and of columns share a layer."""
+    rows, columns = F.adaptive_avg_pool2d(x, (None, 1)), F.adaptive_avg_pool2d(x, (1, None)).permute(0, 1, 3, 2)
+    rows, columns = F.relu(layer(torch.cat([rows, columns], 2))).split(8, 2)
+    return x * torch.sigmoid(rows) * torch.sigmoid(columns.permute(0, 1, 3, 2))
+
+
 KNOWN = {
     "dilated transposed": (lambda self, x: self.k(x), nn.ConvTranspose2d(8, 8, (3, 2), (3, 2), 1, (2, 1), 4, dilation=(2, 3))),
     "convolution": (lambda self, x: torch.convolution(x, self.k.weight, None, [2, 1], [1, 2], [1, 2], False, [0, 0], 2), 2),
@@ -102,6 +109,23 @@ KNOWN = {
         nn.Linear(8, 8),
     ),
     "second of vectors": (lambda _, x: x * torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)[:, 1, :, None, None], None),
+    "matrix times channels": (
+        lambda self, x: x + F.relu(self.k.weight @ x.flatten(2)).view_as(x),
+        nn.Linear(8, 8),
+    ),
+    "vector as a map": (
+        lambda self, x: x + F.interpolate(self.k(x.mean((2, 3))).view(-1, 8, 2, 4), size=(8, 8)),
+        nn.Linear(8, 64),
+    ),
+    "map in another shape": (
+        lambda self, x: x * torch.sigmoid(self.k(x.reshape(-1, 16, 4, 8)).view(x.shape)),
+        nn.Conv2d(16, 16, 1),
+    ),
+    "channels as rows": (
+        lambda self, x: x * torch.sigmoid(self.k(x.mean((2, 3)).view(-1, 1, 8, 1)).reshape(-1, 8, 1, 1)),
+        nn.Conv2d(1, 1, (3, 1), padding=(1, 0)),
+    ),
+    "a row as a column": (lambda self, x: coordinates(self.k, x), nn.Conv2d(8, 8, 1)),
     "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
 }
 
@@ -149,6 +173,10 @@ REFUSED = {
     "infinity as a number": (
         lambda _, x: torch.nan_to_num(x, posinf=10.0),
         r"\(aten.nan_to_num.default\): its argument posinf = 10.0 is not supported, only the default, None",
+    ),
+    "matrix times rows": (
+        lambda self, x: self.c.weight @ x,
+        r"its first operand is a constant and its second \(8, 8, 8\); only a constant matrix times the channels",
     ),
     "mixed axes": (
         lambda _, x: x + x.view(-1, 2, 4, 64)[:, :, :, None].expand(-1, -1, -1, 2, -1).sum(3).view(-1, 8, 8, 8),

@@ -127,6 +127,9 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
     if len(first.shape) == len(second.shape) == 1 and 1 in (*first.shape, *second.shape):
         length = max(first.shape, second.shape)
         return (first, work.spread(call, second, length)) if first.shape == length else (work.spread(call, first, length), second)
+    if len(first.shape) == len(second.shape) == 3 and first.plain and second.plain:
+        first, second = (View(work.settled(call, each), each.shape) for each in (first, second))
+        wide, narrow = first.shape, second.shape
     fits = all(1 in pair or pair[0] == pair[1] for pair in zip(wide, narrow, strict=False))
     if (wide, narrow) != (first.shape, second.shape) or not len(wide) == len(narrow) == 3 or not fits:
         raise call.refused(

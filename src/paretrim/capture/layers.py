@@ -148,7 +148,9 @@ def _product(work: Work, call: Call) -> Value:
     constant = work.constant(factor)
     if constant is None and work.constant(call.source) is None:
         return _product_of_maps(work, call, factor)
-    if constant is None or constant.tensor.dim() != 2 or work.constant(call.source) is not None:
+    if constant is None:
+        return _product_from_the_left(work, call, factor)
+    if constant.tensor.dim() != 2:
         raise call.refused(remedy(call.operation))
     source = work.read(call, call.source)
     if len(work.shapes[source]) != 1:
@@ -156,6 +158,25 @@ def _product(work: Work, call: Call) -> Value:
     path, weight = work.weight(call, factor)
     tensors: dict[str, Array] = {"weight": np.ascontiguousarray(weight.T)}
     return work.emit(call, "linear", [source], shape=call.shape(), tensors=tensors, name=path)
+
+
+def _product_from_the_left(work: Work, call: Call, factor: object) -> Value:
+    """A constant matrix [out, C] times channels [C, pixels]: a convolution of one pixel."""
+    seen, matrix = work.view(call, factor), work.constant(call.source)
+    base = work.shapes[seen.name]
+    fits = seen.plain and len(base) == 3 and seen.shape == (base[0], base[1] * base[2])
+    if not fits or matrix is None or matrix.tensor.dim() != 2:
+        raise call.refused(
+            f"its first operand is a constant and its second {seen.shape}; only a constant matrix times the channels [C, H * W] "
+            "of a map is supported; use nn.Conv2d or nn.Linear"
+        )
+    path, weight = work.weight(call, call.source)
+    attributes: dict[str, Attribute] = {"stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1}
+    tensors: dict[str, Array] = {"weight": weight[:, :, None, None]}
+    made = work.emit(
+        call, "conv2d", [seen.name], shape=(len(weight), *base[1:]), attributes=attributes, tensors=tensors, name=path
+    )
+    return View(made.name, call.shape())
 
 
 def _product_of_maps(work: Work, call: Call, factor: object) -> Value:

@@ -215,9 +215,21 @@ class Work:
             return self.emit(call, "flatten", [view.name], shape=view.shape)
         if len(base) == 1 and view.shape == (base[0], 1, 1):
             return self.emit(call, "unflatten", [view.name], shape=view.shape)
-        raise call.refused(
-            f"it reads a tensor of shape {base} as {view.shape}; only flattening to one axis and back to [C, 1, 1] is supported"
-        )
+        if view.plain and len(view.shape) == 3 and len(base) in (1, 3):
+            return self._reshaped(call, view)
+        raise call.refused(f"it reads a tensor of shape {base} as {view.shape}; only vectors and maps [C, H, W] can be read")
+
+    def _reshaped(self, call: Call, view: View) -> View:
+        """A map of another shape with its values in the same order: all values become channels, and these all pixels."""
+        base, pixels, ones = self.shapes[view.name], view.shape[1:], (math.prod(view.shape), 1, 1)
+        value = View(view.name, base)
+        if len(base) == 1:
+            value = self.emit(call, "unflatten", [value.name], shape=ones)
+        elif base != ones:
+            value = self.emit(call, "pixel_unshuffle", [value.name], shape=ones, attributes={"factor": base[1:]})
+        if pixels == (1, 1):
+            return value
+        return self.emit(call, "pixel_shuffle", [value.name], shape=view.shape, attributes={"factor": pixels})
 
     def constant(self, argument: object) -> Constant | None:
         """The constant of an argument, or None."""
