@@ -9,7 +9,7 @@ from paretrim.bench.machine_load import shortened
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY
 from paretrim.report import wording
-from paretrim.report.points import Point, Setting, Speed
+from paretrim.report.points import LatencySetting, Point, Speed
 from paretrim.report.view import PageView, points_with_layers
 from paretrim.results.outcome import Outcome, StageOutcome
 from paretrim.visible import escape
@@ -191,7 +191,7 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _latency_rows(view: PageView, j: int, setting: Setting) -> str:
+def _latency_rows(view: PageView, j: int, setting: LatencySetting) -> str:
     rows = []
     for point in view.points:
         speed = view.speed(point, setting)
@@ -212,7 +212,7 @@ def _estimate(estimate: Estimate | None, unit: str = "") -> str:
     return f"{wording.milliseconds(estimate.value)}{unit} <i>{wording.span(estimate)}</i>"
 
 
-def _noise(view: PageView, settings: Sequence[Setting]) -> list[str]:
+def _noise(view: PageView, settings: Sequence[LatencySetting]) -> list[str]:
     """The remarks in each setting, shortened; points of one session share them."""
     found = []
     for setting in settings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from paretrim.intervals import CONFIDENCE, Estimate, mean_interval
 from paretrim.metric import ACCURACY, Metric
-from paretrim.report.points import Point, Setting
+from paretrim.report.points import LatencySetting, Point
 
 PointCosts = tuple[float, ...]
 """Costs of a point, all of them better if lower: (accuracy or another metric as a loss, bytes, milliseconds)."""
@@ -58,7 +58,7 @@ def non_dominated(costs: Sequence[PointCosts]) -> tuple[bool, ...]:
     return tuple(not any(dominates(other, own) for other in costs) for own in costs)
 
 
-def costs_of(point: Point, setting: Setting | None) -> PointCosts | None:
+def costs_of(point: Point, setting: LatencySetting | None) -> PointCosts | None:
     """Accuracy, bytes and median latency as costs; None if the point was not measured in the setting.
 
     Without a setting (nothing was measured at all) accuracy and bytes decide alone.
@@ -70,7 +70,7 @@ def costs_of(point: Point, setting: Setting | None) -> PointCosts | None:
     return None if speed is None else (*costs, speed.p50_ms.value)
 
 
-def ranks(points: Sequence[Point], setting: Setting | None) -> tuple[Rank, ...]:
+def ranks(points: Sequence[Point], setting: LatencySetting | None) -> tuple[Rank, ...]:
     """Frontier or dominated, by point estimates, for every point.
 
     If several points dominate one, the most accurate frontier point is named.

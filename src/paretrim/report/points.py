@@ -18,7 +18,7 @@ from paretrim.results.outcome import Outcome
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class LatencySetting:
     """What latencies must share to be on one axis: the runtime, its threads, the batch and the CPU."""
 
     runtime: str
@@ -77,7 +77,7 @@ class Point:
     file_bytes: Estimate | None
     entropy_bytes: float
     sparsity: float
-    speeds: Mapping[Setting, Speed]
+    speeds: Mapping[LatencySetting, Speed]
     trim_bytes: Estimate | None = None
     prunable_sparsity: float | None = None
     classes: int | None = None
@@ -126,9 +126,9 @@ class Point:
         return tuple(run.seed for run in self.runs)
 
 
-def setting_of(outcome: Outcome, latency: Latency) -> Setting:
+def setting_of(outcome: Outcome, latency: Latency) -> LatencySetting:
     """The setting of a latency: that of the session it was measured in."""
-    return Setting(latency.in_place_of or latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
+    return LatencySetting(latency.in_place_of or latency.runtime, latency.threads, latency.batch, outcome.machine.cpu)
 
 
 def aggregate(outcomes: Sequence[Outcome]) -> tuple[Point, ...]:
@@ -177,16 +177,16 @@ def subject(points: Sequence[Point]) -> str:
     return f"{', '.join(dict.fromkeys(run.network for run in runs))} on {runs[0].data}"
 
 
-def settings_of(points: Sequence[Point]) -> tuple[Setting, ...]:
+def settings_of(points: Sequence[Point]) -> tuple[LatencySetting, ...]:
     """Every setting that a point was measured in, those with the most points first; on a tie the native runtime, then by name."""
-    counts: dict[Setting, int] = {}
+    counts: dict[LatencySetting, int] = {}
     for point in points:
         for setting in point.speeds:
             counts[setting] = counts.get(setting, 0) + 1
     return tuple(sorted(counts, key=lambda setting: (-counts[setting], setting.runtime != NATIVE, setting)))
 
 
-def setting_name(setting: Setting, among: Sequence[Setting]) -> str:
+def setting_name(setting: LatencySetting, among: Sequence[LatencySetting]) -> str:
     """A setting in words; batch and CPU only if they distinguish it from the others."""
     parts = [setting.runtime, f"{setting.threads} thread{'' if setting.threads == 1 else 's'}"]
     if len({other.batch for other in among}) > 1 or setting.batch != 1:
@@ -255,8 +255,8 @@ def _range(sizes: Sequence[int]) -> Estimate:
     return Estimate(fmean(sizes), min(sizes), max(sizes))
 
 
-def _speeds(runs: Sequence[Outcome]) -> dict[Setting, Speed]:
-    found: dict[Setting, list[Latency]] = {}
+def _speeds(runs: Sequence[Outcome]) -> dict[LatencySetting, Speed]:
+    found: dict[LatencySetting, list[Latency]] = {}
     for run in runs:
         for latency in run.latencies:
             found.setdefault(setting_of(run, latency), []).append(latency)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paretrim.report import svg
-from paretrim.report.points import Point, Setting, Speed
+from paretrim.report.points import LatencySetting, Point, Speed
 from paretrim.report.svg import Axis, round_step, spanning
 
 HEIGHT = 420
@@ -32,7 +32,7 @@ class Mark:
     best: bool
 
 
-def render(points: Sequence[Point], setting: Setting, *, name: str, top: float, width: float) -> str:
+def render(points: Sequence[Point], setting: LatencySetting, *, name: str, top: float, width: float) -> str:
     """The panel as one SVG group, ``HEIGHT`` high from ``top``; the same points give the same text.
 
     ``name`` is the setting in words. The step line joins the points that are not beaten in accuracy at their latency or less.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from paretrim.metric import ACCURACY
 from paretrim.report import svg, wording
 from paretrim.report.frontier import Difference, order_study, paired_differences
-from paretrim.report.points import Point, Setting
+from paretrim.report.points import LatencySetting, Point
 from paretrim.report.view import PageView
 from paretrim.results.outcome import Choice
 from paretrim.visible import escape
@@ -233,7 +233,7 @@ def _orders_say_more(view: PageView) -> bool:
     return any(wording.order(point.order) != point.label for point in view.points if point.order)
 
 
-def _sample_range(view: PageView, setting: Setting | None) -> tuple[float, float]:
+def _sample_range(view: PageView, setting: LatencySetting | None) -> tuple[float, float]:
     """Common axis of all distributions of a setting, relative to each one's median, so that rows can be compared by eye."""
     ordered = [sorted(view.distribution(point, setting)) for point in view.points]
     relative = [

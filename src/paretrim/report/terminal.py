@@ -14,7 +14,7 @@ from paretrim.bench.machine_load import shortened
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report import wording
 from paretrim.report.frontier import Rank, ranks
-from paretrim.report.points import Point, Setting, aggregate, setting_name, settings_of
+from paretrim.report.points import LatencySetting, Point, aggregate, setting_name, settings_of
 from paretrim.results.outcome import Outcome
 from paretrim.visible import visible, visible_lines
 
@@ -46,7 +46,7 @@ class Column:
     right: bool = True
 
 
-def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = None) -> Table:
+def table(outcomes: Sequence[Outcome], *, width: int, setting: LatencySetting | None = None) -> Table:
     """One row a point, at most ``width`` characters wide if its essential columns fit.
 
     ``setting`` decides the frontier; without it, the setting in which most points were measured.
@@ -77,7 +77,9 @@ def table(outcomes: Sequence[Outcome], *, width: int, setting: Setting | None = 
     return result
 
 
-def _notes(points: Sequence[Point], settings: Sequence[Setting], chosen: Setting | None, left_out: Sequence[str]) -> list[str]:
+def _notes(
+    points: Sequence[Point], settings: Sequence[LatencySetting], chosen: LatencySetting | None, left_out: Sequence[str]
+) -> list[str]:
     """What a reader must know to read the table correctly."""
     metric, bases = points[0].metric, "; ".join(dict.fromkeys(point.basis for point in points))
     notes = [f"±: larger half of the 95 % interval; {metric.name}{_unit(metric)}, {bases}"]
@@ -124,7 +126,7 @@ def text(outcomes: Sequence[Outcome], *, width: int = LINE_WIDTH) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def _columns(points: Sequence[Point], settings: Sequence[Setting]) -> list[Column]:
+def _columns(points: Sequence[Point], settings: Sequence[LatencySetting]) -> list[Column]:
     """Every column that says something about these points."""
     columns = [
         Column("#", lambda row: str(row.number), 90),
@@ -179,7 +181,7 @@ def _standing(row: Row) -> str:
     return f"no, see {row.beaten_by}" if row.beaten_by else "yes"
 
 
-def _latency(setting: Setting) -> Callable[[Row], str]:
+def _latency(setting: LatencySetting) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         speed = row.point.speeds.get(setting)
         return "–" if speed is None else wording.milliseconds_with_half(speed.p50_ms)
@@ -187,7 +189,7 @@ def _latency(setting: Setting) -> Callable[[Row], str]:
     return cell
 
 
-def _speedup(setting: Setting) -> Callable[[Row], str]:
+def _speedup(setting: LatencySetting) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         speed = row.point.speeds.get(setting)
         if speed is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paretrim.graph.entropy import WeightSummary
 from paretrim.metric import Metric
 from paretrim.report.frontier import Rank, ranks
-from paretrim.report.points import Point, Setting, Speed, aggregate, baseline_of, setting_name, settings_of
+from paretrim.report.points import LatencySetting, Point, Speed, aggregate, baseline_of, setting_name, settings_of
 from paretrim.results.outcome import Outcome
 
 LAYER_ROWS = 6000
@@ -23,7 +23,7 @@ class PageView:
     """
 
     points: tuple[Point, ...]
-    settings: tuple[Setting | None, ...]
+    settings: tuple[LatencySetting | None, ...]
     standings: tuple[tuple[Rank, ...], ...]
     baseline: Point | None
     samples_ms: Mapping[str, Sequence[float]]
@@ -33,7 +33,7 @@ class PageView:
         """The metric of all points."""
         return self.points[0].metric
 
-    def name(self, setting: Setting | None) -> str:
+    def name(self, setting: LatencySetting | None) -> str:
         """A setting in words."""
         known = [other for other in self.settings if other is not None]
         return setting_name(setting, known) if setting is not None else "no latency measured"
@@ -43,11 +43,11 @@ class PageView:
         """Whether sizes are those of ``.trim`` files, and the ONNX files are shown beside them."""
         return any(point.trim_bytes for point in self.points)
 
-    def speed(self, point: Point, setting: Setting | None) -> Speed | None:
+    def speed(self, point: Point, setting: LatencySetting | None) -> Speed | None:
         """Latency of a point, if it was measured."""
         return point.speeds.get(setting) if setting is not None else None
 
-    def distribution(self, point: Point, setting: Setting | None) -> Sequence[float]:
+    def distribution(self, point: Point, setting: LatencySetting | None) -> Sequence[float]:
         """Raw latencies of a point, if they were given."""
         return self.samples_ms.get(f"{point.label}|{setting.runtime}|{setting.threads}", ()) if setting is not None else ()
 
@@ -59,7 +59,7 @@ def view_of(outcomes: Sequence[Outcome], samples_ms: Mapping[str, Sequence[float
         InvalidRecipe: see :func:`paretrim.report.points.aggregate`.
     """
     points = aggregate(outcomes)
-    settings: tuple[Setting | None, ...] = settings_of(points) or (None,)
+    settings: tuple[LatencySetting | None, ...] = settings_of(points) or (None,)
     return PageView(points, settings, tuple(ranks(points, setting) for setting in settings), baseline_of(points), samples_ms)
 
 
@@ -102,7 +102,7 @@ def points_with_layers(view: PageView) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _standing(view: PageView, point: Point, setting: Setting | None, rank: Rank) -> dict[str, object]:
+def _standing(view: PageView, point: Point, setting: LatencySetting | None, rank: Rank) -> dict[str, object]:
     speed = view.speed(point, setting)
     latency = (
         None if speed is None else [float(f"{value:.5g}") for value in (speed.p50_ms.value, speed.p50_ms.low, speed.p50_ms.high)]

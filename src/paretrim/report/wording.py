@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.frontier import Rank, paired_difference
-from paretrim.report.points import Point, Setting, Speed
+from paretrim.report.points import LatencySetting, Point, Speed
 
 MINUS = "\N{MINUS SIGN}"
 TOLERANCE = 0.01
@@ -196,7 +196,12 @@ def metric_claim(point: Point, reference: Point) -> tuple[str, str]:
 
 
 def highlights(
-    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, baseline: Point | None, chosen: str | None
+    all_points: Sequence[Point],
+    *,
+    ranks: Sequence[Rank],
+    setting: LatencySetting | None,
+    baseline: Point | None,
+    chosen: str | None,
 ) -> tuple[Highlight, ...]:
     """What to name first: the chosen point, else the fastest and the smallest within :data:`TOLERANCE`.
 
@@ -210,14 +215,14 @@ def highlights(
     return tuple(_highlight(title, point, reference=reference, setting=setting) for title, point in picks)
 
 
-def speed_doubts(among: Sequence[Point], setting: Setting | None) -> tuple[str, ...]:
+def speed_doubts(among: Sequence[Point], setting: LatencySetting | None) -> tuple[str, ...]:
     """Why no speed is named in a headline, each reason once; empty if the times are sound or there are none."""
     known = [point.speeds[setting] for point in among if setting in point.speeds] if setting is not None else []
     return tuple(dict.fromkeys(doubt for speed in known for doubt in speed.doubts))
 
 
 def _best(
-    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: Setting | None, reference: Point
+    all_points: Sequence[Point], *, ranks: Sequence[Rank], setting: LatencySetting | None, reference: Point
 ) -> list[tuple[str, Point]]:
     """The frontier points worth naming, and as what."""
     others = [point for point, rank in zip(all_points, ranks, strict=True) if rank.on_frontier and point is not reference]
@@ -245,7 +250,7 @@ def _best(
     return [(f"Fastest {limit}", fastest), (f"Smallest {limit}", smallest)]
 
 
-def _highlight(title: str, point: Point, *, reference: Point, setting: Setting | None) -> Highlight:
+def _highlight(title: str, point: Point, *, reference: Point, setting: LatencySetting | None) -> Highlight:
     difference, caveat = metric_claim(point, reference)
     parts = [size_claim(point, reference)]
     speed = point.speeds.get(setting) if setting is not None else None
