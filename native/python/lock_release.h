@@ -43,6 +43,26 @@ class LockRelease {
   PyThreadState* state_;
 };
 
+// Holds the GIL for its lifetime, in a thread that may be none of Python's. Like LockRelease, it survives interpreter shutdown.
+class LockHold {
+ public:
+  LockHold() : state_(held()) {}
+  ~LockHold() { PyGILState_Release(state_); }
+  LockHold(const LockHold&) = delete;
+  LockHold& operator=(const LockHold&) = delete;
+
+ private:
+  static PyGILState_STATE held() {
+    try {
+      return PyGILState_Ensure();
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+
+  PyGILState_STATE state_;
+};
+
 // Runs work(poll) without the GIL. If a signal handler raises (Ctrl-C), the work stops at its next poll and the Python exception
 // propagates. Handlers run only in Python's main thread.
 template <typename Work>

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
-#include <new>
 #include <utility>
 #include <variant>
 
@@ -100,25 +99,39 @@ nb::tuple read(nb::handle object, int threads, double limit, bool checked) {
   return nb::make_tuple(values_of(std::move(found.graph)), found.provenance, tensors, records);
 }
 
-nb::object write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit,
-                 bool check_weights) {
+nb::bytes bytes_of(const std::vector<std::uint8_t>& content) { return nb::bytes(content.data(), content.size()); }
+
+nb::bytes write(nb::handle graph, const std::string& provenance, int threads, std::uint64_t few_floats, double limit,
+                bool check_weights) {
   std::vector<ArrayHolder> arrays;
   const Graph viewed = graph_of(graph, &arrays);
-  nb::object file;
+  std::vector<std::uint8_t> file;
   {
-    LockRelease release;
-    write_trim(viewed, {provenance}, {threads, few_floats, limit, check_weights}, [&](std::size_t size) {
-      release.locked([&] {
-        file = nb::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
-        PyErr_Clear();
-      });
-      if (!file.is_valid()) throw std::bad_alloc();
-      auto* to = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(file.ptr()));
-      wish_for_huge_pages(to, size);
-      return to;
-    });
+    const LockRelease release;
+    file = write_trim(viewed, {provenance}, {threads, few_floats, limit, check_weights});
   }
-  return file;
+  return bytes_of(file);
+}
+
+// Calls put(at, content) for every record of weights, with a view that is valid during the call. Returns the front of the file
+// and where the first record was put.
+nb::tuple write_records(nb::handle graph, nb::handle put, const std::string& provenance, int threads, double limit,
+                        bool check_weights) {
+  std::vector<ArrayHolder> arrays;
+  const Graph viewed = graph_of(graph, &arrays);
+  TrimFront front;
+  {
+    const LockRelease release;
+    const auto call = [&](std::uint64_t at, std::vector<std::uint8_t> record) {
+      const LockHold lock;
+      auto* bytes = reinterpret_cast<char*>(record.data());
+      const nb::object view = nb::steal(PyMemoryView_FromMemory(bytes, static_cast<Py_ssize_t>(record.size()), PyBUF_READ));
+      put(at, view);
+      view.attr("release")();
+    };
+    front = write_trim(viewed, {provenance}, {threads, trim::few_float_bytes, limit, check_weights}, call);
+  }
+  return nb::make_tuple(bytes_of(front.bytes), front.place);
 }
 
 }  // namespace
@@ -130,6 +143,8 @@ void bind_trim(nb::module_& module) {
   module.def("write_trim", &write, nb::arg("graph"), nb::kw_only(), nb::arg("provenance"), nb::arg("threads"),
              nb::arg("few_floats") = trim::few_float_bytes, nb::arg("limit") = std::numeric_limits<double>::infinity(),
              nb::arg("check_weights") = true);
+  module.def("write_trim_records", &write_records, nb::arg("graph"), nb::arg("put"), nb::kw_only(), nb::arg("provenance"),
+             nb::arg("threads"), nb::arg("limit"), nb::arg("check_weights"));
 }
 
 }  // namespace paretrim

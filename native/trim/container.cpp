@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "trim/bytes.h"
-#include "trim/parallel.h"
 
 namespace paretrim::trim {
 namespace {
@@ -116,7 +115,7 @@ std::string name_of(const std::vector<Record>& records, std::size_t index) {
   return name + ")";
 }
 
-Container open_container(const std::uint8_t* data, std::size_t size) {
+Container open_container(const std::uint8_t* data, std::size_t size, bool front) {
   ByteReader reader(data, size);
   Container container;
   std::vector<Record>& records = container.records;
@@ -126,6 +125,7 @@ Container open_container(const std::uint8_t* data, std::size_t size) {
     corrupt_at("header", error);
   }
   for (std::size_t i = 0; i < records.size(); ++i) {
+    if (front && records[i].kind == RecordKind::weights) break;
     if (records[i].stored > reader.left()) {
       corrupt(name_of(records, i) + ": it is truncated after " + std::to_string(reader.left()) + " of " +
               std::to_string(records[i].stored) + " bytes");
@@ -148,24 +148,18 @@ std::size_t frame_bytes(const Container& container) {
   return writer.bytes().size() + Digest().size();
 }
 
-std::size_t close_container(Container& container, std::vector<std::vector<std::uint8_t>> contents, int threads,
-                            const FileRoom& room) {
-  in_parallel(contents.size(), threads, [&](std::size_t i) {
-    container.records[i].stored = contents[i].size();
-    container.records[i].digest = sha256(contents[i].data(), contents[i].size());
-  });
+std::uint64_t file_bytes(const Container& container) {
+  return std::accumulate(container.records.begin(), container.records.end(), std::uint64_t{frame_bytes(container)},
+                         [](std::uint64_t sum, const Record& record) { return sum + record.stored; });
+}
+
+std::vector<std::uint8_t> front_of(const Container& container, const std::vector<std::vector<std::uint8_t>>& contents) {
   ByteWriter writer;
   put_table(writer, container);
   const Digest seal = sha256(writer.bytes().data(), writer.bytes().size());
   writer.append(seal.data(), seal.size());
-  const std::size_t size = std::accumulate(contents.begin(), contents.end(), writer.bytes().size(),
-                                           [](std::size_t sum, const auto& content) { return sum + content.size(); });
-  std::uint8_t* to = std::copy(writer.bytes().begin(), writer.bytes().end(), room(size));
-  for (auto& content : contents) {
-    to = std::copy(content.begin(), content.end(), to);
-    content = {};
-  }
-  return size;
+  for (const auto& content : contents) writer.append(content.data(), content.size());
+  return std::move(writer.bytes());
 }
 
 }  // namespace paretrim::trim

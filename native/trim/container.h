@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,7 +41,8 @@ struct Container {
 std::string name_of(const std::vector<Record>& records, std::size_t index);
 
 // Checks lengths, limits, the order of the records, and the digest of header and table. `verify` checks the records' digests.
-Container open_container(const std::uint8_t* data, std::size_t size);
+// With `front`, the data end before the records of weights, which then have none.
+Container open_container(const std::uint8_t* data, std::size_t size, bool front = false);
 
 // Throws corrupt_file if the stored bytes do not match the digest in the table.
 void verify(const Record& record);
@@ -50,11 +50,10 @@ void verify(const Record& record);
 // Size of header and table.
 std::size_t frame_bytes(const Container& container);
 
-// Allocates memory for a file of this size.
-using FileRoom = std::function<std::uint8_t*(std::size_t)>;
+// Size of the whole file.
+std::uint64_t file_bytes(const Container& container);
 
-// Computes the digests, writes the file to memory from `room`, and returns its size. Frees the contents one by one.
-std::size_t close_container(Container& container, std::vector<std::vector<std::uint8_t>> contents, int threads,
-                            const FileRoom& room);
+// Header, table, and the first records, whose contents are given.
+std::vector<std::uint8_t> front_of(const Container& container, const std::vector<std::vector<std::uint8_t>>& contents);
 
 }  // namespace paretrim::trim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <exception>
 #include <mutex>
@@ -43,5 +44,32 @@ void in_parallel(std::size_t count, int threads, const Task& task) {
   for (std::thread& other : others) other.join();
   if (failure) std::rethrow_exception(failure);
 }
+
+// Lets tasks of in_parallel end in their order: those that are done sooner wait.
+class Turns {
+ public:
+  // Calls work() when it has returned for all tasks before `index`. If one of these has failed, nothing is called any more.
+  template <typename Work>
+  void take(std::size_t index, const Work& work) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [&] { return failed_ || next_ == index; });
+    if (failed_) return;
+    work();
+    ++next_;
+    changed_.notify_all();
+  }
+
+  void fail() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t next_ = 0;
+  bool failed_ = false;
+};
 
 }  // namespace paretrim::trim

@@ -104,6 +104,15 @@ std::vector<TrimPart> parts_of(const Graph& graph, const std::vector<std::vector
   return parts;
 }
 
+// The stored sizes of the header and of every record.
+std::vector<TrimPart> stored_sizes(const trim::Container& container) {
+  std::vector<TrimPart> sizes = {{"header", "", static_cast<double>(trim::frame_bytes(container))}};
+  for (std::size_t i = 0; i < container.records.size(); ++i) {
+    sizes.push_back({trim::name_of(container.records, i), "", static_cast<double>(container.records[i].stored)});
+  }
+  return sizes;
+}
+
 // A file may have version 5 or 6 only if a record needs it. The records of weights begin at `first`.
 void check_version(const trim::Container& container, std::size_t first) {
   const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
@@ -122,7 +131,7 @@ void check_version(const trim::Container& container, std::size_t first) {
 
 TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, const ReadSettings& settings) {
   const PlainArithmetic arithmetic;
-  const trim::Container container = trim::open_container(data, size);
+  const trim::Container container = trim::open_container(data, size, !settings.weights);
   const std::vector<Record>& records = container.records;
   TrimContents contents;
   Graph& graph = contents.graph;
@@ -133,7 +142,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
     graph = trim::parse_structure(bytes.data(), bytes.size(), container.version);
     total(graph, trim::large_tensors(graph));
     if (settings.checked) check_structure(graph);
-    trim::check_budget(graph, size, settings.limit);
+    trim::check_budget(graph, trim::file_bytes(container), settings.limit);
   });
   if (records[at].kind == RecordKind::provenance) {
     reading(records, at++, [&](const Record& record) {
@@ -163,12 +172,11 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
       bits[i] = decode(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
     });
   });
-  check_version(container, at);
-  if (settings.weights) contents.tensors = parts_of(graph, pieces, bits);
-  contents.records.push_back({"header", "", static_cast<double>(trim::frame_bytes(container))});
-  for (std::size_t i = 0; i < records.size(); ++i) {
-    contents.records.push_back({trim::name_of(records, i), "", static_cast<double>(records[i].stored)});
+  if (settings.weights) {
+    check_version(container, at);
+    contents.tensors = parts_of(graph, pieces, bits);
   }
+  contents.records = stored_sizes(container);
   return contents;
 }
 

@@ -34,7 +34,7 @@ struct ReadSettings {
   bool checked = true;           // whether to check the graph's structure before weights are decoded
   Poll poll;                     // called by every thread between rows of weights
   const Graph* known = nullptr;  // what the file must hold; the large tensors of the result then view those of this graph
-  bool weights = true;           // false only with `known`: records of weights are not decoded
+  bool weights = true;           // false only with `known`: the data end before the records of weights
 };
 
 // The value of the environment variable PARETRIM_LIMIT, or 1. Throws unsupported_operation if it is not a number above 0.

@@ -5,12 +5,14 @@
 
 #include "trim/bytes.h"
 #include "trim/container.h"
+#include "trim/known_weights.h"
 #include "trim/parallel.h"
 #include "trim/reader.h"
 #include "trim/records.h"
 #include "trim/structure.h"
 #include "trim/versions.h"
 #include "trim/weight_records.h"
+#include "types/plain_arithmetic.h"
 
 namespace paretrim {
 namespace {
@@ -62,71 +64,126 @@ void check_tensors(const Graph& graph) {
   }
 }
 
-// Decodes the file and compares it with the graph, so that a file that does not decode to its network is never written.
-void check(const Graph& graph, const TrimMeta& meta, const std::uint8_t* file, std::size_t size, const WriteSettings& written) {
+// The records before those of weights. Only the structure depends on the version.
+class FrontRecords {
+ public:
+  FrontRecords(const Graph& graph, const TrimMeta& meta) : graph_(graph) {
+    if (!meta.provenance.empty()) {
+      const std::vector<std::uint8_t> provenance(meta.provenance.begin(), meta.provenance.end());
+      add(trim::RecordKind::provenance, provenance.size(), trim::encode_text(provenance));
+    }
+    add(trim::RecordKind::parameters, size_of(graph, trim::small_tensors(graph)), trim::encode_parameters(graph));
+  }
+
+  std::size_t count() const { return 1 + others_.size(); }
+
+  // The front of the file with these records of weights.
+  std::vector<std::uint8_t> bytes(std::uint64_t version, const std::vector<trim::Record>& weights) const {
+    const std::vector<std::uint8_t> structure = trim::structure_bytes(graph_, version);
+    std::vector<std::vector<std::uint8_t>> contents = {trim::encode_text(structure)};
+    trim::Container container{version, {record_of(trim::RecordKind::structure, structure.size(), contents[0])}};
+    container.records.insert(container.records.end(), others_.begin(), others_.end());
+    container.records.insert(container.records.end(), weights.begin(), weights.end());
+    contents.insert(contents.end(), contents_.begin(), contents_.end());
+    return trim::front_of(container, contents);
+  }
+
+ private:
+  static trim::Record record_of(trim::RecordKind kind, std::uint64_t decoded, const std::vector<std::uint8_t>& content) {
+    return {kind, 0, decoded, content.size(), trim::sha256(content.data(), content.size()), nullptr};
+  }
+  void add(trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {
+    others_.push_back(record_of(kind, decoded, content));
+    contents_.push_back(std::move(content));
+  }
+
+  const Graph& graph_;
+  std::vector<trim::Record> others_;
+  std::vector<std::vector<std::uint8_t>> contents_;  // of the others
+};
+
+// Decodes the front of a file and compares it with the graph, so that a file that does not decode to its network is never used.
+void check_front(const Graph& graph, const TrimMeta& meta, const std::vector<std::uint8_t>& front, double limit) {
   ReadSettings settings;
-  settings.threads = written.threads;
-  settings.limit = written.limit;
+  settings.limit = limit;
   settings.checked = false;
   settings.known = &graph;
-  settings.weights = written.check_weights;
-  if (read_trim_contents(file, size, settings).provenance != meta.provenance) {
+  settings.weights = false;
+  if (read_trim_contents(front.data(), front.size(), settings).provenance != meta.provenance) {
     trim::corrupt("the written file does not decode to the same provenance", "please report this");
   }
 }
 
+// The same for a record of weights, while it is in the caches.
+void check_weights(const Graph& graph, const std::vector<trim::Piece>& pieces, const std::vector<std::uint8_t>& record,
+                   const std::string& name) {
+  try {
+    trim::decode_known(graph, pieces, record.data(), record.size(), trim::last_version, Poll());
+  } catch (const Error& error) {
+    trim::corrupt_at(name, error);
+  }
+}
+
+std::vector<trim::Record> empty_records(const std::vector<std::vector<trim::Piece>>& pieces,
+                                        const std::vector<std::uint64_t>& rows) {
+  std::vector<trim::Record> records(pieces.size());
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    records[i].kind = trim::RecordKind::weights;
+    records[i].rows = rows[i];
+    for (const trim::Piece& piece : pieces[i]) records[i].decoded += piece.rows * piece.bytes_per_row;
+  }
+  return records;
+}
+
 }  // namespace
 
-void write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings, const trim::FileRoom& room) {
+TrimFront write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings, const PutRecord& put) {
+  const PlainArithmetic arithmetic;
   check_tensors(graph);
   const auto rows = shares(graph);
   const auto pieces = trim::pieces_of(graph, rows);
-  std::vector<std::vector<std::uint8_t>> weights(pieces.size());
-  trim::in_parallel(pieces.size(), settings.threads,
-                    [&](std::size_t i) { weights[i] = trim::encode_weights(graph, pieces[i], settings.few_floats); });
-  const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
-    return std::any_of(weights.begin(), weights.end(), [&](const auto& record) { return has(record.data(), record.size()); });
+  const FrontRecords front(graph, meta);
+  std::vector<trim::Record> records = empty_records(pieces, rows);
+  std::uint64_t version = trim::version_of(graph), place = 0, at = 0;
+  // Where the records begin depends on the lengths of all of them, written as varints, and on the version. Usually the first
+  // record tells both.
+  const auto begin = [&] {
+    std::vector<trim::Record> alike = records;
+    for (trim::Record& record : alike) record.stored = records[0].stored;
+    place = at = front.bytes(version, alike).size();
   };
-  trim::Container container{some(trim::has_exponents) ? trim::float_exponents
-                            : some(trim::has_tables)  ? trim::value_tables
-                                                      : trim::version_of(graph),
-                            {}};
-  std::vector<trim::Record>& records = container.records;
-  std::vector<std::vector<std::uint8_t>> contents;
-  const auto add = [&](trim::RecordKind kind, std::uint64_t decoded, std::vector<std::uint8_t> content) {
-    records.emplace_back();
-    records.back().kind = kind;
-    records.back().decoded = decoded;
-    contents.push_back(std::move(content));
-  };
-  const std::vector<std::uint8_t> structure = trim::structure_bytes(graph, container.version);
-  add(trim::RecordKind::structure, structure.size(), trim::encode_text(structure));
-  if (!meta.provenance.empty()) {
-    const std::vector<std::uint8_t> provenance(meta.provenance.begin(), meta.provenance.end());
-    add(trim::RecordKind::provenance, provenance.size(), trim::encode_text(provenance));
-  }
-  add(trim::RecordKind::parameters, size_of(graph, trim::small_tensors(graph)), trim::encode_parameters(graph));
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    std::uint64_t bytes = 0;
-    for (const trim::Piece& piece : pieces[i]) bytes += piece.rows * piece.bytes_per_row;
-    add(trim::RecordKind::weights, bytes, std::move(weights[i]));
-    records.back().rows = rows[i];
-  }
-  const std::uint8_t* file = nullptr;
-  const std::size_t size = trim::close_container(container, std::move(contents), settings.threads, [&](std::size_t bytes) {
-    std::uint8_t* to = room(bytes);
-    file = to;
-    return to;
+  trim::Turns turns;
+  trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {
+    try {
+      std::vector<std::uint8_t> content = trim::encode_weights(graph, pieces[i], settings.few_floats);
+      const std::string name = "record " + std::to_string(front.count() + i) + " (weights " + std::to_string(i) + ")";
+      if (settings.check_weights) check_weights(graph, pieces[i], content, name);
+      const trim::Digest digest = trim::sha256(content.data(), content.size());
+      turns.take(i, [&] {
+        records[i].digest = digest;
+        records[i].stored = content.size();
+        if (trim::has_exponents(content.data(), content.size())) version = trim::float_exponents;
+        if (trim::has_tables(content.data(), content.size())) version = std::max<std::uint64_t>(version, trim::value_tables);
+        if (i == 0) begin();
+        put(at, std::move(content));
+        at += records[i].stored;
+      });
+    } catch (...) {
+      turns.fail();
+      throw;
+    }
   });
-  check(graph, meta, file, size, settings);
+  TrimFront written{front.bytes(version, records), place};
+  if (pieces.empty()) written.place = written.bytes.size();
+  check_front(graph, meta, written.bytes, settings.limit);
+  return written;
 }
 
 std::vector<std::uint8_t> write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettings& settings) {
-  std::vector<std::uint8_t> file;
-  write_trim(graph, meta, settings, [&](std::size_t size) {
-    file.resize(size);
-    return file.data();
-  });
+  std::vector<std::vector<std::uint8_t>> records;
+  const auto keep = [&](std::uint64_t, std::vector<std::uint8_t> record) { records.push_back(std::move(record)); };
+  std::vector<std::uint8_t> file = write_trim(graph, meta, settings, keep).bytes;
+  for (const auto& record : records) file.insert(file.end(), record.begin(), record.end());
   return file;
 }
 

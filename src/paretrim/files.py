@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from paretrim.errors import CannotWrite, CorruptFile, InvalidRecipe, OutOfSpace, reason_of
 from paretrim.visible import brief
@@ -41,12 +42,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         OutOfSpace: the disk is full; the old file is intact and nothing is left behind.
         CannotWrite: the place does not allow it; the old file is intact.
     """
+    with written_aside(path, len(content)) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, size: int) -> Iterator[BinaryIO]:
+    """A new file, to be read and written in any order, that replaces ``path`` at the end unless an error occurs.
+
+    ``size`` is about how many bytes it will have, for the message if there is no room.
+
+    Raises:
+        OutOfSpace, CannotWrite: as from :func:`write_atomically`.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with _explained(path, len(content)):
+    with _explained(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with aside.open("wb") as file:
-                file.write(content)
+            with aside.open("w+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)

@@ -1,5 +1,6 @@
 """A file that was just written is decoded once, when it is opened, and compared with the graph that it was written from."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ from random_graphs import random_graph
 from trim_networks import linear, small
 
 from paretrim import runtime, trimfile
-from paretrim.errors import CorruptFile, UnsupportedOperation
+from paretrim.errors import CorruptFile, OutOfSpace, UnsupportedOperation
 from paretrim.graph.storage import save
+from paretrim.runtime.compiled import native
+from paretrim.trimfile import file
 
 OTHER = "it does not decode to the network that it was written from; please report this"
 
@@ -86,3 +89,74 @@ def test_only_trim_files_are_compared(tmp_path):
     save(small(), tmp_path / "a.graph")
     with pytest.raises(UnsupportedOperation, match=r"a\.graph' is no \.trim file; only one is compared with a known graph"):
         runtime.load(tmp_path / "a.graph", known=small())
+
+
+def two_layers(first, second):
+    """Two linear layers, the second of which reads the first."""
+    one, other = linear(first), linear(second)
+    *before, last = one.nodes
+    following = replace(other.nodes[-1], name="second", inputs=(last.name,))
+    return replace(one, nodes=(*before, last, following), outputs=("second",))
+
+
+def mostly_zeros(weight):
+    return np.where(np.arange(weight.size).reshape(weight.shape) % 4999 == 0, weight, weight.dtype.type(0))
+
+
+LARGE, NEXT = floats((1600, 1200)), floats((1250, 1600))
+FEW_BITS = (LARGE.view(np.uint32) & 0xFFF00000).view(np.float32)
+UNLIKE_THE_FIRST = {
+    "shorter lengths": (two_layers(LARGE, mostly_zeros(NEXT)), -1),
+    "longer lengths": (two_layers(mostly_zeros(LARGE), NEXT), 1),
+    "another version": (two_layers(FEW_BITS, NEXT), 1),
+    "the same": (two_layers(LARGE, NEXT), 0),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", UNLIKE_THE_FIRST)
+def test_records_unlike_the_first_are_moved_to_their_place(name, threads, tmp_path, monkeypatch):
+    """Records are written before it is known how long the header is, which depends on all of them."""
+    (graph, direction), path, moves = UNLIKE_THE_FIRST[name], tmp_path / "a.trim", [0]
+    move = file._move
+
+    def noted(aside, start, to):
+        moves.append(to - start)
+        move(aside, start, to)
+
+    monkeypatch.setattr(file, "_move", noted)
+    trimfile.write(graph, path, threads=threads, check_weights=threads == 1)
+    assert path.read_bytes() == trimfile.to_bytes(graph)
+    assert np.sign(moves[-1]) == direction
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4, 100])
+@pytest.mark.parametrize("to", [0, 1, 4, 7, 30])
+def test_the_rest_of_a_file_is_moved(at_once, to, monkeypatch):
+    monkeypatch.setattr(file, "MOVED_AT_ONCE", at_once)
+    whole = bytes(range(14))
+    content = io.BytesIO(whole)
+    file._move(content, 4, to)
+    assert content.getvalue()[to:] == whole[4:]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("fails_at", [0, 1, 3])
+def test_a_disk_that_is_full_while_records_are_written(tmp_path, monkeypatch, threads, fails_at):
+    """No thread waits for a record that never comes, and nothing is left behind."""
+    puts, real = [], native.write_trim_records
+
+    def failing(graph, put, **settings):
+        def sometimes(at, content):
+            puts.append(at)
+            if len(puts) > fails_at:
+                raise OSError(28, "No space left on device")
+            put(at, content)
+
+        return real(graph, sometimes, **settings)
+
+    monkeypatch.setattr(native, "write_trim_records", failing)
+    with pytest.raises(OutOfSpace, match="no space left"):
+        trimfile.write(two_layers(floats((2000, 1200)), floats((1000, 2000))), tmp_path / "a.trim", threads=threads)
+    assert len(puts) == fails_at + 1
+    assert list(tmp_path.iterdir()) == []

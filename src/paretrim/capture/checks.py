@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-import numpy as np
-
 from paretrim.errors import UnsupportedOperation
+from paretrim.graph.dtypes import all_finite
 from paretrim.graph.types import Graph
 
 _NAMES_IN_TORCH = MappingProxyType({"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"})
@@ -27,7 +26,7 @@ def check_weights(graph: Graph) -> None:
     for node in graph.nodes:
         for name, value in node.tensors.items():
             place = f"'{node.name}.{_NAMES_IN_TORCH.get(name, name)}' of the model"
-            if not np.isfinite(value).all():
+            if not all_finite(value):
                 raise UnsupportedOperation(f"{place} contains NaN or infinity; its training has failed, so load other weights")
             if name == "variance" and (lowest := float(value.min())) < 0:
                 raise UnsupportedOperation(

@@ -9,7 +9,7 @@ import numpy as np
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import windows
-from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, real_weight, type_name, widened
+from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, all_finite, real_weight, type_name, widened
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
@@ -169,10 +169,7 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         rule, dtype, shape = wanted[name], type_name(tensor), wanted[name].shape_in(node, name)
         if dtype not in (rule.dtype, *rule.also) or tensor.shape != shape:
             raise CorruptFile(f"its {name} is {dtype} {tensor.shape}; it must be {' or '.join((rule.dtype, *rule.also))} {shape}")
-        if (
-            dtype in ("float32", "float16", "bfloat16")
-            and not np.isfinite(tensor if dtype == "float32" else widened(tensor)).all()
-        ):
+        if dtype in ("float32", "float16", "bfloat16") and not all_finite(tensor if dtype == "float32" else widened(tensor)):
             raise CorruptFile(f"its {name} holds NaN or infinity; use finite numbers")
     if "variance" in wanted:
         epsilon = settings_of(node).number("epsilon")
@@ -217,7 +214,7 @@ def _check_stored_weight(node: Node) -> None:
     if node.tensors["weight_scale"].min() < SMALLEST_SCALE:
         raise CorruptFile("its weight_scale must be normal float32 above 0")
     with np.errstate(over="ignore"):
-        if not np.isfinite(real_weight(node.tensors)).all():
+        if not all_finite(real_weight(node.tensors)):
             raise CorruptFile("its weight times its weight_scale overflows float32; use smaller scales")
 
 

@@ -54,3 +54,9 @@ def real_weight(tensors: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[n
     if "weight_scale" not in tensors:
         return weight
     return weight * tensors["weight_scale"].astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def all_finite(numbers: npt.NDArray[np.generic]) -> bool:
+    """Whether there is neither NaN nor infinity among floats; without an array of answers, which may take 100 MB."""
+    with np.errstate(invalid="ignore"):
+        return not numbers.size or bool(np.isfinite(numbers.min()) and np.isfinite(numbers.max()))

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,15 @@ def write_trim(
     limit: float = ...,
     check_weights: bool = True,
 ) -> bytes: ...
+def write_trim_records(
+    graph: Graph,
+    put: Callable[[int, memoryview], object],
+    *,
+    provenance: str,
+    threads: int,
+    limit: float,
+    check_weights: bool,
+) -> tuple[bytes, int]: ...
 def coded_bytes() -> int: ...
 def count_values(
     values: npt.NDArray[np.float32], counts: npt.NDArray[np.int64], low: float, high: float, exponent: int

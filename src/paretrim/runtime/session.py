@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -299,7 +300,7 @@ def _planner_of(path: Path, limit: float | None, known: Graph | None) -> Callabl
     if is_trim_file(path):
         with located(f"trim file '{path}'"):
             graph = None if known is None else with_user_names(known)
-            return partial(native.plan_trim, content_of(path), limit=allowed(limit), known=graph)
+            return partial(native.plan_trim, content_of(path, mapped=known is not None), limit=allowed(limit), known=graph)
     if known is not None:
         raise UnsupportedOperation(f"'{path}' is no .trim file; only one is compared with a known graph")
     if path.suffix == ".onnx":
@@ -314,8 +315,10 @@ def _planner_of(path: Path, limit: float | None, known: Graph | None) -> Callabl
     return partial(native.plan_graph, with_user_names(load_graph(path)))
 
 
-def content_of(path: Path) -> bytes | memoryview:
+def content_of(path: Path, *, mapped: bool = False) -> bytes | memoryview:
     """The bytes of a ``.trim`` file, which the native library then checks; only the first bytes of another file.
+
+    They are copied, unless ``mapped``: for files that nobody else writes to meanwhile, which would crash the process.
 
     Raises:
         CorruptFile: the file cannot be read or is too large.
@@ -330,6 +333,8 @@ def content_of(path: Path) -> bytes | memoryview:
             start = file.read(len(TRIM_START))
             if start != TRIM_START:
                 return start
+            if mapped:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             file.seek(0)
             content = np.empty(size, np.uint8)  # NumPy asks for huge pages, which are cleared much sooner
             return content[: file.readinto(content.data)].data

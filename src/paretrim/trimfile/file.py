@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from paretrim.errors import CorruptFile, ParetrimError, UnsupportedOperation, located
-from paretrim.files import path_of, write_atomically
+from paretrim.files import path_of, written_aside
 from paretrim.graph.checks import validate
 from paretrim.graph.interpreter import MOST_THREADS, is_whole
 from paretrim.graph.outputs import with_user_names
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 THREADS = 2
 """Default threads for writing or reading a file; more threads than records have no effect."""
+
+MOVED_AT_ONCE = 2**22
+"""Bytes that are moved at once in a file that is being written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +56,7 @@ def write(
 ) -> None:
     """Check a graph and write it; an existing file is replaced in one step.
 
-    The content is decoded and compared with the graph before it is written. Without ``check_weights`` its weights are not: then
+    Every part is decoded and compared with the graph before it is written. Without ``check_weights`` weights are not: then
     :func:`paretrim.runtime.load` must do it, with this graph as ``known``, before anyone else uses the file.
 
     Raises:
@@ -61,7 +66,21 @@ def write(
         OutOfSpace: the disk is full; the old file is intact.
         CannotWrite: the path is not writable; the old file is intact.
     """
-    write_atomically(Path(path), to_bytes(graph, provenance, threads=threads, check_weights=check_weights))
+    graph, text, threads = _checked(graph, provenance, threads)
+    size = sum(tensor.nbytes for node in graph.nodes for tensor in node.tensors.values())
+    limit = allowed(None)
+    with written_aside(Path(path), size) as file, _refused_readably():
+
+        def put(at: int, content: bytes | memoryview) -> None:
+            file.seek(at)
+            file.write(content)
+
+        front, place = native.write_trim_records(
+            graph, put, provenance=text, threads=threads, limit=limit, check_weights=check_weights
+        )
+        if len(front) != place:
+            _move(file, place, len(front))
+        put(0, front)
 
 
 def read(path: Path | str, *, threads: int = THREADS, limit: float | None = None) -> Graph:
@@ -83,13 +102,24 @@ def open_file(path: Path | str, *, threads: int = THREADS, limit: float | None =
 
 def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int = THREADS, check_weights: bool = True) -> bytes:
     """The content of a file. The bytes do not depend on the number of threads. Arguments and errors as in :func:`write`."""
+    graph, text, threads = _checked(graph, provenance, threads)
+    with _refused_readably():
+        return native.write_trim(graph, provenance=text, threads=threads, limit=allowed(None), check_weights=check_weights)
+
+
+def _checked(graph: Graph, provenance: Provenance | None, threads: int) -> tuple[Graph, str, int]:
+    """What is written: the graph with the user's names, the provenance as text, and the number of threads."""
     _require_threads(threads)
     graph = with_user_names(graph)
     validate(graph)
-    threads = min(threads, MOST_THREADS)
-    text, limit = texts.encode(provenance or Provenance()), allowed(None)
+    return graph, texts.encode(provenance or Provenance()), min(threads, MOST_THREADS)
+
+
+@contextmanager
+def _refused_readably() -> Iterator[None]:
+    """Name the remedy for a network that exceeds the budget of readers."""
     try:
-        return native.write_trim(graph, provenance=text, threads=threads, limit=limit, check_weights=check_weights)
+        yield
     except CorruptFile as error:
         needed = re.search(r"PARETRIM_LIMIT=\d+", str(error))
         if needed is None:
@@ -97,6 +127,18 @@ def to_bytes(graph: Graph, provenance: Provenance | None = None, *, threads: int
         raise UnsupportedOperation(
             f"readers would refuse the file of this network: {error}; set {needed[0]} in the environment to write it"
         ) from error
+
+
+def _move(file: BinaryIO, start: int, to: int) -> None:
+    """Move everything from ``start`` to the end of a file."""
+    end = file.seek(0, os.SEEK_END)
+    firsts = range(start, end, MOVED_AT_ONCE)
+    for first in firsts if to < start else reversed(firsts):
+        file.seek(first)
+        part = file.read(min(MOVED_AT_ONCE, end - first))
+        file.seek(first + to - start)
+        file.write(part)
+    file.truncate(end + to - start)
 
 
 def from_bytes(content: bytes | memoryview, *, threads: int = THREADS, limit: float | None = None) -> TrimFile:
