@@ -63,12 +63,12 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
 }
 
 // The bytes of a record without its coding byte; none if the coding cannot hold the weights. `readable` as of an encoder.
-struct Coded {
+struct CodedWeights {
   std::vector<std::uint8_t> bytes;
   bool readable = false;
 };
 
-Coded encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
+CodedWeights encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
   Encoder encoder;
   const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
   code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
@@ -118,7 +118,7 @@ std::vector<Floats<Byte>> floats_of(AnyGraph& graph, const std::vector<Piece>& p
 }
 
 // The length of the coded stream, the stream, and the symbols. Empty if `kinds` has no rows.
-Coded encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
+CodedWeights encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
   if (kinds.mask_kinds.empty()) return {};
   Encoder encoder;
   StaticEncoder writer(encoder, kinds);
@@ -170,13 +170,13 @@ std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
 
 std::atomic<std::uint64_t> coded{0};
 
-Coded encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
+CodedWeights encode(const Graph& graph, const std::vector<Piece>& pieces, Model model, const RowKinds& kinds) {
   coded += bytes_in(pieces);
   return model == counted ? encode_counted(graph, pieces, kinds) : encode_modelled(graph, pieces, model);
 }
 
 // Whether readers take a record. Of weights that are all alike, a model may leave fewer bytes than they ask for.
-bool is_taken(const Coded& record, const std::vector<Piece>& pieces) {
+bool is_taken(const CodedWeights& record, const std::vector<Piece>& pieces) {
   return record.readable && !record.bytes.empty() && bytes_in(pieces) <= most_decoded(record.bytes.size() + 1);
 }
 
@@ -259,7 +259,7 @@ std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Pi
     coded += bytes_in(pieces);
     if (always || split.size() * 1000 <= learned * (1000 + worth_speed)) return with_coding(by_exponents, split);
   }
-  const Coded modelled = encode(graph, pieces, plain, kinds);
+  const CodedWeights modelled = encode(graph, pieces, plain, kinds);
   const bool taken = is_taken(modelled, pieces) || floats.empty();
   return taken ? with_coding(plain, modelled.bytes) : with_coding(by_exponents, encode_by_exponents(floats));
 }
@@ -270,7 +270,7 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
   if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats);
-  std::array<Coded, options.size()> found = {encode(graph, pieces, counted, kinds)};
+  std::array<CodedWeights, options.size()> found = {encode(graph, pieces, counted, kinds)};
   const bool possible = !found[0].bytes.empty(), many = bytes_in(pieces) > few_bytes;
   std::array<bool, options.size()> open = {possible, true, true};
   if (possible && many && integers.size() == pieces.size()) open = worth_coding(graph, pieces, kinds, found[0].bytes.size());
@@ -287,7 +287,7 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   while (first < options.size() && !taken(first)) ++first;
   const bool few = std::any_of(integers.begin(), integers.end(), [](const auto& one) { return !listed_values(one).empty(); });
   if (few) {
-    const Coded listed = encode(graph, pieces, tabled, kinds);
+    const CodedWeights listed = encode(graph, pieces, tabled, kinds);
     const std::uint64_t otherwise = first < options.size() ? found[first].bytes.size() : ~std::uint64_t{0} >> 16;
     const std::uint64_t size = listed.bytes.size();
     const bool worth = size * 1000 <= otherwise * (1000 - worth_tables) && size + worth_tables_bytes <= otherwise;
