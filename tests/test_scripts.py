@@ -92,7 +92,7 @@ def test_the_first_check_installs_torch_first_and_the_second_installs_nothing(ch
     assert installs[1].endswith("--no-deps torchvision")
     assert installs[2].endswith("scikit-build-core nanobind")
     assert all(f"--constraint {checkout}/constraints.txt" in line for line in installs)
-    assert asked[-6:-3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert asked[-7:-3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy", "-m mypy benchmarks/*.py"]
     assert asked[-3] == "--dry-run --Werror examples/classify.c"
     assert asked[-2:] == ["-m pytest --quiet --doctest-modules src", "-m pytest --quiet -n 2 --dist worksteal tests"]
 
@@ -161,7 +161,7 @@ def test_an_interrupted_installation_goes_on(checkout: Path):
     assert [line for line in asked if "--no-deps torchvision" in line]
 
 
-@pytest.mark.parametrize("step", ["-m ruff format", "-m ruff check", "-m mypy", "--dry-run", "-m pytest"])
+@pytest.mark.parametrize("step", ["-m ruff format", "-m ruff check", "-m mypy", "-m mypy benchmarks", "--dry-run", "-m pytest"])
 def test_check_fails_with_any_of_its_steps(checkout: Path, step: str):
     status, asked, _ = _call(checkout, "check", failing=step)
     assert status != 0
