@@ -87,15 +87,26 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def path_of(path: object) -> Path:
-    """The path of a deployed file as the Python API is given it.
+def path_of(path: object, what: str = "a .trim, .graph or .onnx file") -> Path:
+    """The path of a file as the Python API is given it; ``what`` is it.
 
     Raises:
         CorruptFile: it is neither a text nor a Path.
     """
     if isinstance(path, str | Path):
         return Path(path)
-    raise CorruptFile(f"the path is {brief(path)}; give the path of a .trim, .graph or .onnx file as a text or a Path")
+    raise CorruptFile(f"the path is {brief(path)}; give the path of {what} as a text or a Path")
+
+
+def folder_of(folder: object) -> Path:
+    """The folder of a run as the Python API is given it.
+
+    Raises:
+        InvalidRecipe: it is neither a text nor a Path.
+    """
+    if isinstance(folder, str | Path):
+        return Path(folder)
+    raise InvalidRecipe(f"folder is {brief(folder)}; give a text or a Path")
 
 
 def name_or_content(path: Path) -> str | bytes:

@@ -17,7 +17,7 @@ import numpy as np
 from paretrim.deploy.onnx_operations import OPERATIONS
 from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer, class_facts
 from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
-from paretrim.files import write_atomically
+from paretrim.files import path_of, write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.functions import pixel_affine, pixel_table, pixel_values
 from paretrim.graph.names import free_name
@@ -59,11 +59,14 @@ def export_onnx(
         ExportMismatch: the ONNX checker refuses the file, which is a bug in this module.
         OutOfSpace: the disk is full; the old file is intact.
     """
+    path = path_of(path)
+    if not isinstance(graph, Graph):
+        raise UnsupportedOperation(f"the graph is of type {type(graph).__name__}; give a Graph, such as the .graph of a result")
     validate(graph)
     if four_bits is not None:
         _require_four_bits(graph, four_bits)
     model = _model(graph, facts, four_bits)
-    write_atomically(Path(path), model.SerializeToString(deterministic=True))
+    write_atomically(path, model.SerializeToString(deterministic=True))
 
 
 def _require_four_bits(graph: Graph, four_bits: FourBits) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from paretrim import trimfile
 from paretrim.errors import UnsupportedOperation
-from paretrim.files import is_trim_file
+from paretrim.files import is_trim_file, path_of
 from paretrim.graph import storage
 from paretrim.graph.dtypes import real_weight, type_name
 from paretrim.graph.fusion import grid_values
@@ -37,7 +37,7 @@ def network_from_file(path: Path | str) -> tuple[Network, InputSpec]:
         CorruptFile: the file is missing or damaged.
         UnsupportedOperation: the name ends in something else, or the graph cannot be trained.
     """
-    path = Path(path)
+    path = path_of(path)
     holds_trim = is_trim_file(path)
     if not holds_trim and path.suffix != ".graph":
         raise UnsupportedOperation(f"'{path}' ends in '{path.suffix}'; a network that trains is read from a .trim or .graph file")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paretrim.errors import CorruptFile, ParetrimError
+from paretrim.files import path_of
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome, stage_of
 from paretrim.network.freeze import freeze
@@ -78,13 +79,17 @@ def save_candidate(candidate: Candidate, path: Path) -> None:
 
 
 @usual_settings()
-def load_candidate(path: Path) -> Candidate:
+def load_candidate(path: Path | str) -> Candidate:
     """Read what :func:`save_candidate` wrote; no code of the user's network is needed.
 
     Raises:
-        CorruptFile: the file is damaged or its parts do not fit each other.
+        CorruptFile: the file is missing or damaged, or its parts do not fit each other.
     """
-    tensors, facts = load_state(path)
+    path = path_of(path, "a candidate.safetensors")
+    try:
+        tensors, facts = load_state(path)
+    except OSError as error:
+        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; give the path of a candidate.safetensors") from error
     try:
         network = network_of(tensors, facts)
         history = tuple(stage_of(stage) for stage in facts["history"])

@@ -16,7 +16,7 @@ from torch import nn
 from paretrim.data.user_loader import Loader
 from paretrim.deploy.write import write_graph
 from paretrim.errors import InvalidRecipe
-from paretrim.files import write_atomically
+from paretrim.files import folder_of, write_atomically
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome
@@ -152,13 +152,11 @@ def compress(
     chosen = usual_stages(EPOCHS, budget=Budget()) if stages is None else stages
     if not isinstance(chosen, list | tuple):
         raise InvalidRecipe(f"stages is {brief(chosen)}; give a list or a tuple, such as (paretrim.Prune(sparsity=0.8),)")
-    if not isinstance(folder, str | Path):
-        raise InvalidRecipe(f"folder is {brief(folder)}; give a text or a Path")
+    place = folder_of(folder)
     for stage in chosen:
         if isinstance(stage, type) or not is_dataclass(stage):
             raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
     start = start_from_loaders(model, train_loader, validation_loader, **options)
-    place = Path(folder)
     with hold(place), _watching(report) as watcher:
         earlier, _ = finished_stages(start, chosen, place)
         if earlier:

@@ -157,13 +157,15 @@ def teacher_settings(teacher: TeacherSpec) -> dict[str, Any]:
     return _plain(_used(dataclasses.replace(teacher, stages=(), store=""))) | {"stages": [*map(stage_settings, teacher.stages)]}
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path | str) -> Recipe:
     """Read a recipe from a TOML file; relative paths in it are relative to the working folder.
 
     Raises:
         InvalidRecipe: the file is missing, is not TOML, or breaks a rule; the message names file and key.
     """
-    return parse_recipe(read_toml(path, "recipe"), str(path))
+    if not isinstance(path, str | Path):
+        raise InvalidRecipe(f"the path is {brief(path)}; give the path of a TOML file as a text or a Path")
+    return parse_recipe(read_toml(Path(path), "recipe"), str(path))
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

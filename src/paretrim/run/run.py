@@ -9,6 +9,8 @@ from pathlib import Path
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
 from paretrim.data.types import Dataset
+from paretrim.errors import InvalidRecipe
+from paretrim.files import folder_of
 from paretrim.lock import hold
 from paretrim.network.network import Network
 from paretrim.results.outcome import Outcome
@@ -21,7 +23,7 @@ from paretrim.run.start import captured, start_from
 from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of
 from paretrim.stages.stage import Stage
 from paretrim.torch_settings import usual_settings
-from paretrim.visible import visible
+from paretrim.visible import brief, visible
 
 Candidates = Callable[[Experiment, Path, Watcher], Sequence[Entry]]
 """Trains what a run delivers, given the experiment with its dense network trained, the folder, and who watches."""
@@ -29,7 +31,7 @@ Candidates = Callable[[Experiment, Path, Watcher], Sequence[Entry]]
 
 @usual_settings()
 def run_recipe(
-    recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
+    recipe: Recipe, folder: Path | str, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
 ) -> tuple[Outcome, ...]:
     """Run a recipe in ``folder``: one outcome for the dense network and one after every stage.
 
@@ -39,12 +41,23 @@ def run_recipe(
         RunInUse: another process works in the folder.
         ParetrimError: data, network, training, export or measuring failed; finished work stays in the folder.
     """
-    watcher = watcher or silent()
+    watcher, folder = watcher or silent(), folder_of(folder)
+    require_recipe(recipe)
     with hold(folder):
         experiment = open_recipe(recipe, watcher)
         candidates = after_every_stage(recipe.stages, recipe.label)
         records = records_of(folder)
         return carry_out(experiment, folder, candidates, records=records, measuring=measuring, watcher=watcher).outcomes
+
+
+def require_recipe(recipe: object) -> None:
+    """Refuse what is no recipe, such as its path.
+
+    Raises:
+        InvalidRecipe: it is something else.
+    """
+    if not isinstance(recipe, Recipe):
+        raise InvalidRecipe(f"the recipe is {brief(recipe)}; give what paretrim.read_recipe returns")
 
 
 def open_recipe(recipe: Recipe, watcher: Watcher) -> Experiment:

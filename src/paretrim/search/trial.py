@@ -13,6 +13,7 @@ import torch
 
 from paretrim.bench.machine_load import doubts
 from paretrim.bench.types import Latency
+from paretrim.files import folder_of
 from paretrim.graph.entropy import summarize_weights
 from paretrim.intervals import Estimate
 from paretrim.lock import hold
@@ -23,7 +24,7 @@ from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging
 from paretrim.run.judge import DeployedFiles, as_the_file_takes
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
-from paretrim.run.run import open_recipe, train, with_dense
+from paretrim.run.run import open_recipe, require_recipe, train, with_dense
 from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
 from paretrim.search.drop import Drop, drop_between
@@ -130,7 +131,7 @@ class Evaluator:
 
 @contextmanager
 def evaluator(
-    recipe: Recipe, folder: Path, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
+    recipe: Recipe, folder: Path | str, *, measuring: TimingPlan | None = None, watcher: Watcher | None = None
 ) -> Iterator[Evaluator]:
     """An evaluator for your own search: network, data, seed and the dense network's training come from the recipe.
 
@@ -140,7 +141,8 @@ def evaluator(
         RunInUse: another process works in the folder.
         ParetrimError: data, network or weights are not what they should be, or the dense network cannot be trained.
     """
-    watcher = watcher or silent()
+    watcher, folder = watcher or silent(), folder_of(folder)
+    require_recipe(recipe)
     with hold(folder):
         with usual_settings():
             ready = with_dense(open_recipe(recipe, watcher), folder, watcher)
