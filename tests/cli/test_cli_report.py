@@ -9,6 +9,7 @@ def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_
     status, found = command_json("report", finished / "outcomes.jsonl")
     assert status == 0
     assert found["report"] is None
+    assert command_json("report", finished, finished)[1]["outcomes"] == found["outcomes"]
 
 
 def test_a_table_where_its_signs_cannot_be_written(finished, launch, monkeypatch, tmp_path):

@@ -142,6 +142,8 @@ def test_without_latency_the_page_shows_bytes_alone() -> None:
     assert 'data-x="bytes"' in text
     assert 'data-x="latency"' not in text
     assert "Latency in full" not in text
+    assert "on the other picture" not in text
+    assert "on the other picture" in page.render(fakes.orders(1), title="Latency")
 
 
 def test_a_missing_percentile_is_a_dash() -> None:

@@ -24,6 +24,7 @@ from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import stage_settings
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.rate import prices
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.losses import LossTerm, cross_entropy, with_a_goal
@@ -234,3 +235,9 @@ def test_fixed_weights_have_no_price(epochs):
     assert worth.keys() == weighted_layers(network).keys() - set(fixed)
     stage = Quantize(budget=replace(SHORT, epochs=epochs), rate=0.001)
     run_stage(Candidate(network), stage, resources("plain"))
+
+
+def test_float_layers_have_no_price():
+    stage = Quantize(rate=0.1, activations="float32", formats={"*": Format(grid="float16")}, budget=NONE)
+    with pytest.raises(InvalidRecipe, match=r"rate is 0\.1 and every layer is float, so it would have no effect"):
+        stage.begin(dense("plain").network, resources("plain"))

@@ -31,7 +31,8 @@ from paretrim.results.run_folder import (
 
 def report(parsed: argparse.Namespace) -> int:
     """Show one table of all sources, and write the page."""
-    sources: list[Path] = parsed.sources
+    sources: list[Path] = [*dict.fromkeys(parsed.sources)]
+    parsed.sources = sources
     for source in sources:
         if not source.exists():
             raise InvalidRecipe(f"there is no file or folder '{source}'; check the path")

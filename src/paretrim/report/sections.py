@@ -68,7 +68,7 @@ def _chosen(choice: Choice) -> str:
 
 
 def frontier(view: PageView) -> str:
-    """The two pictures; the script draws them."""
+    """The pictures, of latency only where it was measured; the script draws them."""
     options = "".join(
         f'<label><input type="radio" name="view" value="{i}"{" checked" if i == 0 else ""}>'
         f"<span>{escape(view.name(setting))}</span></label>"
@@ -92,13 +92,14 @@ def frontier(view: PageView) -> str:
     beside = f" {escape(stand_ins)}." if stand_ins else ""
     bars = " Latency bars are the 95 % interval of the median, over several seeds the span of all of them." if measured else ""
     # Only for accuracy is the value of guessing known.
-    guessing = "A point that is not shown to be better than guessing is never on it. " if view.metric == ACCURACY else ""
+    guessing = " A point that is not shown to be better than guessing is never on it." if view.metric == ACCURACY else ""
+    side = "below" if view.metric.higher_is_better else "above"
+    elsewhere = f" A filled point {side} the line owes its place to the cost on the other picture." if measured else ""
     return (
         f'<section id="frontier"><h2>The frontier</h2>{several}'
         f'<div class="charts">{latency if measured else ""}{size}</div><ul class="key">{key}</ul>'
         f'<p class="note">A point is on the frontier if no other is at least as good in {what} and better in one; this compares '
-        f"means, and neighbours whose bars overlap may swap places with other seeds. {guessing}A filled point "
-        f"{'below' if view.metric.higher_is_better else 'above'} the line owes its place to the cost on the other picture. "
+        f"means, and neighbours whose bars overlap may swap places with other seeds.{guessing}{elsewhere} "
         f"{wording.capital(name)} bars: {escape(bases)}, 95 %.{bars}{beside}</p>"
         "<noscript><p>The pictures need JavaScript; the table below holds the same numbers.</p></noscript></section>"
     )

@@ -162,17 +162,28 @@ class Quantize:
         for name, layer in weighted_layers(private).items():
             _require_steps(name, layer.effective_weight().detach())
         formats = self._formats(private, resources, grids)
-        if self.activations != FLOAT32 and all(form.grid in FLOAT_WEIGHTS for form in formats.values()):
-            raise InvalidRecipe(
-                f"quantize: formats{' and mixed' if self.mixed else ''} make every layer float and activations is "
-                f"'{self.activations}', so nothing would compute in integers; set activations = 'float32', or keep some layers "
-                f"in integers{', with a smaller budget' if self.mixed else ''}"
-            )
+        self._require_integers(formats)
         self._put_grids_(private, formats, grids, worth)
         adjust_after_(private, reference, self.adjust, work)
         if self.budget.epochs:
             freeze(private)  # a network without an integer form fails here, not after training
         return Training(private, resources)
+
+    def _require_integers(self, formats: Mapping[str, Format]) -> None:
+        """Refuse settings that only integers follow, where every layer is float."""
+        if not all(form.grid in FLOAT_WEIGHTS for form in formats.values()):
+            return
+        if self.rate:
+            raise InvalidRecipe(
+                f"quantize: rate is {self.rate} and every layer is float, so it would have no effect: it makes the steps of "
+                "integers coarser; leave rate at 0, or keep some layers in integers"
+            )
+        if self.activations != FLOAT32:
+            raise InvalidRecipe(
+                f"quantize: formats{' and mixed' if self.mixed else ''} make every layer float and activations is "
+                f"'{self.activations}', so nothing would compute in integers; set activations = 'float32', or keep some layers "
+                f"in integers{', with a smaller budget' if self.mixed else ''}"
+            )
 
     def _formats(self, network: Network, resources: Resources, grids: Mapping[str, Grid]) -> Mapping[str, Format]:
         """The format of every layer of a float network; ``grids`` are the grids of its values."""
