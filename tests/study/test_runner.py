@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from efforts import LEAST
@@ -9,9 +10,11 @@ from made_outcomes import one
 
 from paretrim.data.load import load
 from paretrim.data.split import split
+from paretrim.deploy.saturation import SATURATES
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.progress import silent
+from paretrim.search import study
 from paretrim.search.study import OUTCOMES, run_study, time_study
 from paretrim.search.study_spec import StudySpec, parse_study
 
@@ -54,6 +57,21 @@ def test_a_dense_network_that_has_seen_the_validation_images_is_told_once(spec: 
     assert "and on 90.00 % of 360 test images" in warning
     run_study(spec, tmp_path / "run", tmp_path / "unseen", watcher=replace(silent(), note=said.append))
     assert [text for text in said if text.startswith("warning: ")] == [warning]
+
+
+def test_cpus_that_saturate_are_told_once_for_all_arms_and_seeds(
+    spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delivered(_experiment: object, _folder: Path, label: str, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(entries=(label,), deployed=())
+
+    monkeypatch.setattr(study, "carry_out", delivered)
+    monkeypatch.setattr(study, "open_with", lambda *_: None)
+    monkeypatch.setattr(study, "after_all_stages", lambda _, label: label)
+    monkeypatch.setattr(study, "saturating", lambda entries, _: () if entries == ("dense",) else entries)
+    said: list[str] = []
+    run_study(spec, tmp_path / "run", tmp_path / "results", watcher=replace(silent(), note=said.append))
+    assert [text for text in said if SATURATES in text] == [f"prune quantize, quantize prune: {SATURATES}"]
 
 
 class Stop(Exception):

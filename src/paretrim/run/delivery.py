@@ -109,7 +109,8 @@ def deliver(
     test images, or without ``records``, the files are all there is.
     """
     deployed = tuple(ship(entry, experiment, folder) for entry in entries)
-    _note_all(saturating(entries, deployed), watcher)
+    if records is None or not records.shared:  # a study says it once, for all of its arms
+        _note_all(saturation_notes(saturating(entries, deployed)), watcher)
     recipe, test = experiment.recipe, experiment.test
     if recipe is None or test is None or records is None:
         for entry, files in zip(entries, deployed, strict=True):
@@ -235,11 +236,16 @@ def problems_of(label: str, files: DeployedFiles, judgement: Judgement | None = 
 
 
 def saturating(entries: Sequence[Entry], deployed: Sequence[DeployedFiles]) -> tuple[str, ...]:
-    """One warning that names every candidate whose ONNX file may saturate on this machine; none if there is no such file."""
+    """The labels of the candidates whose ONNX file may saturate on this machine."""
     machine = describe()
     found = zip(entries, deployed, strict=True)
-    names = [entry.label for entry, files in found if files.onnx is not None and may_saturate(files.graph, machine)]
-    return (f"{', '.join(names)}: {SATURATES}",) if names else ()
+    return tuple(entry.label for entry, files in found if files.onnx is not None and may_saturate(files.graph, machine))
+
+
+def saturation_notes(labels: Iterable[str]) -> tuple[str, ...]:
+    """One warning that names all of them, each once; none if there are no labels."""
+    named = ", ".join(dict.fromkeys(labels))
+    return (f"{named}: {SATURATES}",) if named else ()
 
 
 def judging_runtime(measuring: TimingPlan | None) -> str:

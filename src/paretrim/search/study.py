@@ -13,7 +13,7 @@ from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting
-from paretrim.run.delivery import TimingPlan, timed
+from paretrim.run.delivery import TimingPlan, saturating, saturation_notes, timed
 from paretrim.run.judge import seen_before, with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
@@ -40,18 +40,22 @@ def run_study(spec: StudySpec, folder: Path, results: Path, *, watcher: Watcher 
     watcher = watcher or silent()
     store = results / OUTCOMES
     dataset = read_data(spec.base.data, watcher)
+    may_saturate: list[str] = []
     for seed in spec.seeds:
         for label, stages in spec.arms:
             recipe = spec.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
                 watcher.note(f"{spec.name}: seed {seed}, {label}")
-                carry_out(
+                made = carry_out(
                     open_with(recipe, dataset),
                     folder,
                     after_all_stages(stages, label),
                     records=Records(store, spec.name, shared=True),
                     watcher=watcher,
                 )
+                may_saturate += saturating(made.entries, made.deployed)
+    for note in saturation_notes(may_saturate):
+        watcher.note(note)
     outcomes = _stored(store)
     validation_images = len(validation_indices(dataset, spec.base.data))
     if spec.base.task == CLASSIFICATION.name:
