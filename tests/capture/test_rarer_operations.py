@@ -109,6 +109,16 @@ KNOWN = {
         nn.Linear(8, 8),
     ),
     "second of vectors": (lambda _, x: x * torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)[:, 1, :, None, None], None),
+    "mean of what is stacked behind": (lambda _, x: torch.stack([x, 2 * x, 1 - x], -1).mean(-1), None),
+    "largest of what is stacked in the middle": (lambda _, x: torch.stack([x, 1 - x], 3).amax(3), None),
+    "joined stacks": (
+        lambda _, x: torch.cat([x.unsqueeze(1), torch.stack([2 * x, x * x], 1)], 1).sum(1) / 4,
+        None,
+    ),
+    "joined rows of vectors": (
+        lambda _, x: x * torch.cat([f(x, (2, 3)).unsqueeze(1) for f in (torch.mean, torch.amax)], 1).mean(1)[..., None, None],
+        None,
+    ),
     "matrix times channels": (
         lambda self, x: x + F.relu(self.k.weight @ x.flatten(2)).view_as(x),
         nn.Linear(8, 8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch.fx import Node as FxNode
 
@@ -24,6 +25,8 @@ def concat(work: Work, call: Call) -> Value:
         raise call.refused(
             f"concatenation along axis {call.arguments['dim']}; only channels, rows and columns of maps can be concatenated"
         )
+    if len(shape) in (2, 4) and len(parts) > 1:
+        return _stacked(work, call, parts)
     first, last = 0, len(parts)
     padded = len(shape) == 3
     while padded and last - first > 1 and _is_zero(work, parts[first]):
@@ -40,6 +43,17 @@ def concat(work: Work, call: Call) -> Value:
     still = (0,) * (len(shape) - 1)
     attributes: dict[str, Attribute] = {"before": (channels[0], *still), "after": (channels[2], *still)}
     return work.emit(call, "pad", [name], shape=shape, attributes=attributes)
+
+
+def _stacked(work: Work, call: Call, parts: Sequence[object]) -> View:
+    """Maps [P, C, H, W] or vectors [P, C] joined along the first axis, as values of P * C channels."""
+    names: list[str] = []
+    for view in (work.view(call, part) for part in parts):
+        joined = (view.shape[0] * view.shape[1], *view.shape[2:])
+        names.append(work.settled(call, replace(view, shape=joined)))
+    shape = call.shape()
+    made = work.emit(call, "concat", names, shape=(shape[0] * shape[1], *shape[2:]))
+    return View(made.name, shape)
 
 
 def _beside(work: Work, call: Call, parts: Sequence[object], axis: int) -> View:

@@ -1,4 +1,4 @@
-"""Values stacked in front of the batch and reduced again at once, as in ``torch.stack(branches).sum(0)``."""
+"""Values stacked along any axis and reduced again at once, as in ``torch.stack(branches).sum(0)`` and ``.mean(-1)``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ _REDUCTIONS = frozenset(("sum", "mean", "amax", "amin", "max", "min", "select"))
 
 
 def stack_behind_the_batch_(graph: FxGraph) -> None:
-    """Let what is stacked along axis 0 and only read along it be stacked along axis 1 instead; the results are the same."""
+    """Let what is stacked along one axis and only read along it be stacked along axis 1 instead; the results are the same."""
     for node in graph.nodes:
         if not (is_aten(node) and operation_of(node) == "stack" and node.users):
             continue
         rank = node.meta["val"].ndim
-        if _axis(node, rank) != 0 or not all(_takes_the_first_axis(user, rank) for user in node.users):
+        axis = _axis(node, rank)
+        if axis is None or axis == 1 or not all(_takes(user, axis, rank) for user in node.users):
             continue
         _along_the_second_(node)
         for user in list(node.users):
             _along_the_second_(user)
         stacked = node.meta["val"]
         assert isinstance(stacked, torch.Tensor)
-        node.meta = {**node.meta, "val": stacked.transpose(0, 1)}
+        node.meta = {**node.meta, "val": stacked.movedim(axis, 1)}
 
 
 def _axis(node: FxNode, rank: int) -> int | None:
@@ -36,10 +37,11 @@ def _axis(node: FxNode, rank: int) -> int | None:
     return axis % rank if isinstance(axis, int) else None
 
 
-def _takes_the_first_axis(node: FxNode, rank: int) -> bool:
+def _takes(node: FxNode, axis: int, rank: int) -> bool:
+    """Whether an operation reduces this axis and leaves nothing of it."""
     if not is_aten(node) or operation_of(node) not in _REDUCTIONS:
         return False
-    return _axis(node, rank) == 0 and not call_of(node).arguments.get("keepdim", False)
+    return _axis(node, rank) == axis and not call_of(node).arguments.get("keepdim", False)
 
 
 def _along_the_second_(node: FxNode) -> None:
