@@ -146,7 +146,15 @@ void join(const Floats<std::uint8_t>& piece, bool zeros, const SymbolTable& tabl
     if (rest.left() < (count - none) * rest_bytes) corrupt("the rests of its numbers end before its numbers do");
     const std::uint8_t* next = rest.next;
     std::uint8_t* to = piece.bytes + sizeof(Word) * first;
-    for (std::size_t i = 0; i < count; ++i, to += sizeof(Word)) {
+    std::size_t i = 0;
+    // Without zeros, every rest but the last is followed by another one: whole words can be loaded.
+    for (; none == 0 && i + 1 < count; ++i, to += sizeof(Word), next += rest_bytes) {
+      Word bits = 0;
+      std::memcpy(&bits, next, sizeof bits);
+      const auto mask = static_cast<Word>((std::uint64_t{1} << rest_bits<Word>)-1);
+      store_rotated_back<Word>(to, static_cast<Word>((bits & mask) | static_cast<Word>(Word{run[i]} << rest_bits<Word>)));
+    }
+    for (; i < count; ++i, to += sizeof(Word)) {
       Word bits = 0;
       if (!zeros || run[i] != 0) {
         bits = static_cast<Word>(rest_at<Word>(next) | static_cast<Word>(Word{run[i]} << rest_bits<Word>));

@@ -17,6 +17,16 @@ struct Logarithms {
 };
 const Logarithms logarithms;
 
+// 2^44 / share, rounded up: multiplying by it and dropping 44 bits divides numbers below 2^32 exactly (Granlund and Montgomery,
+// Division by invariant integers using multiplication, 1994, theorem 4.2).
+struct Inverses {
+  Inverses() {
+    for (std::uint64_t share = 1; share <= all_shares; ++share) of[share] = ((std::uint64_t{1} << 44) + share - 1) / share;
+  }
+  std::array<std::uint64_t, all_shares + 1> of = {};
+};
+const Inverses inverses;
+
 std::uint32_t word_at(const std::uint8_t* at) { return static_cast<std::uint32_t>(at[0] | at[1] << 8); }
 
 }  // namespace
@@ -71,26 +81,33 @@ void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Sh
 std::vector<std::uint8_t> SymbolEncoder::finish() const {
   std::array<std::uint32_t, states> x;
   x.fill(smallest_state);
-  std::vector<std::uint8_t> reversed;
+  std::vector<std::uint8_t> stream(2 * parts_.size() + 4 * states);
+  std::uint8_t* next = stream.data() + stream.size();  // filled backwards
   for (std::size_t run = ends_.size(); run-- > 0;) {
     const std::size_t first = run ? ends_[run - 1] : 0;
     for (std::size_t i = ends_[run]; i-- > first;) {
-      std::uint32_t& state = x[(i - first) % states];
+      const Part part = parts_[i];
       // Without a share only where the numbers were changed meanwhile; that the file is wrong is found where it is read back.
-      const std::uint32_t share = std::max<std::uint32_t>(parts_[i].share, 1);
-      if (std::uint64_t{state} >= std::uint64_t{share} << (32 - share_bits)) {
-        reversed.push_back(static_cast<std::uint8_t>(state >> 8));
-        reversed.push_back(static_cast<std::uint8_t>(state));
-        state >>= 16;
-      }
-      state = (state / share << share_bits) + state % share + parts_[i].first;
+      const std::uint32_t share = std::max<std::uint32_t>(part.share, 1);
+      std::uint32_t& kept = x[(i - first) % states];
+      std::uint32_t state = kept;
+      // Always written, but only kept if the state is large: a branch would be unpredictable.
+      next[-2] = static_cast<std::uint8_t>(state);
+      next[-1] = static_cast<std::uint8_t>(state >> 8);
+      const bool large = std::uint64_t{state} >= std::uint64_t{share} << (32 - share_bits);
+      next -= 2 * large;
+      state >>= 16 * large;
+      // The state is now below share << 20, so that the product fits in 64 bits; the quotient is exact.
+      const auto quotient = static_cast<std::uint32_t>(state * inverses.of[share] >> (32 + share_bits));
+      kept = (quotient << share_bits) + (state - quotient * share) + part.first;
     }
   }
   for (std::size_t i = states; i-- > 0;) {
-    for (int shift = 24; shift >= 0; shift -= 8) reversed.push_back(static_cast<std::uint8_t>(x[i] >> shift));
+    next -= 4;
+    for (int byte = 0; byte < 4; ++byte) next[byte] = static_cast<std::uint8_t>(x[i] >> 8 * byte);
   }
-  std::reverse(reversed.begin(), reversed.end());
-  return reversed;
+  stream.erase(stream.begin(), stream.begin() + (next - stream.data()));
+  return stream;
 }
 
 SymbolDecoder::SymbolDecoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {
