@@ -49,6 +49,13 @@ def test_what_torch_fx_traced_is_captured():
     is_captured(fx.symbolic_trace(plain().eval()))
 
 
+def test_a_number_of_a_parameter_is_a_number():
+    def scaled(self, x):
+        return x * self.k.item() + (2 * self.k.item() - 1) / self.k.item() + torch.clamp(x, max=self.k.item())
+
+    is_captured(body(scaled, k=nn.Parameter(torch.tensor(0.75))))
+
+
 class FloatSums(nn.Module):
     """Sums through a module that a quantizer could observe, as in the quantizable networks of torchvision."""
 
@@ -169,9 +176,9 @@ REFUSED = {
         lambda: body(lambda self, x: self.k(x.double()).float(), k=nn.Conv2d(8, 8, 1).double()),
         r"It also fails when run on 2 such images, with its weights and images in float32: .* casts to other types and fixed",
     ),
-    "number of a parameter": (
-        lambda: body(lambda self, x: x * self.k.item(), k=nn.Parameter(torch.tensor(2.0))),
-        r"\(aten.item.default\): compute with the tensor itself, without .item\(\) or float\(\)",
+    "number of a buffer that changes": (
+        lambda: body(lambda self, x: x * self.k.mul_(2).item(), k=nn.Parameter(torch.tensor(2.0), requires_grad=False)),
+        r"\(aten.item.default\): it reads 'k', which the network itself changes at every call; .* do not change it in eval mode",
     ),
     "decision by a buffer": (
         lambda: body(lambda self, x: x if self.norm.running_mean.sum() > 0 else -x),

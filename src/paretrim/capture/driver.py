@@ -34,6 +34,7 @@ from paretrim.capture.families import refuse_other_families
 from paretrim.capture.filled import write_into_new_ones_
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.norms import NORMS
+from paretrim.capture.numbers_read import put_numbers_in_
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import Program, program_of
@@ -120,6 +121,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     with alone():
         program = program_of(private, shape)
     graph = program.module.graph
+    put_numbers_in_(graph, program.tensors)
     write_into_parts_(graph, program.tensors)
     write_into_new_ones_(graph)
     stack_behind_the_batch_(graph)
