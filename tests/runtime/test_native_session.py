@@ -5,6 +5,7 @@ import gc
 import os
 import pickle
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -239,3 +240,34 @@ def test_the_child_of_a_fork_computes_alone_and_ends():
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     np.testing.assert_array_equal(session(IMAGES), expected)
+
+
+def test_many_images_give_the_same_bits_in_parts(monkeypatch):
+    session = paretrim.runtime.pretrained("cifar10-resnet20", threads=2)
+    images = np.random.default_rng(0).integers(0, 256, (67, *session.shape), np.uint8)
+    (whole,) = session.network.run(images)
+    monkeypatch.setattr("paretrim.runtime.parts.PART_WORK", 1)
+    counts = []
+    monkeypatch.setattr("paretrim.runtime.parts.np.concatenate", lambda parts: counts.append(len(parts)) or np.vstack(parts))
+    np.testing.assert_array_equal(session(images).view(np.uint32), whole.view(np.uint32))
+    assert counts == [5]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer")
+def test_ctrl_c_is_heeded_while_many_images_are_computed():
+    session = paretrim.runtime.pretrained("cifar10-resnet20")
+    images = np.zeros((10_000, *session.shape), np.uint8)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            session(images)
+        assert time.process_time() - start < 1  # all of them take some seconds
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

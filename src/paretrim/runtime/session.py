@@ -22,6 +22,7 @@ from paretrim.graph.types import FloatArray, Graph
 from paretrim.graph.windows import Values
 from paretrim.runtime.compiled import native
 from paretrim.runtime.kernel_choices import keep_choices, read_choices, setting
+from paretrim.runtime.parts import run_in_parts
 from paretrim.visible import brief
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Session(OneOutput):
             raise DataUnavailable(f"images are a single image {list(images.shape)}; give a batch of one: images[None]")
         check_images(images, self.shape, pixels=self.takes_pixels)
         try:
-            return self.network.run(_in_order(images))
+            return run_in_parts(self.network, _in_order(images))
         except MemoryError as error:
             raise DataUnavailable(f"{len(images):,} images at once do not fit into memory; give fewer per call") from error
 
