@@ -29,7 +29,8 @@ def test_a_table_and_a_picture_without_a_run(at_desk, command, tmp_path):
     status, out, _ = command("sensitivity", *arguments, "--score", "l1", "--folder", tmp_path / "new", "--figure", figure)
     assert status == 0
     assert "channel, by l1: accuracy" in out
-    assert "for a plot, run the recipe in this folder" in out
+    assert f"figure: {figure}" in out
+    assert "for a plot" not in out
     assert Path(figure).read_text(encoding="utf-8").startswith("<svg")
     assert sorted(path.name for path in (tmp_path / "new").glob("*.html")) == []
 

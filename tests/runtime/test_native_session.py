@@ -135,7 +135,7 @@ def test_a_file_that_cannot_run_is_named(tmp_path):
         with pytest.raises(CorruptFile, match="Is a directory"):
             trimfile.read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CorruptFile, match="there is no file"):
+    with pytest.raises(CorruptFile, match="pipe' is a folder, a pipe or a device; give a file"):
         paretrim.runtime.load(tmp_path / "pipe")
     with pytest.raises(CorruptFile, match=r"the path is 7; give the path of a .trim, .graph or .onnx file"):
         paretrim.runtime.load(7)

@@ -51,7 +51,12 @@ def sensitivity(parsed: argparse.Namespace, _: str) -> int:
         _show(scan)
     say("columns: value, and increase of the loss, with this share of zeros in one layer only")
     say(f"all points: {folder / SENSITIVITY}")
-    say(f"page: {folder / REPORT}" if page else "for a plot, run the recipe in this folder, which writes a page, or use --figure")
+    if parsed.figure:
+        say(f"figure: {parsed.figure}")
+    elif not page:
+        say("for a plot, run the recipe in this folder, which writes a page, or use --figure")
+    if page:
+        say(f"page: {folder / REPORT}")
     return DONE
 
 
