@@ -163,6 +163,7 @@ STAGES = {
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed", calibrator="percentile"),
     "quantize as lsq": Quantize(budget=SHORT, weight_bits=4, calibrator="lsq"),
+    "quantize to 4 bits": Quantize(budget=SHORT, weight_bits=4, activation_bits=4),
     "quantize by tanh": Quantize(budget=SHORT, formats={"*": Format(grid="dorefa", bits=3)}),
     "quantize by codebook": Quantize(budget=SHORT, formats={"*": Format(grid="codebook", bits=4)}),
     "quantize by powers": Quantize(budget=SHORT, formats={"*": Format(grid="powers")}),

@@ -125,6 +125,19 @@ def grid_values(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:
     return (INPUT, *own)
 
 
+def values_of_few_levels(graph: Graph, real: Collection[str] = ()) -> tuple[str, ...]:
+    """The values of :func:`grid_values` whose levels can be fewer than 256: the integer graph clamps them or looks them up.
+
+    Left out are the input and concatenations.
+    """
+    own = frozenset(grid_values(graph, real))
+
+    def bounded(head: Node) -> bool:
+        return OPERATIONS[head.op].clamps or OPERATIONS[head.op].table is not None or head.op in BOUNDING
+
+    return tuple(run.end.name for run in fuse(graph) if run.end.name in own and bounded(run.head))
+
+
 def grid_holders(graph: Graph) -> dict[str, str]:
     """For the input and every value that exists in the integer graph, the value whose grid it is on.
 

@@ -18,7 +18,7 @@ from paretrim.errors import UnsupportedOperation
 from paretrim.graph.checks import SMALLEST_SCALE
 from paretrim.graph.fold import StoredWeight, affine_of, deployed, folded_bias, folded_tensors
 from paretrim.graph.functions import pixel_table, pointwise_table
-from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float
+from paretrim.graph.fusion import Fusion, fuse, needed_inputs, stays_float, values_of_few_levels
 from paretrim.graph.names import free_name
 from paretrim.graph.operations.operation import Bounds
 from paretrim.graph.operations.table import BOUNDING, GRID_PRESERVING, OPERATIONS, TRAINING_ONLY, WEIGHTED
@@ -50,6 +50,7 @@ def lower(
     grids: Mapping[str, ValueType],
     weights: Mapping[str, WeightCodes],
     real: Mapping[str, StoredWeight | None] = MappingProxyType({}),
+    tops: Mapping[str, int] = MappingProxyType({}),
 ) -> Graph:
     """The integer graph. A layer of ``real`` computes in float32, between a dequantize and a quantize.
 
@@ -58,11 +59,19 @@ def lower(
         grids: for every name of :func:`paretrim.graph.fusion.grid_values` a uint8 type with scale and zero point.
         weights: the integers of every conv2d and linear node, except those in ``real``.
         real: conv2d and linear nodes that compute in float32, and their weight where it is not stored as float32.
+        tops: the highest level of values that have fewer than 256, of :func:`paretrim.graph.fusion.values_of_few_levels`.
 
     Raises:
-        UnsupportedOperation: a value or weight has no grid, or a layer's sum may leave int32.
+        UnsupportedOperation: a value or weight has no grid, a layer's sum may leave int32, or the levels of a value that nothing
+            bounds are fewer than 256.
     """
-    work = _Lowering(graph, grids, weights, real)
+    few = values_of_few_levels(graph, real)
+    if other := [name for name in tops if name not in few]:
+        raise UnsupportedOperation(
+            f"the value '{other[0]}' has levels 0..{tops[other[0]]}, but nothing in the integer graph bounds it; put it on a "
+            "grid of 8 bits"
+        )
+    work = _Lowering(graph, grids, weights, real, tops)
     work.quantize_input()
     for run in fuse(graph):
         work.add(run)
@@ -76,8 +85,9 @@ class _Lowering:
         grids: Mapping[str, ValueType],
         weights: Mapping[str, WeightCodes],
         real: Mapping[str, StoredWeight | None],
+        tops: Mapping[str, int],
     ) -> None:
-        self.graph, self.grids, self.weights, self.real = graph, grids, weights, real
+        self.graph, self.grids, self.weights, self.real, self.tops = graph, grids, weights, real, tops
         self.read = needed_inputs(graph)
         self.nodes: list[Node] = []
         self.names: dict[str, str] = {}
@@ -104,10 +114,13 @@ class _Lowering:
         elif head.op in GRID_PRESERVING:
             self._emit(replace(head, inputs=inputs, type=replace(source, shape=head.type.shape)), head.name)
         elif head.op in BOUNDING:
-            self._bound_alone(head, inputs[0], source)
+            self._bound_alone(head, source)
         else:
             kind = self._grid(run.end.name, run.end.type.shape, f"layer '{head.layer}'")
             self._emit(self._requantizing(run, inputs, source, kind), run.end.name)
+            if OPERATIONS[head.op].table is not None and head.name in self.tops:
+                name = free_name(f"{head.name}/clamped", self.graph.types | self.types)
+                self._bound(name, ("clamp_max", self._highest(head.name, kind)), (head, kind, kind))
 
     def result(self) -> Graph:
         outputs = tuple(self._as_float(self.names[name], "logits") for name in self.graph.outputs)
@@ -133,7 +146,7 @@ class _Lowering:
 
     def _requantizing(self, run: Fusion, inputs: tuple[str, ...], source: ValueType, kind: ValueType) -> Node:
         head, operation = run.head, OPERATIONS[run.head.op]
-        attributes = {**head.attributes, **(_clamp(run.activation, kind) if operation.clamps else {})}
+        attributes = {**head.attributes, **(self._clamp(run, kind) if operation.clamps else {})}
         node = replace(head, inputs=inputs, type=kind, attributes=attributes)
         if operation.normalizes:
             factor, offset = affine_of(head)
@@ -144,18 +157,39 @@ class _Lowering:
             return replace(node, tensors={"table": operation.table(settings_of(head), source, kind, self.graph.input)})
         return node
 
-    def _bound_alone(self, head: Node, source_name: str, source: ValueType) -> None:
+    def _highest(self, name: str, kind: ValueType) -> float:
+        """The value of the top level of a grid."""
+        return (self.tops.get(name, 255) - kind.zero_point) * kind.scale
+
+    def _clamp(self, run: Fusion, kind: ValueType) -> dict[str, Attribute]:
+        """The range of a result: what the activation bounds, within the levels of the grid."""
+        low, high = (None, None) if run.activation is None else _bounds(run.activation)
+        top = self.tops.get(run.end.name, 255)
+        ends = {"lo": 0 if low is None else _level(low, kind), "hi": top if high is None else _level(high, kind)}
+        return {end: min(level, top) for end, level in ends.items()}
+
+    def _bound_alone(self, head: Node, source: ValueType) -> None:
         """A clamp that cannot be fused: one table for each bound."""
         kind = self._grid(head.name, head.type.shape, f"layer '{head.layer}'")
         low, high = _bounds(head)
+        if head.name in self.tops:
+            highest = self._highest(head.name, kind)
+            high = highest if high is None else min(high, highest)
         for function, bound in (("clamp_min", low), ("clamp_max", high)):
             if bound is None:
                 continue
             name = f"{head.name}/minimum" if function == "clamp_min" and high is not None else head.name
-            table = pointwise_table(function, bound, source, kind)
-            attributes: dict[str, Attribute] = {"function": function, "constant": bound}
-            node = Node(name, "pointwise", (source_name,), kind, attributes, {"table": table}, head.layer)
-            source_name, source = self._emit(node, head.name), kind
+            self._bound(name, (function, bound), (head, source, kind))
+            source = kind
+
+    def _bound(self, name: str, bound: tuple[str, float], node: tuple[Node, ValueType, ValueType]) -> None:
+        """Bound the value that now stands for a node, by a table from its grid to another."""
+        head, source, kind = node
+        function, constant = bound
+        last = self.names.get(head.name, self.names[head.inputs[0]])
+        attributes: dict[str, Attribute] = {"function": function, "constant": constant}
+        table = pointwise_table(function, constant, source, kind)
+        self._emit(Node(name, "pointwise", (last,), kind, attributes, {"table": table}, head.layer), head.name)
 
     def _weighted(self, run: Fusion, inputs: tuple[str, ...], source: ValueType) -> None:
         head, end = run.head, run.end
@@ -165,7 +199,7 @@ class _Lowering:
         kind = ValueType(end.type.shape) if final else self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
         attributes = deployed(head)
         if not final:
-            attributes |= _clamp(run.activation, kind)
+            attributes |= self._clamp(run, kind)
         factor, bias = folded_bias(head, run.batch_norm)
         tensors = _integer_tensors(self.weights[head.name], factor, bias, (source, kind), head)
         self._emit(replace(head, inputs=inputs, type=kind, attributes=attributes, tensors=tensors), end.name)
@@ -180,13 +214,12 @@ class _Lowering:
             last = self._emit(replace(run.activation, inputs=(last,)), end.name)
         if end.name in self.grids:
             kind = self._grid(end.name, end.type.shape, f"layer '{head.layer}'")
+            if end.name in self.tops:
+                most: dict[str, Attribute] = {"maximum": self._highest(end.name, kind)}
+                clamped = free_name(f"{end.name}/clamped", self.graph.types | self.types)
+                last = self._emit(Node(clamped, "clamp", (last,), ValueType(kind.shape), most, {}, head.layer), end.name)
             name = free_name(f"{end.name}/quantized", self.graph.types | self.types)
             self._emit(Node(name, "quantize", (last,), kind), end.name)
-
-
-def _clamp(activation: Node | None, kind: ValueType) -> dict[str, Attribute]:
-    low, high = (None, None) if activation is None else _bounds(activation)
-    return {"lo": 0 if low is None else _level(low, kind), "hi": 255 if high is None else _level(high, kind)}
 
 
 def _bounds(activation: Node) -> Bounds:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_SCALE, TOP, Facts, Grid, Scales
+from paretrim.network.grids import SMALLEST_SCALE, Facts, Grid, Scales, bits_fact, bits_in, top_of
 from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
 from paretrim.network.rounding import straight_through
 
@@ -23,7 +23,7 @@ METHODS = (
         kind="activation grid",
         source="Choi et al. 2018 (PACT), arXiv 1805.06085, section 3",
         what="uint8 with a trained upper end",
-        formula="x' = s round(clip(x, 0, alpha) / s), s = alpha / 255; dx'/dalpha = 1 where x >= alpha, else 0",
+        formula="x' = s round(clip(x, 0, alpha) / s), s = alpha / (2^bits - 1); dx'/dalpha = 1 where x >= alpha, else 0",
         recipe="pact",
         settings=("quantize.activations",),
     ),
@@ -38,9 +38,9 @@ class ClippedActivations(nn.Module):
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
-        self.reach = nn.Parameter(torch.tensor([grid.scale * TOP], dtype=torch.float32))
+        self.reach = nn.Parameter(torch.tensor([grid.scale * grid.top], dtype=torch.float32))
         """Distance between the ends of the grid."""
-        self.zero_point = grid.zero_point
+        self.zero_point, self.bits = grid.zero_point, grid.bits
 
     @classmethod
     def fitted(cls, grid: Grid, _scales: Scales) -> Self:
@@ -50,22 +50,22 @@ class ClippedActivations(nn.Module):
     @classmethod
     def restored(cls, facts: Mapping[str, object]) -> Self:
         """One made of :meth:`facts`; the reach comes with its ``state_dict``."""
-        return cls(Grid(1.0, int(str(facts["zero_point"]))))
+        return cls(Grid(1.0, int(str(facts["zero_point"])), bits_in(facts)))
 
     def facts(self) -> Facts:
-        """Its name and zero point."""
-        return {"grid": "clipped", "zero_point": self.zero_point}
+        """Its name, zero point and bits."""
+        return {"grid": "clipped", "zero_point": self.zero_point, **bits_fact(self.bits)}
 
     def _scale(self) -> Tensor:
-        return (self.reach.abs() / TOP).clamp_min(SMALLEST_SCALE)
+        return (self.reach.abs() / top_of(self.bits)).clamp_min(SMALLEST_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
         """The values of ``x`` [N, ...] moved to the grid, in the dtype of ``x``."""
-        return moved(_ClippedRounding(self.zero_point), x, self._scale())
+        return moved(_ClippedRounding(self.zero_point, top_of(self.bits)), x, self._scale())
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
-        return Grid(float(self._scale().detach()), self.zero_point)
+        return Grid(float(self._scale().detach()), self.zero_point, self.bits)
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,14 @@ class _ClippedRounding:
     """Of one step [1], whose gradient is that of the ends; at an end itself, half passes to ``x`` and half to the end."""
 
     zero_point: int
+    top: int
 
     def by_torch(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """By torch operations."""
         (scale,) = parameters
-        low, high = -self.zero_point * scale, (TOP - self.zero_point) * scale
+        low, high = -self.zero_point * scale, (self.top - self.zero_point) * scale
         inside = torch.minimum(torch.maximum(x.float(), low), high)
-        levels = (inside.detach() / scale.detach()).round_().clamp_(-self.zero_point, TOP - self.zero_point)
+        levels = (inside.detach() / scale.detach()).round_().clamp_(*self._ends())
         return straight_through(inside, levels * scale.detach()).to(x.dtype)
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -93,4 +94,4 @@ class _ClippedRounding:
         return passed, (low * sums[0] + high * sums[1]).float()
 
     def _ends(self) -> tuple[int, int]:
-        return -self.zero_point, TOP - self.zero_point
+        return -self.zero_point, self.top - self.zero_point

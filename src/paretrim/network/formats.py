@@ -19,7 +19,7 @@ from paretrim.network.clipped_means import ClippedMeans
 from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.float_weights import TYPES, Float32Weights, FloatWeights
-from paretrim.network.grids import ActivationGrid, Facts, WeightGrid, WeightSettings
+from paretrim.network.grids import ActivationGrid, Facts, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
@@ -70,13 +70,16 @@ METHODS = (
         name=UNIFORM,
         kind="activation grid",
         source="Jacob et al. 2018, arXiv 1712.05877",
-        what="uint8 with one scale and zero point for each tensor",
-        formula="q = clip(round(x / s) + z, 0, 255), x' = s (q - z)",
+        what="uint8 with one scale and zero point for each tensor, of 2 to 8 bits",
+        formula="q = clip(round(x / s) + z, 0, 2^bits - 1), x' = s (q - z)",
         recipe="qat",
-        settings=("quantize.activations",),
+        settings=("quantize.activations", "quantize.activation_bits"),
     ),
 )
 
+
+_BEYOND = 3
+"""Levels on both sides of a grid at which one of the user's own is tried."""
 
 _OWN: dict[str, type] = {}
 """User-defined grids that settings have named. Reading a file never imports code: a grid that it names must be here already."""
@@ -133,6 +136,36 @@ def _check_own(name: str, grid: WeightGrid, weight: Tensor) -> None:
         )
     if bool(integers[weight == 0].any()):
         raise InvalidRecipe(f"{place}: it moves weights that are 0, as pruned ones are; give them the integer 0")
+
+
+def new_activation_grid(name: str, grid: Grid, scales: Scales) -> ActivationGrid:
+    """A grid of this name that begins at a calibrated one; one of the user's own is checked on its levels.
+
+    Raises:
+        InvalidRecipe: there is none of this name, or it has another number of bits, or trains on other values than it ships.
+    """
+    made = activation_grid_named(name).fitted(grid, scales)
+    if name not in ACTIVATION_GRIDS:
+        _check_own_activations(name, made, grid.bits)
+    return made
+
+
+def _check_own_activations(name: str, made: ActivationGrid, bits: int) -> None:
+    place, grid = f"activations {brief(name)}", made.grid()
+    if grid.bits != bits:
+        raise InvalidRecipe(
+            f"{place}: its grid has {grid.bits} bits where {bits} are asked for; give Grid.bits on, or set activation_bits"
+        )
+    levels = torch.arange(-_BEYOND, grid.top + _BEYOND + 1, dtype=torch.float32)
+    with torch.no_grad():
+        moved = made(((levels - grid.zero_point) * grid.scale)[None])[0]
+    wanted = (levels.clamp(0, grid.top) - grid.zero_point) * grid.scale
+    if float((moved - wanted).abs().max()) > grid.scale / 4:
+        at = int((moved - wanted).abs().argmax())
+        raise InvalidRecipe(
+            f"{place}: a call turns {float((levels[at] - grid.zero_point) * grid.scale):.6g} into {float(moved[at]):.6g}, but in "
+            f"the file it is {float(wanted[at]):.6g}; round to scale * (q - zero_point) of its grid, with q in 0..top"
+        )
 
 
 def _members(protocol: type) -> set[str]:

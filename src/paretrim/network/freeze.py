@@ -15,6 +15,7 @@ from paretrim.graph.outputs import with_user_names
 from paretrim.graph.types import INPUT, Graph, InputSpec, ValueType
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.float_weights import Float32Weights, FloatWeights, is_float
+from paretrim.network.grids import BITS
 from paretrim.network.network import Network, unshared
 
 
@@ -48,7 +49,8 @@ def freeze(network: Network, spec: InputSpec | None = None, *, shared: bool = Fa
     grids = {name: quantizer.grid() for name, quantizer in network.quantizers().items()}
     graph = replace(network.graph(weights=bool(real), shared=True), input=taken)
     types = {name: ValueType((), "uint8", grid.scale, grid.zero_point) for name, grid in grids.items()}
-    return with_user_names(unshared(lower(graph, types, codes, real)))
+    tops = {name: grid.top for name, grid in grids.items() if grid.bits < BITS}
+    return with_user_names(unshared(lower(graph, types, codes, real, tops)))
 
 
 def with_input(frozen: Graph, spec: InputSpec) -> Graph:

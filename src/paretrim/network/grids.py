@@ -19,8 +19,11 @@ SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny)
 SMALLEST_ROW = 2.0**-24
 """Least step of an output channel, as a share of the largest step of its layer: weights far below the others are zeros."""
 
-TOP = 255
-"""Highest level of an activation grid."""
+BITS = 8
+"""Most bits of an activation grid, in which its levels are stored."""
+
+TOP = 2**BITS - 1
+"""Highest level of an activation grid of that many bits."""
 
 CACHED = 2**17
 """Weights converted to integers at a time, so that intermediate results stay in the cache."""
@@ -33,20 +36,48 @@ Facts = str | Mapping[str, object]
 
 @dataclass(frozen=True)
 class Grid:
-    """An affine uint8 grid: ``real = scale * (q - zero_point)``, q in 0..255."""
+    """An affine grid: ``real = scale * (q - zero_point)``, q in 0..:attr:`top`, stored as uint8 whatever its bits."""
 
     scale: float
     zero_point: int
+    bits: int = BITS
+
+    @property
+    def top(self) -> int:
+        """The highest level."""
+        return top_of(self.bits)
 
 
-def grid_for_range(low: float, high: float) -> Grid:
+def top_of(bits: int) -> int:
+    """The highest level of an activation grid of so many bits."""
+    return (1 << bits) - 1
+
+
+def grid_for_range(low: float, high: float, bits: int = BITS) -> Grid:
     """The grid that covers [low, high] and holds 0 exactly; zero point 0 when nothing is negative.
 
     Zeros alone fit any grid and get that of [0, 1].
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low or 1.0) / TOP, SMALLEST_SCALE)
-    return Grid(scale, min(max(round(-low / scale), 0), TOP))
+    scale = max((high - low or 1.0) / top_of(bits), SMALLEST_SCALE)
+    return Grid(scale, min(max(round(-low / scale), 0), top_of(bits)), bits)
+
+
+def bits_fact(bits: int) -> dict[str, int]:
+    """Bits of an activation grid among its facts; the usual number is not written, as before there were others."""
+    return {} if bits == BITS else {"bits": bits}
+
+
+def bits_in(facts: Mapping[str, object]) -> int:
+    """Bits of an activation grid with these facts.
+
+    Raises:
+        ValueError: there is no grid of so many.
+    """
+    bits = int(str(facts.get("bits", BITS)))
+    if not 2 <= bits <= BITS:
+        raise ValueError(f"activations have {bits} bits and must have 2 to {BITS}")
+    return bits
 
 
 def scales_in(facts: Mapping[str, object]) -> Scales:

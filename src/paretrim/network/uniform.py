@@ -15,14 +15,16 @@ from paretrim.network.grids import (
     CACHED,
     SMALLEST_ROW,
     SMALLEST_SCALE,
-    TOP,
     Facts,
     Grid,
     IncrementalGrid,
     PricedGrid,
     Scales,
     WeightSettings,
+    bits_fact,
+    bits_in,
     scales_in,
+    top_of,
 )
 from paretrim.network.one_pass import least_and_greatest
 from paretrim.network.rounding import chosen_rows, round_rows, round_tensor
@@ -42,14 +44,14 @@ METHODS = (
         kind="scales",
         source="Jacob et al. 2018, arXiv 1712.05877, section 3.1",
         what="set steps by the largest magnitude of weights and a moving average of activation ranges",
-        formula="weights: s = clip * max|w| / top; activations: s <- 0.99 s + 0.01 (high - low) / 255",
+        formula="weights: s = clip * max|w| / top; activations: s <- 0.99 s + 0.01 (high - low) / (2^bits - 1)",
         recipe="observed",
     ),
 )
 
 
 class ActivationQuantizer(nn.Module):
-    """The uint8 grid of one activation tensor, per tensor.
+    """The grid of one activation tensor, per tensor: uint8, of 2 to 8 bits.
 
     ``scales="learned"`` trains the step (LSQ); ``"observed"`` follows a moving average of the batch range while training. The
     zero point is fixed at calibration: 0 where nothing is negative.
@@ -66,6 +68,7 @@ class ActivationQuantizer(nn.Module):
             self.scale = nn.Parameter(step)
         else:
             self.register_buffer("scale", step)
+        self.bits = grid.bits
         self.zero_point = grid.zero_point  # a plain number: reading it from a GPU would wait for the device in every layer
 
     @classmethod
@@ -80,7 +83,7 @@ class ActivationQuantizer(nn.Module):
         Raises:
             KeyError, ValueError: they do not say how its scale is found.
         """
-        return cls(Grid(1.0, 0), scales=scales_in(facts))
+        return cls(Grid(1.0, 0, bits_in(facts)), scales=scales_in(facts))
 
     def get_extra_state(self) -> Tensor:
         """The zero point, for ``state_dict``."""
@@ -96,24 +99,25 @@ class ActivationQuantizer(nn.Module):
             self._observe_(x.detach())
         scale = self.scale.abs().clamp_min(SMALLEST_SCALE)
         # LSQ section 2.2: the step's gradient is scaled by 1 / sqrt(number of features * top level).
-        share = 1.0 / float(math.prod(x.shape[1:]) * TOP) ** 0.5
-        return round_tensor(x, scale, -self.zero_point, TOP - self.zero_point, share)
+        top = top_of(self.bits)
+        share = 1.0 / float(math.prod(x.shape[1:]) * top) ** 0.5
+        return round_tensor(x, scale, -self.zero_point, top - self.zero_point, share)
 
     def _observe_(self, x: Tensor) -> None:
         low, high = least_and_greatest(x)
         below = low.clamp_max(0) if self.zero_point > 0 else low.new_zeros(())
-        span = (high.clamp_min(0) - below).float() / TOP
+        span = (high.clamp_min(0) - below).float() / top_of(self.bits)
         # A batch of zeros tells nothing about the step.
         self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
 
     def facts(self) -> Facts:
-        """How its scale is found."""
-        return self.scales
+        """How its scale is found, and its bits if they are not the usual."""
+        return {"scales": self.scales, **bits_fact(self.bits)} if bits_fact(self.bits) else self.scales
 
     def grid(self) -> Grid:
         """The grid as plain numbers."""
         scale = float(self.scale.detach().abs().clamp_min(SMALLEST_SCALE))
-        return Grid(scale, self.zero_point)
+        return Grid(scale, self.zero_point, self.bits)
 
 
 class WeightQuantizer(nn.Module):

@@ -9,8 +9,10 @@ smallest divergence of histograms, Migacz 2017, "8-bit inference with TensorRT" 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from paretrim.graph.fusion import fuse, grid_holders
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, ValueType
-from paretrim.network.grids import SMALLEST_SCALE, TOP, Grid, grid_for_range
+from paretrim.network.grids import BITS, SMALLEST_SCALE, TOP, Grid, grid_for_range, top_of
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_grids
@@ -33,6 +35,9 @@ from paretrim.train.execution import fast_batches
 
 CLIP_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.3, 71))
 """Shares of the observed range that the ``mse`` calibrator tries."""
+
+NARROW_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 0.05, 96))
+"""The same for activations of fewer than 8 bits: with few levels it may pay to clip more."""
 
 KL_RATIOS = tuple(float(ratio) for ratio in np.linspace(1.0, 1 / 16, 121))
 """The same for ``kl``, down to 128 of 2,048 bins as published."""
@@ -67,12 +72,19 @@ _TIE_IMAGES = 16
 
 
 def calibrate(
-    network: Network, names: tuple[str, ...], images: Tensor, *, method: Calibrator, percentile: float
+    network: Network,
+    names: tuple[str, ...],
+    images: Tensor,
+    *,
+    method: Calibrator,
+    percentile: float,
+    bits: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Grid]:
     """A grid for every value in ``names``, from normalised training images float32 [M, C, H, W].
 
-    Grids adapt to the unit of the values. A value that is 0 on all images gets a grid like those of its inputs. Steps are chosen
-    so that few pixels, and few results of sums, products, averages and concatenations, are half-way between two levels.
+    ``bits`` names grids of fewer than 8 bits. Grids adapt to the unit of the values. A value that is 0 on all images gets a grid
+    like those of its inputs. Steps are chosen so that few pixels, and few results of sums, products, averages and
+    concatenations, are half-way between two levels.
 
     Raises:
         TrainingFailed: there are no images, a value is not finite, or its range is too small for steps in float32.
@@ -80,16 +92,13 @@ def calibrate(
     if len(images) == 0:
         raise TrainingFailed("quantization needs calibration images, but there are none; give at least one training batch")
     seen = observed(network, names, images)
-    if method == "minmax":
-        grids = {name: grid_for_range(values.low, values.high) for name, values in seen.items()}
-    elif method == "percentile":
-        grids = {name: _percentile_grid(values, percentile) for name, values in seen.items()}
-    elif method == "lsq":
-        grids = {name: _lsq_grid(values) for name, values in seen.items()}
-    elif method == "kl":
-        grids = {name: _kl_grid(values) for name, values in seen.items()}
-    else:
-        grids = {name: _mse_grid(values) for name, values in seen.items()}
+    fitted: Callable[[Histogram, int], Grid] = {
+        "minmax": lambda values, width: grid_for_range(values.low, values.high, width),
+        "percentile": lambda values, width: _percentile_grid(values, percentile, width),
+        "lsq": _lsq_grid,
+        "kl": _kl_grid,
+    }.get(method, _mse_grid)
+    grids = {name: fitted(values, bits.get(name, BITS)) for name, values in seen.items()}
     grids |= reciprocal_grids(network, images, grids)
     grids |= compared_grids(network.structure, grids)
     if INPUT in grids:
@@ -108,7 +117,7 @@ def _off_ties(grid: Grid, parts: Sequence[npt.NDArray[np.floating[Any]]]) -> Gri
         shares.append(max((float((np.abs(some - np.floor(some) - 0.5) < _BESIDE_TIE).mean()) for some in steps), default=0.0))
         if shares[-1] <= _FEW:
             break
-    return Grid(grid.scale * _TIE_MOVES[int(np.argmin(shares))], grid.zero_point)
+    return replace(grid, scale=grid.scale * _TIE_MOVES[int(np.argmin(shares))])
 
 
 def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str]) -> dict[str, Grid]:
@@ -121,12 +130,12 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
             continue
         inputs = [result[source] for source in sources]
         if name in dead:
-            result[name] = Grid(max(grid.scale for grid in inputs), 0)
+            result[name] = Grid(max(grid.scale for grid in inputs), 0, grids[name].bits)
         elif results is not None:
             settings, grid = settings_of(run.head), result[name]
             shapes = (types[source].shape for source in run.head.inputs)
             kinds = [ValueType(shape, "uint8", one.scale, one.zero_point) for shape, one in zip(shapes, inputs, strict=True)]
-            grid = Grid(max(grid.scale, _FINEST * results.finest(settings, kinds)), grid.zero_point)
+            grid = replace(grid, scale=max(grid.scale, _FINEST * results.finest(settings, kinds)))
             result[name] = _off_ties(grid, results.possible(settings, kinds))
     return result
 
@@ -164,40 +173,41 @@ def _require_room(graph: Graph, seen: Mapping[str, Histogram]) -> None:
             )
 
 
-def _percentile_grid(values: Histogram, percentile: float) -> Grid:
+def _percentile_grid(values: Histogram, percentile: float, bits: int) -> Grid:
     """Clip the same small share of values at both ends, but never at an end that is zero."""
     edges, counts = values.bins()
     share = np.cumsum(counts) / counts.sum()
     top = edges[int(np.searchsorted(share, percentile / 100))] + values.width
     bottom = edges[int(np.searchsorted(share, 1 - percentile / 100))]
-    return grid_for_range(max(bottom, values.low), min(top, values.high))
+    return grid_for_range(max(bottom, values.low), min(top, values.high), bits)
 
 
-def _mse_grid(values: Histogram) -> Grid:
+def _mse_grid(values: Histogram, bits: int = BITS) -> Grid:
     """The clip ratio with the smallest mean squared rounding and clipping error over the histogram."""
     edges, counts = values.bins()
     edges, counts = edges[counts > 0], counts[counts > 0]
     centres = np.clip(edges + values.width / 2, values.low, values.high)
-    candidates = [grid_for_range(values.low * ratio, values.high * ratio) for ratio in CLIP_RATIOS]
+    ratios = CLIP_RATIOS if bits == BITS else NARROW_RATIOS
+    candidates = [grid_for_range(values.low * ratio, values.high * ratio, bits) for ratio in ratios]
     errors = []
     for grid in candidates:
-        levels = np.clip(np.rint(centres / grid.scale) + grid.zero_point, 0, TOP)
+        levels = np.clip(np.rint(centres / grid.scale) + grid.zero_point, 0, grid.top)
         errors.append(float((counts * (grid.scale * (levels - grid.zero_point) - centres) ** 2).sum()))
     return candidates[int(np.argmin(errors))]
 
 
-def _kl_grid(values: Histogram) -> Grid:
+def _kl_grid(values: Histogram, bits: int = BITS) -> Grid:
     """The clip ratio whose levels change the histogram least, by the Kullback-Leibler divergence.
 
     Every grid contains 0 exactly, so the many zeros after a ReLU carry no information: their bin gets the count of the next.
     """
     if values.low == values.high:
-        return grid_for_range(0.0, 0.0)
+        return grid_for_range(0.0, 0.0, bits)
     edges, counts = values.bins()
     zero, counts = int(np.searchsorted(edges, 0.0)), counts.copy()
     counts[zero] = counts[min(zero + 1, len(counts) - 1)]
     centres = np.clip(edges + values.width / 2, values.low, values.high)
-    candidates = [grid_for_range(values.low * ratio, values.high * ratio) for ratio in KL_RATIOS]
+    candidates = [grid_for_range(values.low * ratio, values.high * ratio, bits) for ratio in KL_RATIOS]
     return candidates[int(np.argmin([divergence(centres, counts, grid) for grid in candidates]))]
 
 
@@ -207,7 +217,7 @@ def divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], 
     Clipped values count for the outermost bins of the first histogram and not in the second. Empty bins stay empty.
     """
     levels = np.rint(centres / grid.scale).astype(np.int64) + grid.zero_point
-    (inside,) = np.nonzero((levels >= 0) & (levels <= TOP))
+    (inside,) = np.nonzero((levels >= 0) & (levels <= grid.top))
     first, last = int(inside[0]), int(inside[-1]) + 1
     kept, levels = counts[first:last].astype(np.float64), levels[first:last]
     clipped = kept.copy()
@@ -220,14 +230,15 @@ def divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], 
     return float((known * np.log(known / found)).sum() / known.sum() - np.log(known.sum() / found.sum()))
 
 
-def _lsq_grid(values: Histogram) -> Grid:
-    """A step of ``2 mean|x| / sqrt(top)``; the top is 255 if no value is negative, else 127 on both sides of 0."""
+def _lsq_grid(values: Histogram, bits: int = BITS) -> Grid:
+    """A step of ``2 mean|x| / sqrt(top)``; with 8 bits the top is 255 if no value is negative, else 127 on both sides of 0."""
     if values.low == values.high:
-        return grid_for_range(0.0, 0.0)
+        return grid_for_range(0.0, 0.0, bits)
     edges, counts = values.bins()
     mean = float((np.abs(edges + values.width / 2) * counts).sum() / counts.sum())
-    top, zero_point = (TOP, 0) if values.low >= 0 else (TOP // 2, TOP // 2 + 1)
-    return Grid(max(2 * mean / math.sqrt(top), SMALLEST_SCALE), zero_point)
+    whole = top_of(bits)
+    top, zero_point = (whole, 0) if values.low >= 0 else (whole // 2, whole // 2 + 1)
+    return Grid(max(2 * mean / math.sqrt(top), SMALLEST_SCALE), zero_point, bits)
 
 
 def weight_clips(weight: Tensor, *, bits: int, method: Calibrator, percentile: float) -> Tensor:

@@ -6,12 +6,13 @@ single layers, adjust one range at a time. Here the loss is the squared error of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.operations.table import WEIGHTED
-from paretrim.network.grids import Grid
 from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer
 
@@ -50,7 +51,7 @@ def _moved_(
     start, chosen = quantizer.grid(), quantizer
     for factor in FACTORS:
         for power in range(1, _MOST + 1):
-            grid = Grid(start.scale * factor**power, start.zero_point)
+            grid = replace(start, scale=start.scale * factor**power)
             tried = ActivationQuantizer.fitted(grid, quantizer.scales).to(problem[0].device).eval()
             network.set_grid_(name, tried)
             error = _error(network, *problem)

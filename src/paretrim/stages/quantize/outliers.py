@@ -14,7 +14,6 @@ import torch
 
 from paretrim.graph.fusion import grid_values
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.grids import TOP
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibration import calibrate, observed, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
@@ -88,7 +87,7 @@ def outliers(
     for name, histogram in observed(network, names, images).items():
         centres, counts = _centres(histogram)
         grid = grids[name]
-        low, high = -grid.zero_point * grid.scale, (TOP - grid.zero_point) * grid.scale
+        low, high = -grid.zero_point * grid.scale, (grid.top - grid.zero_point) * grid.scale
         found.append(_spread(name, "activation", (centres, np.clip(centres, low, high)), counts, (low, high)))
     return tuple(found)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from paretrim.graph.fusion import grid_holders
 from paretrim.graph.operations.table import NORMALIZING
 from paretrim.graph.types import INPUT, Graph, Node
-from paretrim.network.grids import TOP, Grid, grid_for_range
+from paretrim.network.grids import Grid, grid_for_range
 from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
@@ -113,7 +113,7 @@ class _Magnitudes:
 
 
 def _error(grid: Grid, weights: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]) -> float:
-    top = max(TOP - grid.zero_point, grid.zero_point)
+    top = max(grid.top - grid.zero_point, grid.zero_point)
     return float((weights * (grid.scale * np.minimum(np.rint(sizes / grid.scale), top) - sizes) ** 2).sum())
 
 
@@ -141,7 +141,7 @@ def _squares(other: Tensor, grid: Grid | None, value: Tensor) -> Tensor:
     """Squares of a value [N, ...] on its grid, summed over the axes along which ``value`` is repeated, in its shape."""
     moved = other.float()
     if grid is not None:
-        moved = torch.round(moved / grid.scale).clamp_(-grid.zero_point, TOP - grid.zero_point) * grid.scale
+        moved = torch.round(moved / grid.scale).clamp_(-grid.zero_point, grid.top - grid.zero_point) * grid.scale
     squares = moved.square()
     axes = [axis for axis in range(1, value.dim()) if value.shape[axis] == 1 and squares.shape[axis] > 1]
     total = squares.sum(axes, keepdim=True) if axes else squares

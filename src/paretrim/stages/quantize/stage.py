@@ -14,14 +14,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, TrainingFailed, located
-from paretrim.graph.fusion import grid_values
+from paretrim.graph.fusion import grid_values, values_of_few_levels
 from paretrim.graph.types import Graph
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
-from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, new_weight_grid
+from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, new_activation_grid, new_weight_grid
 from paretrim.network.freeze import freeze
-from paretrim.network.grids import SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
+from paretrim.network.grids import BITS, SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
 from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
@@ -61,6 +61,15 @@ METHODS = (
         recipe="int8-weights",
         settings=("quantize.activations",),
     ),
+    Method(
+        name="low-bit-activations",
+        kind="combination",
+        source="Esser et al. 2020 (LSQ), arXiv 1902.08153, section 3",
+        what="activations of fewer than 8 bits, trained with the weights: here 4 bits each",
+        formula="x' = s (clip(round(x / s) + z, 0, 2^bits - 1) - z)",
+        recipe="low-bit-activations",
+        settings=("quantize.activation_bits",),
+    ),
 )
 
 
@@ -83,6 +92,9 @@ class Quantize:
     ``formats`` can also keep single layers in float beside integer layers: ``{"fc": Format(grid="float32")}``, or float16 or
     bfloat16 for their weights. They compute in float32. Their inputs and outputs are on grids, except a value between two of
     them.
+
+    ``activation_bits`` is the width of all values but the input, concatenations, and the few whose grids their use decides
+    (reciprocals, and what only comparisons read), which keep 8 bits. Runtimes store and compute in 8 bits.
 
     ``portions`` is for layers on the grid ``powers``: the shares of weights that are fixed to powers of two at the beginning,
     after equal parts of the budget, and at its end (INQ).
@@ -115,6 +127,7 @@ class Quantize:
     smoothing: Fraction = dataclasses.field(default=0.5, metadata=LATER)
     rounding_steps: AtLeastOne = dataclasses.field(default=10_000, metadata=LATER)
     portions: tuple[Fraction, ...] = dataclasses.field(default=(0.5, 0.75, 0.875, 1.0), metadata=LATER)
+    activation_bits: Bits = dataclasses.field(default=BITS, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
@@ -129,6 +142,11 @@ class Quantize:
             raise InvalidRecipe(
                 f"adjust names '{of_grids[0]}', which needs quantized activations, but activations is 'float32'; leave it out, "
                 "or choose another grid of activations"
+            )
+        if self.activations == FLOAT32 and self.activation_bits != BITS:
+            raise InvalidRecipe(
+                f"activation_bits is {self.activation_bits}, but activations is 'float32', so no value has so many bits; leave "
+                "activation_bits out, or choose a grid of activations"
             )
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
@@ -156,8 +174,8 @@ class Quantize:
         work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
         adjust_before_(private, self.adjust, work)
         reference = copy.deepcopy(private) if self.adjust else private
-        names = grid_values(private.structure)
-        grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile)
+        names, narrow = grid_values(private.structure), self._narrow(private.structure)
+        grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile, bits=narrow)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
         for name, layer in weighted_layers(private).items():
             _require_steps(name, layer.effective_weight().detach())
@@ -202,6 +220,13 @@ class Quantize:
         on_grids = self.activations != FLOAT32
         return assign(Question(network, resources, self.mixed, named, self.weight_bits, fit, frozen, on_grids))
 
+    def _narrow(self, structure: Graph) -> Mapping[str, int]:
+        """Bits of the values that have fewer than 8."""
+        if self.activation_bits == BITS or self.activations == FLOAT32:
+            return {}
+        apart = {*reciprocals_of(structure), *compared_of(structure)}
+        return {name: self.activation_bits for name in values_of_few_levels(structure) if name not in apart}
+
     def _put_grids_(
         self, network: Network, formats: Mapping[str, Format], grids: Mapping[str, Grid], worth: Mapping[str, Tensor]
     ) -> None:
@@ -215,7 +240,7 @@ class Quantize:
         apart = {*reciprocals_of(network.structure), *compared_of(network.structure)}  # their ranges do not give their steps
         for name in grid_values(network.structure, real) if self.activations != FLOAT32 else ():
             scales = "learned" if name in apart else self.scales
-            network.set_grid_(name, activation_grid_named(self.activations).fitted(grids[name], scales))
+            network.set_grid_(name, new_activation_grid(self.activations, grids[name], scales))
         network.to(next(network.parameters()).device)
 
     def _weight_grid(self, weight: Tensor, form: Format, worth: Tensor | None) -> WeightGrid:
