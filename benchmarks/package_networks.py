@@ -80,7 +80,7 @@ def sounds(recordings: Path, *, test: bool, clips: int) -> Tensor:
         samples, lengths, names = held["samples"], held["lengths"], [str(name) for name in held["names"]]
     ends = np.cumsum(lengths)
     part = [at for at, name in enumerate(names) if (int(name.split("_")[2].split(".")[0]) < 5) == test]
-    found = []
+    found: list[np.ndarray] = []
     for at in np.random.default_rng(0).permutation(part)[:clips]:
         clip = _twice_the_rate(samples[ends[at] - lengths[at] : ends[at]] / 2.0**15)
         found.extend(clip[start : start + FRAME] for start in range(0, len(clip) - FRAME + 1, HOP))
@@ -126,7 +126,7 @@ def face_network(name: str) -> nn.Sequential:
         if family == "dense":
             parts["flatten"] = nn.Flatten()
             counts["conv"] += 1
-            parts[f"dense{counts['conv']}"] = nn.Linear(*map(int, sizes))
+            parts[f"dense{counts['conv']}"] = nn.Linear(int(sizes[0]), int(sizes[1]))
             continue
         counts[family] += 1
         parts[f"{family}{counts[family]}"] = _face_layer(kind, [int(size) for size in sizes])

@@ -25,11 +25,13 @@ from torch import Tensor, nn
 from paretrim.capture.agreement import captured_network
 from paretrim.data.load import load
 from paretrim.data.spec import DataSpec
+from paretrim.data.user_loader import loader_batches
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.network import Network
 from paretrim.train.execution import Execution, fast_batches
 from paretrim.train.resources import Resources
+from paretrim.train.task import CLASSIFICATION
 
 EXECUTION = Execution(device="cpu", precision="float32")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -80,7 +82,10 @@ class PublicNetwork:
     def resources(self, images: int, draw: int) -> Resources:
         """What a stage without training needs; every draw is another choice of calibration images."""
         chosen = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(draw))[:images]
-        return Resources(None, None, self.pool[chosen], EXECUTION, draw)
+        one = [(self.pool[:1], torch.zeros(1, dtype=torch.int64))]  # nothing trains
+        device = EXECUTION.torch_device()
+        few = loader_batches(one, device=device, labels=CLASSIFICATION.batch_labels)
+        return Resources(lambda _: few, few, self.pool[chosen], EXECUTION, draw)
 
     def outputs(self) -> Outputs:
         """Of the network in float32, [N, K]."""
