@@ -216,6 +216,14 @@ def test_a_function_that_is_none_is_refused_by_all():
             native.check(graph)
 
 
+def test_scales_of_two_axes_are_refused_by_all():
+    graph = small()
+    last = graph.nodes[-1]
+    tensors = {**last.tensors, "weight_scale": last.tensors["weight_scale"][None]}
+    graph = dataclasses.replace(graph, nodes=(*graph.nodes[:-1], dataclasses.replace(last, tensors=tensors)))
+    assert not assert_agreed(native.write_trim(graph, provenance="", threads=1))
+
+
 def test_a_table_of_pixels_is_its_formula_for_all_readers():
     for shift in (0, 1, 2):
         graph = small()

@@ -53,8 +53,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = read_regular(path, at_most=sys.maxsize)
     try:
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-        _require_own(metadata, path)
+        header = json.loads(content[8 : 8 + length])
+        _require_own(header, path)
+        metadata = header["__metadata__"]
         tensors = load_tensors(content)
         facts = json.loads(metadata["facts"])
         found, expected = metadata["sha256"], content_digest(tensors, metadata["facts"])
@@ -71,8 +72,10 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
-def _require_own(metadata: Mapping[str, str], path: Path) -> None:
-    if "facts" not in metadata:
+def _require_own(header: Mapping[str, Mapping[str, object]], path: Path) -> None:
+    """Refuse a whole safetensors file without a trace of what :func:`save_state` adds; a damaged one has some."""
+    ours = {"facts", "sha256"} & header.get("__metadata__", {}).keys()
+    if not ours and all("dtype" in entry for name, entry in header.items() if name != "__metadata__"):
         raise CorruptFile(
             f"'{path}' is a safetensors file that Paretrim did not write, such as the weights of a network; give a "
             "candidate.safetensors of a run folder, and weights with --weights or as the recipe's weights"

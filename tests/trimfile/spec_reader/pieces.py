@@ -34,7 +34,8 @@ def deal(records: list[Record], structure: Structure) -> list[list[Piece]]:
     now = 0
     for layer, tensor in structure.tensors(large=True):
         scale = layer.tensors.get("weight_scale")
-        fits = tensor.name == "weight" and scale is not None and scale.element == "<f4" and scale.count == tensor.shape[0]
+        known = scale is not None and scale.element == "<f4" and not scale.large  # a large one is decoded later, and refused
+        fits = tensor.name == "weight" and scale is not None and known and scale.count == tensor.shape[0]
         row = 0
         while row < tensor.shape[0]:
             while now < len(records) and left[now] == 0:
