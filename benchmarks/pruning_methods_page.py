@@ -33,7 +33,9 @@ training. Accuracy is that of the integers, with Student's interval (95 %) over 
 file. *Against magnitude* is the difference in points to one-shot magnitude pruning with the same pattern and seed, with its
 interval. Only an interval that excludes 0 shows a difference, and of {methods} methods in a table about one in twenty does so by
 chance. Channels are compared with single weights at the same sparsity. *Plain smaller network, from scratch* has as few weights
-as the network without its channels, and trains for as many epochs as dense training and a method together. {latency}
+as the network without its channels, and trains for as many epochs as dense training and a method together. GSM and gates prune
+at the end of their own training, so they get half of the epochs and fine-tuning the other half; the rows without fine-tuning show
+what that half is for. {latency}
 
 This is a small network and short training. It shows that the methods work, and which ones fall behind when training is short; for
 learned scores (movement) and regrown masks {epochs} epochs are few. It does not show which method is best for your network.
