@@ -1,4 +1,4 @@
-"""Write docs/methods: a page for every method and an index, from the descriptions that modules register.
+"""Write docs/methods: a page for every method and an index, from what modules register and the lines in results/.
 
 Run it after adding or changing a method; with --check it only lists the pages that are out of date.
 """
@@ -13,6 +13,8 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from measured_lines import measured
 
 from paretrim.cli.methods import KINDS, METHODS, recipe_path
 from paretrim.method import Method
@@ -99,6 +101,7 @@ def page(method: Method) -> str:
     rows = list(settings_of(method))
     if rows:
         parts.append("\n| setting | default |\n|---|---|\n" + "".join(f"| `{name}` | {value} |\n" for name, value in rows))
+    parts.append(f"\n## Measured\n\n{measured(method)}")
     path = recipe_path(method)
     if path:
         recipe = (ROOT / path).read_text(encoding="utf-8").rstrip("\n")
