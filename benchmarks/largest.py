@@ -87,10 +87,19 @@ def made(name: str) -> nn.Module:
     if name.startswith(OF_TIMM):
         models()  # timm imports torchvision
         found: nn.Module = importlib.import_module("timm").create_model(name.removeprefix(OF_TIMM))
-        return found.eval()
+        return as_trained_(found.eval())
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network: nn.Module = getattr(models(), name)(weights=None, **extra)
     return network.eval()
+
+
+def as_trained_(network: nn.Module) -> nn.Module:
+    """Sets the norms that start training with scale 0 to 1: they would make whole layers 0, which no trained network has."""
+    for part in network.modules():
+        scale = getattr(part, "weight", None)
+        if isinstance(part, nn.BatchNorm2d | nn.LayerNorm) and scale is not None and not scale.any():
+            nn.init.ones_(scale)
+    return network
 
 
 def parameters(network: nn.Module) -> int:
