@@ -1,6 +1,7 @@
 """The members of a task: classification, and a user-defined one."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.intervals import wilson_interval
 from paretrim.metric import ACCURACY, Metric
-from paretrim.search.drop import amount, drop_between, estimate_of, images_needed, loses, worsens
+from paretrim.search.drop import Drop, amount, drop_between, estimate_of, images_needed, loses, worsens
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.tasks import REGRESSION, outputs_for, task_named
 
@@ -108,6 +109,16 @@ def test_a_rising_error_is_a_loss(own):
     assert images_needed(worse, 0.6) == 1
     assert loses(worse).startswith("mean squared error rises by 0.499 on 200 images (95 % interval 0.498 to 0.5)")
     assert drop_between(dense + 0.5, dense, own.Regression()).value == pytest.approx(-0.5)
+    better = loses(drop_between(dense + 0.5 + 0.01 * stream.standard_normal(200), dense, own.Regression()))
+    number = r"0\.(?:49|50|5)\d?"
+    assert re.fullmatch(rf"mean squared error drops by {number} on 200 images \(95 % interval {number} to {number}\)", better)
+
+
+def test_what_is_won_is_not_a_negative_drop():
+    said = "by 0.83 points on 360 images (95 % interval \N{MINUS SIGN}0.55 to 2.58)"
+    assert loses(Drop(lost=1, won=4, images=360)) == f"accuracy rises {said}"
+    assert loses(Drop(lost=4, won=1, images=360)) == f"accuracy drops {said}"
+    assert loses(Drop(lost=2, won=2, images=360)).startswith("accuracy drops by 0.00 points on 360 images")
 
 
 def test_a_metric_that_is_no_mean_has_an_interval():
@@ -128,7 +139,7 @@ def test_a_metric_that_is_no_mean_has_an_interval():
 
 def test_a_metric_is_written_as_what_it_is():
     error = Metric("mean squared error", higher_is_better=False)
-    assert (ACCURACY.text(0.9512), ACCURACY.change_text(-0.0123)) == ("95.12 %", "−1.23 points")
+    assert (ACCURACY.text(0.9512), ACCURACY.change_text(-0.0123)) == ("95.12 %", "\N{MINUS SIGN}1.23 points")
     assert (error.text(0.012341), error.change_text(0.001)) == ("0.01234", "+0.001")
     assert (ACCURACY.heading, error.heading) == ("accuracy, %", "mean squared error")
     assert ACCURACY.gain(0.9, 0.8) > 0 > error.gain(0.9, 0.8)

@@ -70,17 +70,27 @@ class Drop:
 
     def __str__(self) -> str:
         """The loss with its interval and the number of images: for accuracy in points, for others in their own unit."""
-        if not self.metric.is_share:
-            value, low, high = (f"{one:.3g}" for one in (self.value, self.interval.low, self.interval.high))
-            loss = f"{value} {self.metric.unit}".rstrip()
-            return f"{loss} on {self.images:,} {self.metric.count}s (95 % interval {low} to {high})".replace("-", MINUS)
-        value, low, high = (f"{100 * one:.2f}" for one in (self.value, self.interval.low, self.interval.high))
-        return f"{value} points on {self.images:,} {self.metric.count}s (95 % interval {low} to {high})".replace("-", MINUS)
+        return self._said(self.value, self.interval.low, self.interval.high)
+
+    @property
+    def gain(self) -> str:
+        """The same the other way round: what the candidate wins."""
+        return self._said(-self.value, -self.interval.high, -self.interval.low)
+
+    def _said(self, value: float, low: float, high: float) -> str:
+        digits, factor, unit = (
+            (".2f", 100.0, " points") if self.metric.is_share else (".3g", 1.0, f" {self.metric.unit}".rstrip())
+        )
+        one, least, most = (f"{factor * number + 0.0:{digits}}" for number in (value, low, high))
+        text = f"{one}{unit} on {self.images:,} {self.metric.count}s (95 % interval {least} to {most})"
+        return text.replace("-", MINUS)
 
 
 def loses(drop: Drop) -> str:
-    """What a candidate loses, in words."""
-    return f"{worsens(drop.metric)} by {drop}"
+    """What a candidate loses, or wins, in words."""
+    if drop.value >= 0:
+        return f"{worsens(drop.metric)} by {drop}"
+    return f"{drop.metric.name} {'rises' if drop.metric.higher_is_better else 'drops'} by {drop.gain}"
 
 
 def worsens(metric: Metric) -> str:
