@@ -35,7 +35,7 @@ def test_an_operation_is_named_in_its_value_and_two_tables(name, family):
 BY_NAME = {
     "deploy/onnx_file.py": {"normalize", "quantize", "dequantize"},  # the ONNX forms of what reads pixels or changes the type
     "graph/fold.py": {"normalize", "conv2d", "PAD"},  # makes a normalize; a pad that is not merged is only computed on its own
-    "graph/lower.py": {"quantize", "dequantize", "pointwise"},  # makes these nodes
+    "graph/lower.py": {"quantize", "dequantize", "pointwise", "clamp"},  # makes these nodes
     "network/float_layers.py": {"flatten"},  # makes one
     "network/thaw.py": {"relu", "clamp"},  # makes them from fused clamps
     "stages/prune/absolute.py": {"dropout"},  # makes one, which is the identity
