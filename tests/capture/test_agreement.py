@@ -139,6 +139,24 @@ def test_rounding_that_a_network_amplifies_is_no_difference():
     agrees(body(cancelled))
 
 
+@pytest.mark.parametrize("share", [0.0, 1e-4])
+def test_computed_weights_are_rounded_and_a_wrong_operation_is_no_rounding(share, monkeypatch):
+    """With bounds so tight that rounding the standardised weights to float32 exceeds them, as it does in very deep networks."""
+
+    def standardised(self, x):
+        weight = self.c.weight - self.c.weight.mean((1, 2, 3), keepdim=True)
+        return self.act(F.conv2d(x, weight / (weight.std((1, 2, 3), keepdim=True) + 1e-6), padding=1))
+
+    monkeypatch.setattr(agreement, "TOLERANCE", 0.0)
+    monkeypatch.setattr(agreement, "_EXACT", 1e-12)
+    monkeypatch.setattr(driver, "CONVERTERS", wrong_by(share))
+    if not share:
+        agrees(body(standardised))
+    else:
+        with pytest.raises(UnsupportedOperation, match="differs from the module"):
+            agrees(body(standardised))
+
+
 def is_looked_at(x):
     return type(x) is not torch.Tensor
 
