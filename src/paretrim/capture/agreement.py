@@ -50,8 +50,11 @@ TOLERANCE = 1e-5
 _EXACT = 1e-6
 """The same in float64, used if float32 exceeds its tolerance; the weights stay rounded to float32."""
 
-_ROUNDINGS = 4.0
-"""How many times the effect of one random rounding of all weights another rounding of them may have."""
+_ROUNDINGS = 32.0
+"""How many times the effect of one random rounding of all weights the computed weights may have.
+
+They come from several float32 operations, and the error of a channel's mean or deviation moves all of its weights together.
+"""
 
 _LOOSE = 1e-3
 """The same in float32 for modules that do not run in float64."""
