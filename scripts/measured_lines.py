@@ -6,8 +6,8 @@ Every number is computed from the stored lines. A method that no benchmark has m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 from paretrim.intervals import mean_interval
@@ -113,7 +113,7 @@ def measured(method: Method) -> str:
     """What the results say about a method, as a list in Markdown, or that nothing has been measured."""
     key, found = (method.kind, method.name), list[str]()
     tables: Sequence[tuple[Mapping[Key, object], Callable[..., Sequence[str]]]] = (
-        (PRUNED, pruned),
+        (PRUNED, partial(pruned, patterns=[method.name] if method.kind == "pattern" else PATTERNS)),
         (LOSSES, distilled),
         (FORMATS, in_format),
         (MIXTURES, mixed),
@@ -123,15 +123,14 @@ def measured(method: Method) -> str:
     )
     for table, written in tables:
         if key in table:
-            found += written(table[key], method)
+            found += written(table[key])
     found += steps(method)
     return "".join(f"- {line}\n" for line in found) or f"{NOT_MEASURED}\n"
 
 
-def pruned(name: str, method: Method) -> list[str]:
+def pruned(name: str, patterns: Iterable[str]) -> list[str]:
     """Digits, equal epochs: accuracy, and the difference from one-shot magnitude pruning with the same pattern."""
     rows = [line for line in lines("pruning-methods-digits") if line["sparsity"] == SPARSITY]
-    patterns = [method.name] if method.kind == "pattern" else list(PATTERNS)
     found = []
     for pattern in patterns:
         own = by_seed(rows, method=name, pattern=pattern)
@@ -146,7 +145,7 @@ def pruned(name: str, method: Method) -> list[str]:
     return found
 
 
-def distilled(loss: str, _method: Method) -> list[str]:
+def distilled(loss: str) -> list[str]:
     """Digits: accuracy, and the difference from training with labels only."""
     epochs = max(int(str(line["epochs"])) for line in lines("distillation") if line["loss"] == loss)
     own, plain = (
@@ -161,7 +160,7 @@ def distilled(loss: str, _method: Method) -> list[str]:
     ]
 
 
-def in_format(cases: tuple[str, str], _method: Method) -> list[str]:
+def in_format(cases: tuple[str, str]) -> list[str]:
     """Both pretrained networks: accuracy and bytes of the file."""
     found = []
     for network, name in (("resnet20", "ResNet-20"), ("resnet56", "ResNet-56")):
@@ -178,7 +177,7 @@ def in_format(cases: tuple[str, str], _method: Method) -> list[str]:
     return found
 
 
-def mixed(cases: tuple[str, str], _method: Method) -> list[str]:
+def mixed(cases: tuple[str, str]) -> list[str]:
     """The pretrained ResNet-20: accuracy at a number of bits per weight."""
     own, plain = (by_seed(lines("mixed-precision"), case=case, network="resnet20") for case in cases)
     bits = [number_of(line, "bits_a_weight") for line in lines("mixed-precision") if line["case"] == cases[0]]
@@ -188,7 +187,7 @@ def mixed(cases: tuple[str, str], _method: Method) -> list[str]:
     ]
 
 
-def untrained(cases: tuple[str, str, str], _method: Method) -> list[str]:
+def untrained(cases: tuple[str, str, str]) -> list[str]:
     """A pretrained network with half of its blocks pruned."""
     network, *named = cases
     own, plain = (
@@ -203,7 +202,7 @@ def untrained(cases: tuple[str, str, str], _method: Method) -> list[str]:
     ]
 
 
-def split(name: str, _method: Method) -> list[str]:
+def split(name: str) -> list[str]:
     """Digits, at equal time: the difference from ranking all layers together."""
     of = {"network": "small ResNet, digits", "zeros_of_reference": SPARSITY}
     own, plain = (by_seed(lines("allocations"), split=one, **of) for one in (name, "global"))
@@ -213,7 +212,7 @@ def split(name: str, _method: Method) -> list[str]:
     ]
 
 
-def smaller(way: str, _method: Method) -> list[str]:
+def smaller(way: str) -> list[str]:
     """Two small networks: how many times smaller the file is, and the change of accuracy."""
     found = []
     for network, name in (("lenet_300_100", "LeNet-300-100"), ("lenet_5", "LeNet-5")):
