@@ -210,11 +210,20 @@ class Halved(ActivationQuantizer):
         return super().forward(x).clamp(max=float(self.scale.detach()) * (self.grid().top // 2 - self.zero_point))
 
 
+class Undefined(ActivationQuantizer):
+    """A grid that is NaN at 0."""
+
+    def forward(self, x):
+        return super().forward(x) * (x / x)
+
+
 def test_a_grid_of_the_users_own_has_the_bits_asked_for_and_trains_on_what_ships():
     with pytest.raises(
         InvalidRecipe, match=r"activations '.*EightBits': its grid has 8 bits where 4 are asked for; give Grid.bits on"
     ):
         quantized(Quantize(budget=NONE, activation_bits=4, activations=f"{THIS}:EightBits"), branches())
     assert quantized(Quantize(budget=NONE, activations=f"{THIS}:EightBits"), branches()).quantizers()
+    with pytest.raises(InvalidRecipe, match=r"activations '.*Undefined': a call turns 0 into nan, but in the file it is 0"):
+        quantized(Quantize(budget=NONE, activations=f"{THIS}:Undefined"), branches())
     with pytest.raises(InvalidRecipe, match=r"activations '.*Halved': a call turns .* into .*, but in the file it is"):
         quantized(Quantize(budget=NONE, activations=f"{THIS}:Halved"), branches())

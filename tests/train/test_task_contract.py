@@ -227,12 +227,7 @@ def test_a_file_is_judged_as_in_training_and_the_line_and_the_report_say_so(case
         assert ("lower is better" in said) != task.metric.higher_is_better
 
 
-CLASSES_OF_NO_IMAGE = {
-    "graph.lower": "a channel",
-    "network.formats": "a level",
-    "stages.prune.regroup": "a position",
-    "data.cifar": "a label to name",
-}
+CLASSES_OF_NO_IMAGE = {"graph.lower": "a channel", "stages.prune.regroup": "a position", "data.cifar": "a label to name"}
 """Where the largest of some numbers is looked for, and they are no logits."""
 
 

@@ -160,8 +160,9 @@ def _check_own_activations(name: str, made: ActivationGrid, bits: int) -> None:
     with torch.no_grad():
         moved = made(((levels - grid.zero_point) * grid.scale)[None])[0]
     wanted = (levels.clamp(0, grid.top) - grid.zero_point) * grid.scale
-    if float((moved - wanted).abs().max()) > grid.scale / 4:
-        at = int((moved - wanted).abs().argmax())
+    wrong = ~((moved - wanted).abs() <= grid.scale / 4)  # NaN is wrong too
+    if wrong.any():
+        at = int(wrong.nonzero()[0])
         raise InvalidRecipe(
             f"{place}: a call turns {float((levels[at] - grid.zero_point) * grid.scale):.6g} into {float(moved[at]):.6g}, but in "
             f"the file it is {float(wanted[at]):.6g}; round to scale * (q - zero_point) of its grid, with q in 0..top"
