@@ -56,6 +56,10 @@ class ChannelGroups:
         """The producers' rows (node, output index) that class ``index`` consists of; none for channels made by ``pad``."""
         return tuple((name, int(row)) for name in self.producers for row in np.flatnonzero(self.classes[name] == index))
 
+    def producers_of(self, members: IntArray) -> tuple[str, ...]:
+        """The producers of any of these classes, in graph order."""
+        return tuple(name for name in self.producers if np.isin(self.classes[name], members).any())
+
 
 def channel_groups(graph: Graph) -> ChannelGroups:
     """Find the channels of a float graph that can only be removed together.

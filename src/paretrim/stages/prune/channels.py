@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,15 +26,20 @@ def choose_channels(
     allocation: ChannelAllocation,
     multiple_of: int,
     keys: Sequence[Float64Array] | None = None,
+    selected: Callable[[ChannelGroups], Sequence[bool]] | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
     """The channel classes with the smallest scores, as many as ``sparsity`` requires, silenced ones first.
 
     ``row_scores`` are the scores of the output channels of every weighted layer, float64 [Co]. ``keys`` as for
-    :func:`paretrim.graph.channels.choose`.
+    :func:`paretrim.graph.channels.choose`. ``selected`` says which coupled sets may lose channels; without it, all may.
 
     Source: grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
     """
     groups, scores = scored_classes(network, row_scores)
+    if selected is not None:
+        chosen = selected(groups)
+        groups = dataclasses.replace(groups, sets=tuple(itertools.compress(groups.sets, chosen)))
+        keys = None if keys is None else list(itertools.compress(keys, chosen))
     return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of, keys=keys)
 
 

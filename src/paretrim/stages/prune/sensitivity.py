@@ -102,7 +102,7 @@ def scan_channels(
     groups, scores = scored_classes(network, row_scores)
     curves = []
     for members in best_first(groups, scores):
-        names = tuple(name for name in groups.producers if np.isin(groups.classes[name], members).any())
+        names = groups.producers_of(members)
         count = len(members)
         pruned = (
             look.at(without_channels(network, groups, np.sort(members[keep:])).eval(), 1 - keep / count)

@@ -75,8 +75,11 @@ class Prune(Selection):
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
     whether to prune the first convolution and the last weighted layer (channels: outputs of the network always stay);
     ``depthwise`` whether to prune depthwise convolutions, whose zeros cost accuracy and gain little speed.
-    The number of remaining channels is rounded up to ``multiple_of``; with ``measured`` (and ``one_shot``) to whichever of 1, 4,
-    8 and 16 is fastest in the native runtime on this machine.
+    ``layers`` and ``ignore`` are lists of layer names or patterns (``["layer3.*"]``): only these layers, and not these. The
+    sparsity is that of the selected layers, so several stages may give every part of a network its own. Channels that layers
+    share are only removed if all of these layers are selected. The number of remaining channels is rounded up to
+    ``multiple_of``; with ``measured`` (and ``one_shot``) to whichever of 1, 4, 8 and 16 is fastest in the native runtime on this
+    machine.
 
     ``score`` says which weights or channels are pruned first: ``magnitude``, ``taylor``, ``random``, ``snip``, ``grasp``,
     ``synflow``, ``fisher``, ``obs`` (second-order: the error of the layer's output if the other weights compensate; not for
@@ -304,7 +307,15 @@ class Prune(Selection):
             keys = [curve.keys() for curve in scan_channels(network, resources, scores).curves]
 
         def chosen(multiple: int) -> tuple[ChannelGroups, IntArray]:
-            return choose_channels(network, scores, sparsity, allocation=self._allocation(), multiple_of=multiple, keys=keys)
+            return choose_channels(
+                network,
+                scores,
+                sparsity,
+                allocation=self._allocation(),
+                multiple_of=multiple,
+                keys=keys,
+                selected=self.sets_of,
+            )
 
         if self.multiple_of != "measured":
             return chosen(self.multiple_of)

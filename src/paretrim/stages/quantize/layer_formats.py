@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import Field
@@ -12,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.formats import UNIFORM, weight_grid_named
+from paretrim.stages.layer_names import matches, require_match
 from paretrim.train.budget import STRICT
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
@@ -53,18 +52,6 @@ def _words(widths: range) -> str:
     return str(widths[0]) if len(widths) == 1 else f"{widths[0]} to {widths[-1]}"
 
 
-_FEW = 6
-"""Number of layer names that fit into a message."""
-
-
-def _some(names: Sequence[str], wanted: str) -> str:
-    """All names if there are few, else those most similar to ``wanted``."""
-    if len(names) <= _FEW:
-        return f"layers are {', '.join(names)}"
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or names[:3]
-    return f"the network has {len(names)} layers, among them {', '.join(near)}"
-
-
 def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format) -> dict[str, Format]:
     """The format of every layer.
 
@@ -80,10 +67,9 @@ def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format
     """
     found = dict.fromkeys(names, usual)
     for pattern in wanted:
-        if not any(_matches(name, pattern) for name in names):
-            raise InvalidRecipe(f"quantize: formats names '{pattern}', but there is no such layer; {_some(names, pattern)}")
+        require_match(names, pattern, "quantize: formats")
     for name in names:
-        matching = sorted((pattern for pattern in wanted if _matches(name, pattern)), key=lambda one: (one == name, len(one)))
+        matching = sorted((pattern for pattern in wanted if matches(name, pattern)), key=lambda one: (one == name, len(one)))
         if not matching:
             continue
         best, rivals = matching[-1], [one for one in matching[:-1] if one != name and len(one) == len(matching[-1])]
@@ -93,7 +79,3 @@ def formats_of(names: Sequence[str], wanted: Mapping[str, Format], usual: Format
             )
         found[name] = wanted[best]
     return found
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
