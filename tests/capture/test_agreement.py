@@ -13,6 +13,7 @@ from paretrim.capture import agreement, driver
 from paretrim.capture.agreement import captured_network
 from paretrim.capture.elementwise import pointwise
 from paretrim.errors import UnsupportedOperation
+from paretrim.network.network import Network
 
 SHAPE = (3, SIZE, SIZE)
 IMAGES = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -74,8 +75,22 @@ def test_the_module_runs_twice_and_the_images_are_few():
     assert seen == [2, 1]
 
 
+def test_a_large_network_computes_the_last_image_only(monkeypatch):
+    seen, outputs = [], Network.outputs
+    monkeypatch.setattr(Network, "outputs", lambda self, x: seen.append(x) or outputs(self, x))
+    module = body(lambda self, x: self.act(self.c(x)))
+    agrees(module)
+    monkeypatch.setattr(agreement, "LARGE", 1)
+    agrees(module)
+    assert [len(images) for images in seen] == [2, 1]
+    assert torch.equal(seen[0][1:], seen[1])
+
+
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("error", [1.001, 1.01, 2.0])
-def test_the_first_layer_that_is_captured_wrongly_is_named(error, monkeypatch):
+def test_the_first_layer_that_is_captured_wrongly_is_named(error, large, monkeypatch):
+    if large:
+        monkeypatch.setattr(agreement, "LARGE", 1)
     right = driver.CONVERTERS["silu"]
 
     def wrong(work, call):
@@ -117,7 +132,11 @@ def test_blank_images_in_front_do_not_hide_a_difference(monkeypatch):
 
 
 @pytest.mark.parametrize("asks", [torch.compiler.is_compiling, torch.compiler.is_exporting])
-def test_a_module_that_asks_whether_it_is_captured_is_told_so(asks):
+@pytest.mark.parametrize("large", [False, True])
+def test_a_module_that_asks_whether_it_is_captured_is_told_so(asks, large, monkeypatch):
+    if large:
+        monkeypatch.setattr(agreement, "LARGE", 1)
+
     class Asks(nn.Module):
         def forward(self, x):
             return 2 * x if asks() else x
@@ -247,7 +266,10 @@ class AcrossTheBatch(nn.Module):
         (AcrossTheBatch, r"the network's result for an image depends on the other images of its batch"),
     ],
 )
-def test_modules_that_are_not_deterministic_are_refused(layer, message):
+@pytest.mark.parametrize("large", [False, True])
+def test_modules_that_are_not_deterministic_are_refused(layer, message, large, monkeypatch):
+    if large:
+        monkeypatch.setattr(agreement, "LARGE", 1)
     module = body(lambda self, x: self.act(self.c(x)))
     module.act = layer()
     with pytest.raises(UnsupportedOperation, match=message):

@@ -92,6 +92,19 @@ def test_a_copy_shares_no_module_with_the_original():
     assert isinstance(copy.deepcopy(copied), nn.Module)
 
 
+def test_empty_containers_of_a_copy_are_its_own_and_shared_where_those_of_the_original_are():
+    module = nn.Linear(2, 2)
+    module.seen = module.also_seen = {}
+    module.last, module.sizes = {}, (1, None, "a")
+    copied = private_copy(module)
+    copied.seen["a"] = 1
+    copied._forward_hooks[0] = print
+    assert copied.also_seen == {"a": 1}
+    assert (copied.last, copied.sizes) == ({}, (1, None, "a"))
+    assert (module.seen, module.last, dict(module._forward_hooks)) == ({}, {}, {})
+    assert type(copied._forward_hooks) is type(module._forward_hooks)
+
+
 def test_copying_takes_time_in_proportion_to_the_layers():
     def seconds(layers):
         module = nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(layers)))

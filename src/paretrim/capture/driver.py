@@ -38,6 +38,7 @@ from paretrim.capture.numbers_read import put_numbers_in_
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
 from paretrim.capture.program import Program, program_of
+from paretrim.capture.quick import without_collections
 from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
 from paretrim.capture.scattered import WRITING
 from paretrim.capture.stacked import PARTS, STACKED
@@ -77,6 +78,7 @@ _WITHOUT_VALUE = ("aten.sym_size", "aten._assert", "aten.sym_constrain")
 
 
 @usual_settings()
+@without_collections()
 def capture(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str] = ()) -> Graph:
     """Convert an ``nn.Module`` to a float graph. The module itself is not changed.
 

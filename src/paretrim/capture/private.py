@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import ChainMap
+from collections import ChainMap, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import cast
 
 import torch
@@ -36,6 +36,9 @@ _FLOAT_FORMS = ("FloatFunctional", "FXFloatFunctional")
 """Modules of ``torch.ao.nn.quantized`` that compute in floats, where no observer has been put into them."""
 
 _HELD_BY_MODULES = ("_parameters", "_buffers", "_modules")
+
+_WITHOUT_PARTS = frozenset({bool, int, float, str, NoneType})
+"""Types of most attributes of modules; ``copy.deepcopy`` returns such values as they are."""
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -176,6 +179,11 @@ def _attribute(name: str, value: object, memo: dict[int, object]) -> object:
     if name in _HELD_BY_MODULES:
         assert isinstance(value, dict)
         return type(value)((key, memo.get(id(item), item)) for key, item in value.items())
+    kind = type(value)
+    if kind in _WITHOUT_PARTS or (kind is tuple and all(type(item) in _WITHOUT_PARTS for item in cast(tuple[object], value))):
+        return value
+    if kind in (dict, OrderedDict) and not value and not getattr(value, "__dict__", None):  # hooks: most modules have none
+        return memo.setdefault(id(value), kind())
     _detach_all(value, memo)
     tried: ChainMap[int, object] = ChainMap({}, memo)  # so that a failed attempt does not change memo
     try:

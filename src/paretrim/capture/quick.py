@@ -95,15 +95,24 @@ def _input(graph: fx.Graph, name: str, tensor: Tensor, added: dict[FxNode, tuple
 
 
 @contextmanager
-def only_what_is_needed() -> Iterator[None]:
-    """Within the context, torch records no stack traces and compiles no programs, and garbage collection is off."""
-    before, collecting = vars(fx.config).get(_STACK_TRACES, False), gc.isenabled()
+def without_collections() -> Iterator[None]:
+    """Within the context garbage collection is off: a program has millions of objects, and every collection looks at them all."""
+    collecting = gc.isenabled()
     gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
+def only_what_is_needed() -> Iterator[None]:
+    """Within the context, torch records no stack traces and compiles no programs."""
+    before = vars(fx.config).get(_STACK_TRACES, False)
     setattr(fx.config, _STACK_TRACES, True)
     try:
         with _use_lazy_graph_module(True):
             yield
     finally:
         setattr(fx.config, _STACK_TRACES, before)
-        if collecting:
-            gc.enable()
