@@ -1,6 +1,7 @@
 """What results/ says about a method, in one or more lines of its page; ``method_pages.py`` writes them.
 
-Every number is computed from the stored lines. A method that no benchmark has measured says so.
+Every number is computed from the stored lines. A method that no study of its own has measured has the line of its recipe, and one
+without a recipe says why there is none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from paretrim.method import Method
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 NOT_MEASURED = "Not measured yet."
+NO_RECIPE = "It has no recipe, and so no line: what it keeps depends on the targets. Its report shows every candidate, measured."
+NO_LINE: Mapping[tuple[str, str], str] = {("search", "compress"): NO_RECIPE}
+"""Methods without a line, and why."""
 
 Key = tuple[str, str]
 """Kind and name of a method."""
@@ -124,8 +128,23 @@ def measured(method: Method) -> str:
     for table, written in tables:
         if key in table:
             found += written(table[key])
+    found = found or as_written(method)
     found += steps(method)
-    return "".join(f"- {line}\n" for line in found) or f"{NOT_MEASURED}\n"
+    return "".join(f"- {line}\n" for line in found) or f"{NO_LINE.get(key, NOT_MEASURED)}\n"
+
+
+def as_written(method: Method) -> list[str]:
+    """The method's recipe on digits: accuracy, and the difference from its plain baseline."""
+    rows = [line for line in lines("recipes") if line["recipe"] == method.recipe]
+    if not rows:
+        return []
+    own, plain = ({line["seed"]: number_of(line, key) for line in rows} for key in ("accuracy", "plain_accuracy"))
+    size, zeros = (sum(number_of(line, key) for line in rows) / len(rows) for key in ("bytes", "zeros"))
+    seeds = f"{len(own)} seed{'s' * (len(own) > 1)}"
+    return [
+        f"The recipe below, as it is written, on digits, {seeds}: {mean_of(own)}, {size:,.0f} bytes, {percent(zeros)} zeros; "
+        f"against *{rows[0]['plain']}* {difference_of(own, plain)} ([study](../studies/recipes.md))"
+    ]
 
 
 def pruned(name: str, patterns: Iterable[str]) -> list[str]:
@@ -254,11 +273,17 @@ def percent(share: object) -> str:
 
 def mean_of(found: Mapping[object, float]) -> str:
     """The mean over seeds with Student's 95 % interval."""
+    if len(found) == 1:
+        return f"{100 * next(iter(found.values())):.1f} %"
     interval = mean_interval([100 * value for value in found.values()])
     return f"{interval.value:.1f} ± {(interval.high - interval.low) / 2:.1f} %"
 
 
 def difference_of(own: Mapping[object, float], plain: Mapping[object, float]) -> str:
     """The difference in points, paired by seed, with Student's 95 % interval."""
-    gain = mean_interval([100 * (own[seed] - plain[seed]) for seed in own])
-    return f"{gain.value:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}] points"
+    gains = [100 * (own[seed] - plain[seed]) for seed in own]
+    if len(gains) == 1:
+        return f"{gains[0]:+z.1f} points (one seed)"
+    gain = mean_interval(gains)
+    shown = "" if gain.low > 0 or gain.high < 0 else ": no difference shown"
+    return f"{gain.value:+z.1f} [{gain.low:+z.1f}, {gain.high:+z.1f}] points{shown}"

@@ -1,0 +1,98 @@
+"""The page of the recipes and the measured columns of docs/which-recipe.md are what their command makes of the stored lines."""
+
+import pytest
+from script_files import script
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return script("benchmarks/recipes_page.py")
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return script("benchmarks/recipes.py")
+
+
+@pytest.fixture(scope="module")
+def known(maker):
+    return maker.known()
+
+
+def line(recipe, seed, accuracy, plain, **facts):
+    common = {
+        "bytes": 1000,
+        "zeros": 0.9,
+        "epochs": 10,
+        "plain": "the same, labels only",
+        "plain_bytes": 2000,
+        "plain_zeros": 0.9,
+    }
+    dense = {f"{of}_{key}": 0.98 if key == "accuracy" else 5000 for of in ("dense", "int8") for key in ("accuracy", "bytes")}
+    return {"recipe": recipe, "seed": seed, "accuracy": accuracy, "plain_accuracy": plain, **common, **dense, **facts}
+
+
+def three(recipe, accuracies, plain):
+    return [line(recipe, seed, *pair) for seed, pair in enumerate(zip(accuracies, plain, strict=True))]
+
+
+def test_the_pages_are_fresh(maker, known):
+    stored = maker.read(maker.LINES)
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(stored, known)
+    text = maker.WHICH.read_text(encoding="utf-8")
+    assert text == maker.which(text, stored)
+
+
+def test_every_line_is_of_a_recipe_as_it_is_now(maker, runner):
+    stored = maker.read(maker.LINES)
+    wanted = {(name, seed): recipe for seed in range(3) for name, recipe in runner.recipes(seed)}
+    assert [key for key in map(runner.key_of, stored) if key not in wanted] == []
+    assert len(runner.fresh(stored, wanted)) == len(stored)
+
+
+def test_recipes_with_the_same_goal_prune_and_train_as_much(maker, known):
+    """Only then is one of them a fair baseline of the others."""
+    for goal, names in maker.SAME_GOAL.items():
+        recipes = [known[name] for name in names]
+        assert {sum(stage.budget.epochs for stage in one.stages) for one in recipes} == {10}, goal
+        assert len({(one.model, one.data, one.dense) for one in recipes}) == 1, goal
+
+
+def test_a_row_compares_seed_by_seed_and_names_a_direction_only_where_the_interval_does(maker, known):
+    lines = three("kd", (0.90, 0.92, 0.94), (0.88, 0.90, 0.92)) + three("hint", (0.90, 0.92, 0.94), (0.88, 0.93, 0.95))
+    text = maker.page(lines, known)
+    rows = {row.split("]")[0].strip("| ["): row.split(" | ")[1:] for row in text.splitlines() if row.startswith("| [")}
+    assert rows["kd"] == [
+        *("3", "92.0 ± 5.0", "1,000", "90.0", "10", "the same, labels only", "90.0 ± 5.0", "+2.0 [+2.0, +2.0]", "better |"),
+    ]
+    assert rows["hint"][-2:] == ["+0.0 [-4.3, +4.3]", "no difference shown |"]
+    assert "Of 2 recipes 1 are shown to be better than their baseline and 0 worse;\nfor 1 no difference is shown.\n" in text
+
+
+def test_one_seed_shows_no_direction(maker, known):
+    text = maker.page([line("kd", 0, 0.95, 0.90)], known)
+    assert "| 95.0 | 1,000 | 90.0 | 10 | the same, labels only | 90.0 | +5.0 | one seed |\n" in text
+    assert "for 0 no difference is shown, and 1 were run with one seed only.\n" in text
+
+
+@pytest.mark.parametrize(
+    ("images", "found"), [(1, "no difference shown"), (2, "better"), (-1, "no difference shown"), (-2, "worse")]
+)
+def test_a_few_images_show_no_direction_though_every_seed_agrees(images, found, maker):
+    """One image more in each of three seeds has an interval of no width; a sign test of three images decides nothing."""
+    assert maker.verdict(dict.fromkeys(range(3), images / 360)) == found
+
+
+def test_the_last_column_says_what_was_measured_of_every_recipe_of_a_row(maker):
+    table = (
+        "| goal | use | why | on digits |\n|---|---|---|---|\n"
+        "| one | [kd](../recipes/methods/kd.toml) | words | old |\n"
+        "| two | [kd](../recipes/methods/kd.toml), [dkd](../recipes/methods/dkd.toml) | words | |\n"
+    )
+    found = maker.by_recipe(three("kd", (0.90, 0.92, 0.94), (0.88, 0.90, 0.92)))
+    told = "92.0 ± 5.0 %; against *the same, labels only* +2.0 [+2.0, +2.0]: better"
+    assert maker.with_measured(table, found).splitlines()[2:] == [
+        f"| one | [kd](../recipes/methods/kd.toml) | words | {told} |",
+        "| two | [kd](../recipes/methods/kd.toml), [dkd](../recipes/methods/dkd.toml) | words | "
+        f"kd: {told} <br> dkd: not run yet |",
+    ]
