@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paretrim.graph.interpreter import run
-from paretrim.graph.plain import plain_biases, plain_scales
+from paretrim.graph.plain import neighbouring_plain_scales, plain_biases, plain_scales
 from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.freeze import freeze
@@ -54,7 +54,7 @@ def network(seed, *, norm, bias):
 def quantized(made, scales, seed):
     torch.manual_seed(seed)
     resources = Resources(None, None, torch.randn(16, 2, 6, 6), Execution(device="cpu", precision="float32"), 0)
-    return Quantize(budget=Budget(epochs=0), scales=scales).begin(made, resources).network.eval()
+    return Quantize(budget=Budget(epochs=1), scales=scales).begin(made, resources).network.eval()  # steps that are not plain yet
 
 
 @settings(max_examples=25, deadline=None)
@@ -121,3 +121,46 @@ def test_silenced_channels_stay_silent():
     assert norm.gamma[2] == old[0][2]
     assert norm.beta[2] == old[1][2]
     assert (norm.gamma[[0, 3]] != old[0][[0, 3]]).all()
+
+
+def test_without_training_weights_are_rounded_to_plain_steps_and_settling_moves_no_gain():
+    for scales, norm in (("learned", True), ("learned", False), ("observed", True)):
+        made = network(5, norm=norm, bias=True)
+        resources = Resources(None, None, torch.randn(16, 2, 6, 6), Execution(device="cpu", precision="float32"), 0)
+        fake = Quantize(budget=Budget(epochs=0), scales=scales).begin(made, resources).network.eval()
+        before = {name: layer.effective_weight().detach().clone() for name, layer in weighted_layers(fake).items()}
+        gammas = [one.gamma.detach().clone() for one in fake.batch_norms().values()]
+        settle_(fake)
+        for name, layer in weighted_layers(fake).items():
+            torch.testing.assert_close(layer.effective_weight(), before[name], rtol=1e-6, atol=0)
+        for one, gamma in zip(fake.batch_norms().values(), gammas, strict=True):
+            torch.testing.assert_close(one.gamma[[0, 2, 3]], gamma[[0, 2, 3]], rtol=1e-6, atol=0)  # channel 1 has no weights
+
+
+def test_of_the_two_plain_steps_beside_a_calibrated_one_each_channel_gets_the_better():
+    made = network(6, norm=False, bias=True)
+    resources = Resources(None, None, torch.randn(16, 2, 6, 6), Execution(device="cpu", precision="float32"), 0)
+    stages = (Quantize(budget=Budget(epochs=epochs), calibrator="minmax", weight_bits=4) for epochs in (0, 1))
+    chosen, calibrated = (weighted_layers(stage.begin(made, resources).network)["two"] for stage in stages)
+    weight, top = made.layers["two"].weight.detach().double(), 7
+    lower, upper = neighbouring_plain_scales(calibrated.quantizer.scale.detach().double().numpy())
+    steps = chosen.quantizer.scale.detach().double().numpy()
+
+    def errors(candidates):
+        columns = torch.from_numpy(candidates).reshape(-1, 1, 1, 1)
+        return ((weight / columns).round().clamp(-top, top) * columns - weight).square().flatten(1).sum(1).numpy()
+
+    np.testing.assert_array_equal(steps, np.where(errors(lower) < errors(upper), lower, upper))
+    assert {*(steps == lower)} == {True, False}
+
+
+def test_plain_neighbours_enclose_a_scale():
+    scales = np.array([1.0, 0.3, 33 / 64, 33.5 / 64, 1e-30])
+    lower, upper = neighbouring_plain_scales(scales)
+    np.testing.assert_array_equal(plain_scales(lower), lower)
+    np.testing.assert_array_equal(plain_scales(upper), upper)
+    np.testing.assert_array_equal(lower[[0, 2]], upper[[0, 2]])
+    assert (lower <= scales).all()
+    assert (scales <= upper).all()
+    assert list(zip(lower[3:4], upper[3:4], strict=True)) == [(33 / 64, 34 / 64)]
+    assert (upper <= lower * (1 + 2**-5)).all()

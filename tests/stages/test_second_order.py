@@ -13,6 +13,7 @@ from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.quantize.stage import Quantize
 from tests.stages import tiny
 from tests.stages.tiny import NETWORKS, NONE, network
 
@@ -146,6 +147,20 @@ def test_a_layer_that_only_ever_gets_zeros_can_be_scored():
         norm.beta.zero_()
     scores = second_order_scores(found, resources(), names=[second], pattern=parse_pattern("1x4"))[second]
     assert bool(torch.isfinite(scores).all())
+
+
+def test_a_layer_whose_inputs_never_vary_is_rounded_as_it_is():
+    reference = settled("depthwise")
+    norm = next(iter(reference.batch_norms().values()))
+    with torch.no_grad():
+        norm.gamma[:3] = 0.0  # three groups of the depthwise layer only get this constant
+        norm.beta[:3] = 0.0
+    fake = Quantize(budget=NONE, adjust=("gptq",)).begin(reference, resources()).network
+    layer, before = (list(weighted_layers(one).values())[1] for one in (fake, reference))
+    steps = layer.quantizer.scale_for(layer.weight).detach().reshape(-1, 1, 1, 1)
+    moved = (layer.effective_weight() - before.weight).detach().abs() / steps
+    assert float(moved[:3].max()) <= 0.5 + 1e-4
+    assert float((outputs(fake) - outputs(reference)).abs().max()) < 0.1 * float(outputs(reference).abs().max())
 
 
 def test_blocks_of_channels_that_are_no_multiple_of_four_are_scored_whole():

@@ -24,6 +24,13 @@ def plain_scales(scales: Float64Array) -> Float64Array:
     return rounded
 
 
+def neighbouring_plain_scales(scales: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """The largest plain scale not above each, and the smallest not below it."""
+    mantissa, exponent = np.frexp(scales)
+    steps, unit = np.ldexp(mantissa, SCALE_BITS), exponent - SCALE_BITS
+    return np.ldexp(np.floor(steps), unit), np.ldexp(np.ceil(steps), unit)
+
+
 def plain_biases(biases: Float64Array, scales: Float64Array, *, source: float, output: float) -> Float64Array:
     """The nearest plain biases [Co], in accumulator steps, of a layer with these scales [Co] between two grids.
 

@@ -198,6 +198,12 @@ class WeightQuantizer(nn.Module):
             return self.scale.abs().clamp_min(SMALLEST_SCALE)
         return self._observed(weight.detach())
 
+    def scale_by_(self, factors: Tensor) -> None:
+        """Multiply the scale of every output channel by a factor [Co] above 0."""
+        with torch.no_grad():
+            scale = self.clip if self.trained_scale is None else self.trained_scale
+            scale.copy_(scale.double() * factors)
+
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to the grid; zeros stay zero."""
         share = 1.0 / float(weight[0].numel() * self.top) ** 0.5

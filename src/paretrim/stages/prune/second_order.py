@@ -165,8 +165,9 @@ def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Ten
         squares.append(square)
         varies = about.inputs[group].diagonal() > 0
         part = rows.where(masks[group], 0)  # weights of constant inputs do not affect the fit and are not changed
-        wanted = (about.targets[group] + rows @ pull)[:, varies]
-        part[:, varies] = fitted(square[varies][:, varies], wanted, masks[group][:, varies])
+        if bool(varies.any()):
+            wanted = (about.targets[group] + rows @ pull)[:, varies]
+            part[:, varies] = fitted(square[varies][:, varies], wanted, masks[group][:, varies])
         parts.append(part)
     new = torch.stack(parts)
     if factor is not None:

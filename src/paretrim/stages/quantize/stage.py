@@ -23,6 +23,7 @@ from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_nam
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import BITS, SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
+from paretrim.network.plain_steps import choose_plain_steps_
 from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
@@ -234,6 +235,8 @@ class Quantize:
         for name, layer in weighted_layers(network).items():
             with located(f"layer '{name}'"):
                 layer.quantizer = self._weight_grid(layer.effective_weight().detach(), formats[name], worth.get(name))
+        if not self.budget.epochs:  # training starts from the steps as calibrated and makes up for their settling
+            choose_plain_steps_(network)
         for _ in range(ROUNDS):
             recount_(network)
         real = [name for name, form in formats.items() if form.grid in FLOAT_WEIGHTS]
