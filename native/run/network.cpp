@@ -42,6 +42,34 @@ bool all_finite(const float* values, std::int64_t count) {
   return bad == 0;
 }
 
+// A step of a plan, which keeps it.
+class Borrowed final : public Step {
+ public:
+  explicit Borrowed(const Step& step) : step_(step) {}
+  std::int64_t parts() const override { return step_.parts(); }
+  void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override { step_.run(part, memory, scratch); }
+
+ private:
+  const Step& step_;
+};
+
+// Copies a value without its padding to its place after those of earlier images. A part is one channel, or a whole vector.
+class Storing final : public Step {
+ public:
+  Storing(const StepValue& value, float* to) : value_(value), layout_(Layout::of(value.type)), to_(to) {}
+  std::int64_t parts() const override { return layout_.pixels() == 1 ? 1 : layout_.blocks(); }
+  void run(std::int64_t part, const Memory& memory, Scratch&) const override {
+    const std::int64_t pixels = layout_.pixels(), apart = layout_.pitch() / block;
+    const float* from = memory.floats_at(value_.buffer) + part * apart;
+    std::copy_n(from, pixels == 1 ? layout_.blocks() : pixels, to_ + memory.image * value_.type.size() + part * pixels);
+  }
+
+ private:
+  const StepValue& value_;
+  const Layout layout_;
+  float* const to_;
+};
+
 }  // namespace
 
 struct Network::Impl {
@@ -98,38 +126,34 @@ struct Network::Impl {
     return {image.pixels, out, image.number, workspace.arena.data(), plan.offsets.data()};
   }
 
-  // Copies a value without its padding to its place after those of earlier images.
-  static void store(const StepValue& value, const Memory& memory, float* to) {
-    const Layout layout = Layout::of(value.type);
-    const std::int64_t pixels = layout.pixels(), apart = layout.pitch() / block;
-    const float* from = memory.floats_at(value.buffer);
-    to += memory.image * value.type.size();
-    if (pixels == 1) {
-      std::copy_n(from, layout.blocks(), to);
-      return;
-    }
-    for (std::int64_t c = 0; c < layout.blocks(); ++c) std::copy_n(from + c * apart, pixels, to + c * pixels);
-  }
-
-  // Runs the plan on the calling thread and copies each value before its memory is reused.
-  void run_all(Workspace& workspace, const Image& image, float* const* values) const {
-    const Memory memory = memory_of(workspace, image);
-    Scratch& scratch = workspace.scratch.at(0);
-    scratch.begin_call();
+  // The steps of the plan, with one behind each that copies a value before its memory is reused.
+  Steps storing_steps(float* const* values) const {
+    Steps steps;
     std::size_t next = 0;
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-      for (std::int64_t part = 0; part < plan.steps[s]->parts(); ++part) plan.steps[s]->run(part, memory, scratch);
-      for (; next < plan.values.size() && plan.values[next].steps == s + 1; ++next)
-        store(plan.values[next], memory, values[next]);
+      steps.push_back(std::make_unique<Borrowed>(*plan.steps[s]));
+      steps.back()->layer = plan.steps[s]->layer;
+      for (; next < plan.values.size() && plan.values[next].steps == s + 1; ++next) {
+        steps.push_back(std::make_unique<Storing>(plan.values[next], values[next]));
+      }
     }
+    return steps;
   }
 
-  // Runs the plan on the calling thread.
-  void run_alone(Workspace& workspace, const Image& image, std::int64_t* nanoseconds = nullptr) const {
+  // Runs steps on the threads of the pool or, where another caller has it, on the calling thread.
+  void run_all(Workspace& workspace, const Steps& steps, ParallelRunner& runner, const Image& image) {
+    if (pool->threads() > 1 && runner.run(steps, memory_of(workspace, image), workspace.scratch.at(0), *worker_scratch, *pool)) {
+      return;
+    }
+    run_alone(workspace, steps, image);
+  }
+
+  // Runs steps on the calling thread.
+  void run_alone(Workspace& workspace, const Steps& steps, const Image& image, std::int64_t* nanoseconds = nullptr) const {
     const Memory memory = memory_of(workspace, image);
     Scratch& scratch = workspace.scratch.at(0);
     scratch.begin_call();
-    for (const auto& step : plan.steps) {
+    for (const auto& step : steps) {
       const auto start = nanoseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
       for (std::int64_t part = 0; part < step->parts(); ++part) step->run(part, memory, scratch);
       if (nanoseconds) {
@@ -164,7 +188,7 @@ struct Network::Impl {
             return;  // the other threads do the work
           }
           for (std::int64_t i = own.next.fetch_add(1); i < own.count; i = own.next.fetch_add(1)) {
-            own.self.run_alone(*mine, {own.images + i * own.self.image_bytes, i, own.out});
+            own.self.run_alone(*mine, own.self.plan.steps, {own.images + i * own.self.image_bytes, i, own.out});
           }
           own.self.give_back(std::move(mine));
         },
@@ -186,7 +210,7 @@ struct Network::Impl {
     std::unique_ptr<Workspace> workspace = take();
     for (std::int64_t i = 0; i < count; ++i) {
       const Image image{images + i * image_bytes, i, out};
-      if (pool->threads() == 1 || !run_together(*workspace, image)) run_alone(*workspace, image);
+      if (pool->threads() == 1 || !run_together(*workspace, image)) run_alone(*workspace, plan.steps, image);
     }
     give_back(std::move(workspace));
   }
@@ -225,7 +249,7 @@ void Network::profile(const void* image, float* const* outputs, std::vector<std:
   const PlainArithmetic arithmetic;
   nanoseconds.assign(impl_->plan.layers.size(), 0);
   std::unique_ptr<Workspace> workspace = impl_->take();
-  impl_->run_alone(*workspace, {static_cast<const std::uint8_t*>(image), 0, outputs}, nanoseconds.data());
+  impl_->run_alone(*workspace, impl_->plan.steps, {static_cast<const std::uint8_t*>(image), 0, outputs}, nanoseconds.data());
   impl_->give_back(std::move(workspace));
 }
 
@@ -233,9 +257,11 @@ void Network::run_all(const void* images, std::int64_t count, float* const* outp
   const PlainArithmetic arithmetic;
   impl_->refuse_infinity(images, count);
   std::unique_ptr<Workspace> workspace = impl_->take();
+  const Steps steps = impl_->storing_steps(values);
+  ParallelRunner runner(steps.size(), impl_->pool->threads());
   for (std::int64_t i = 0; i < count; ++i) {
     const auto* image = static_cast<const std::uint8_t*>(images) + i * impl_->image_bytes;
-    impl_->run_all(*workspace, {image, i, outputs}, values);
+    impl_->run_all(*workspace, steps, runner, {image, i, outputs});
   }
   impl_->give_back(std::move(workspace));
 }

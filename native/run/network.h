@@ -34,7 +34,7 @@ class Network {
   // Runs one image on the calling thread only, and measures the nanoseconds of every step, in the order of layers().
   void profile(const void* image, float* const* outputs, std::vector<std::int64_t>& nanoseconds) const;
 
-  // Runs images on the calling thread only, and also writes every float32 value that a step computes, as [count, ...]; `values`
+  // Runs images one after the other, and also writes every float32 value that a step computes, as [count, ...]; `values`
   // holds one pointer for each of step_values(). A node that is fused into the next one has no value.
   void run_all(const void* images, std::int64_t count, float* const* outputs, float* const* values) const;
 

@@ -14,6 +14,9 @@ namespace {
 
 std::string whole(double number) { return number < 1e18 ? std::to_string(static_cast<std::int64_t>(number)) : "more than 10^18"; }
 
+// Of numbers that a model decodes, a byte takes about as long as twenty bytes of zeros.
+constexpr double modelled_base = 1 << 22, modelled_per_byte = 1 << 8;
+
 // The budget is `base`, plus `per_byte` for each stored byte.
 void check(double value, double base, double per_byte, std::uint64_t bytes, double times, const std::string& what) {
   const double usual = base + per_byte * static_cast<double>(bytes);
@@ -28,6 +31,16 @@ void check(double value, double base, double per_byte, std::uint64_t bytes, doub
 
 void check_text(std::uint64_t decoded, std::uint64_t stored, double times) {
   check(static_cast<double>(decoded), 1 << 18, 1 << 7, stored, times, "bytes of text");
+}
+
+void check_parameters(std::uint64_t decoded, std::uint64_t file_bytes, double times) {
+  check(static_cast<double>(decoded), modelled_base, modelled_per_byte, file_bytes, times, "bytes of parameters");
+}
+
+void Allowance::take(std::uint64_t bytes) {
+  const auto taken = static_cast<double>(taken_ += bytes);
+  if (taken <= times_ * (modelled_base + modelled_per_byte * static_cast<double>(file_bytes_))) return;
+  check(static_cast<double>(most_), modelled_base, modelled_per_byte, file_bytes_, times_, "bytes of weights other than 0");
 }
 
 void check_budget(const Graph& graph, std::uint64_t file_bytes, double times) {

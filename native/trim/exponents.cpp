@@ -234,14 +234,15 @@ std::uint64_t learned_bytes(const Pieces& pieces) {
   return some == 0 ? 0 : (bits + (learned >> 16)) * all / some / 8;
 }
 
-std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces) {
+std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces, std::uint8_t coding, ExponentBuffers& buffers) {
   std::vector<Tally> tallies;
   for (const auto& piece : pieces) tallies.push_back(tally_of(piece));
   const std::vector<Group> groups = grouped(tallies);
   Encoder coder;
   NumberModel numbers;
-  SymbolEncoder symbols;
-  std::vector<std::uint8_t> rest;
+  SymbolEncoder& symbols = buffers.symbols;
+  std::vector<std::uint8_t>& rest = buffers.rest;
+  rest.clear();
   std::size_t group = 0, numbers_in_all = 0, rest_bytes = 0;
   for (const auto& piece : pieces) {
     numbers_in_all += piece.count;
@@ -259,15 +260,17 @@ std::vector<std::uint8_t> encode_by_exponents(const Pieces& pieces) {
     const auto write = pieces[i].type == Dtype::float32 ? split<std::uint32_t> : split<std::uint16_t>;
     write(pieces[i], tallies[i].zeros, shares, symbols, rest);
   }
-  const std::vector<std::uint8_t> coded = coder.finish(), found = symbols.finish();
-  ByteWriter body;
-  body.bytes().reserve(coded.size() + found.size() + rest.size() + 20);
-  for (const auto* part : {&coded, &found}) {
-    body.number(part->size());
-    body.append(part->data(), part->size());
-  }
-  body.append(rest.data(), rest.size());
-  return std::move(body.bytes());
+  const std::vector<std::uint8_t> coded = coder.finish();
+  const SymbolEncoder::Stream found = symbols.finish();
+  ByteWriter record;
+  record.bytes().reserve(coded.size() + found.size + rest.size() + 21);
+  record.byte(coding);
+  record.number(coded.size());
+  record.append(coded.data(), coded.size());
+  record.number(found.size);
+  record.append(found.data, found.size);
+  record.append(rest.data(), rest.size());
+  return std::move(record.bytes());
 }
 
 std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>& pieces, const std::uint8_t* data,

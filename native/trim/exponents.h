@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "trim/rans.h"
 #include "types/poll.h"
 
 namespace paretrim::trim {
@@ -19,8 +20,15 @@ struct Floats {
   Dtype type;
 };
 
-// The body of a record. Every piece must have elements.
-std::vector<std::uint8_t> encode_by_exponents(const std::vector<Floats<const std::uint8_t>>& pieces);
+// Memory for encoding one record after another, because memory that is new costs more than filling it.
+struct ExponentBuffers {
+  SymbolEncoder symbols;
+  std::vector<std::uint8_t> rest;
+};
+
+// A record: the byte `coding` and the body. Every piece must have elements.
+std::vector<std::uint8_t> encode_by_exponents(const std::vector<Floats<const std::uint8_t>>& pieces, std::uint8_t coding,
+                                              ExponentBuffers& buffers);
 // Returns the number of bits of each piece.
 std::vector<double> decode_by_exponents(const std::vector<Floats<std::uint8_t>>& pieces, const std::uint8_t* data,
                                         std::size_t size, const Poll& poll);

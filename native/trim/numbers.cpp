@@ -71,7 +71,7 @@ std::uint32_t NumberModel::code_float(Coder& coder, std::uint32_t bits, int rest
 }
 
 template <class Coder>
-void NumberModel::code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type) {
+void NumberModel::code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type, Allowance* allowance) {
   bool raw = false;
   if constexpr (!Coder::decodes) raw = noisy(bytes, count, type);
   raw = code_raw(coder, raw, 1) != 0;
@@ -81,7 +81,10 @@ void NumberModel::code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t coun
     std::uint32_t bits = Coder::decodes ? 0 : load_float(place, type);
     last_zero_ = !code_plain(coder, bits != 0, float_zero_[last_zero_], mobile);
     bits = last_zero_ ? 0 : code_float(coder, bits, rest_bits, raw);
-    if constexpr (Coder::decodes) store_float(place, bits, type);
+    if constexpr (Coder::decodes) {
+      store_float(place, bits, type);
+      if (allowance != nullptr && !last_zero_) allowance->take(bytes_of(type));
+    }
   }
 }
 
@@ -158,8 +161,8 @@ void TextModel::code(Coder& coder, Bytes<Coder> bytes, std::size_t count) {
   }
 }
 
-template void NumberModel::code_floats(Encoder&, const std::uint8_t*, std::size_t, Dtype);
-template void NumberModel::code_floats(Decoder&, std::uint8_t*, std::size_t, Dtype);
+template void NumberModel::code_floats(Encoder&, const std::uint8_t*, std::size_t, Dtype, Allowance*);
+template void NumberModel::code_floats(Decoder&, std::uint8_t*, std::size_t, Dtype, Allowance*);
 template void NumberModel::code_integers(Encoder&, const std::uint8_t*, std::size_t);
 template void NumberModel::code_integers(Decoder&, std::uint8_t*, std::size_t);
 template void NumberModel::code_bytes(Encoder&, const std::uint8_t*, std::size_t, const std::uint8_t*);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "trim/budget.h"
 #include "trim/models.h"
 
 namespace paretrim::trim {
@@ -23,9 +24,9 @@ bool noisy(const std::uint8_t* bytes, std::size_t count, Dtype type);
 // The model of numbers; all tensors of one record share it.
 class NumberModel {
  public:
-  // `count` values of float32, float16 or bfloat16, bit for bit.
+  // `count` values of float32, float16 or bfloat16, bit for bit. A decoder takes those other than 0 from the allowance, if any.
   template <class Coder>
-  void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type);
+  void code_floats(Coder& coder, Bytes<Coder> bytes, std::size_t count, Dtype type, Allowance* allowance = nullptr);
   // `count` int32 values.
   template <class Coder>
   void code_integers(Coder& coder, Bytes<Coder> bytes, std::size_t count);

@@ -5,9 +5,11 @@
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace paretrim::trim {
@@ -44,6 +46,32 @@ void in_parallel(std::size_t count, int threads, const Task& task) {
   for (std::thread& other : others) other.join();
   if (failure) std::rethrow_exception(failure);
 }
+
+// Values that tasks of in_parallel work with, one task at a time: no more of them than threads.
+template <typename Value>
+class Spares {
+ public:
+  template <typename Use>
+  auto with(const Use& use) {
+    std::unique_ptr<Value> value = take();
+    auto result = use(*value);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    spare_.push_back(std::move(value));
+    return result;
+  }
+
+ private:
+  std::unique_ptr<Value> take() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (spare_.empty()) return std::make_unique<Value>();
+    std::unique_ptr<Value> value = std::move(spare_.back());
+    spare_.pop_back();
+    return value;
+  }
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Value>> spare_;
+};
 
 // Lets tasks of in_parallel end in their order: those that are done sooner wait.
 class Turns {

@@ -78,11 +78,12 @@ void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Sh
 }
 
 // Encodes from the last symbol to the first: rANS is a stack, so the decoder gets them in order.
-std::vector<std::uint8_t> SymbolEncoder::finish() const {
+SymbolEncoder::Stream SymbolEncoder::finish() {
   std::array<std::uint32_t, states> x;
   x.fill(smallest_state);
-  std::vector<std::uint8_t> stream(2 * parts_.size() + 4 * states);
-  std::uint8_t* next = stream.data() + stream.size();  // filled backwards
+  stream_.resize(std::max(stream_.size(), 2 * parts_.size() + 4 * states));
+  std::uint8_t* const end = stream_.data() + stream_.size();
+  std::uint8_t* next = end;  // filled backwards
   for (std::size_t run = ends_.size(); run-- > 0;) {
     const std::size_t first = run ? ends_[run - 1] : 0;
     for (std::size_t i = ends_[run]; i-- > first;) {
@@ -106,8 +107,9 @@ std::vector<std::uint8_t> SymbolEncoder::finish() const {
     next -= 4;
     for (int byte = 0; byte < 4; ++byte) next[byte] = static_cast<std::uint8_t>(x[i] >> 8 * byte);
   }
-  stream.erase(stream.begin(), stream.begin() + (next - stream.data()));
-  return stream;
+  parts_.clear();
+  ends_.clear();
+  return {next, static_cast<std::size_t>(end - next)};
 }
 
 SymbolDecoder::SymbolDecoder(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {

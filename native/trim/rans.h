@@ -37,7 +37,12 @@ class SymbolEncoder {
   void expect(std::size_t symbols) { parts_.reserve(symbols); }
   // Appends a run of symbols.
   void add(const std::uint8_t* symbols, std::size_t count, const Shares& shares);
-  std::vector<std::uint8_t> finish() const;
+  // The stream, in memory of the encoder. The next run begins another stream.
+  struct Stream {
+    const std::uint8_t* data;
+    std::size_t size;
+  };
+  Stream finish();
 
  private:
   struct Part {
@@ -45,6 +50,7 @@ class SymbolEncoder {
   };
   std::vector<Part> parts_;
   std::vector<std::size_t> ends_;  // of the runs
+  std::vector<std::uint8_t> stream_;
 };
 
 class SymbolDecoder {

@@ -68,7 +68,7 @@ void make_room_for_weights(Graph& graph) {
 }
 
 std::vector<double> decode_compared(Graph& graph, const std::vector<trim::Piece>& pieces, const std::uint8_t* data,
-                                    std::size_t size, std::uint64_t version, const Poll& poll) {
+                                    std::size_t size, std::uint64_t version, const Poll& poll, trim::Allowance*) {
   return trim::decode_known(graph, pieces, data, size, version, poll);
 }
 
@@ -157,6 +157,7 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
   reading(records, at++, [&](const Record& record) {
     const auto places = trim::small_tensors(graph);
     check_size(record, total(graph, places));
+    trim::check_parameters(record.decoded, trim::file_bytes(container), settings.limit);
     make_room(graph, places);
     trim::decode_parameters(graph, record.data, record.stored);
   });
@@ -167,9 +168,10 @@ TrimContents read_trim_contents(const std::uint8_t* data, std::size_t size, cons
   }
   std::vector<std::vector<double>> bits(pieces.size());
   const auto decode = settings.known ? decode_compared : trim::decode_weights;
+  trim::Allowance allowance(total(graph, trim::large_tensors(graph)), trim::file_bytes(container), settings.limit);
   trim::in_parallel(settings.weights ? pieces.size() : 0, settings.threads, [&](std::size_t i) {
     reading(records, at + i, [&](const Record& record) {
-      bits[i] = decode(graph, pieces[i], record.data, record.stored, container.version, settings.poll);
+      bits[i] = decode(graph, pieces[i], record.data, record.stored, container.version, settings.poll, &allowance);
     });
   });
   if (settings.weights) {

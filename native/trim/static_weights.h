@@ -75,7 +75,10 @@ class StaticEncoder {
   void code(const Weights<const std::int8_t>& weights);
   // Skips rows that are not written.
   void skip(std::size_t rows) { row_ += rows; }
-  std::vector<std::uint8_t> finish() const { return symbols_.finish(); }
+  std::vector<std::uint8_t> finish() {
+    const SymbolEncoder::Stream stream = symbols_.finish();
+    return {stream.data, stream.data + stream.size};
+  }
 
  private:
   Encoder& coder_;

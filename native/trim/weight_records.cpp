@@ -46,7 +46,7 @@ Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values)
 // Codes one record of weights. `integers` codes an int8 piece; `finished` is called after every piece.
 template <class Coder, typename AnyGraph, typename Integers, typename Finished>
 void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
-                  const Finished& finished) {
+                  const Finished& finished, Allowance* allowance = nullptr) {
   NumberModel floats;
   for (const Piece& piece : pieces) {
     auto& tensor = tensor_at(graph, piece.place);
@@ -56,7 +56,7 @@ void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& piece
       using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
       integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
     } else if (size > 0) {
-      floats.code_floats(coder, bytes, size / paretrim::bytes_of(tensor.dtype), tensor.dtype);
+      floats.code_floats(coder, bytes, size / paretrim::bytes_of(tensor.dtype), tensor.dtype, allowance);
     }
     finished();
   }
@@ -77,7 +77,7 @@ CodedWeights encode_modelled(const Graph& graph, const std::vector<Piece>& piece
 }
 
 std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, std::uint8_t of, const std::uint8_t* data,
-                                    std::size_t size, const Poll& poll) {
+                                    std::size_t size, const Poll& poll, Allowance* allowance) {
   Decoder decoder(data, size);
   const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
   std::vector<double> bits;
@@ -86,7 +86,8 @@ std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& piec
     bits.push_back(decoder.bits() - before);
     before = decoder.bits();
   };
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { model->code(decoder, weights, poll); }, note_bits);
+  const auto integers = [&](const auto& weights) { model->code(decoder, weights, poll, allowance); };
+  code_weights(decoder, graph, pieces, integers, note_bits, allowance);
   check_end(decoder);
   return bits;
 }
@@ -132,7 +133,7 @@ CodedWeights encode_counted(const Graph& graph, const std::vector<Piece>& pieces
 }
 
 std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll) {
+                                   const Poll& poll, Allowance* allowance) {
   ByteReader body(data, size);
   const std::size_t length = body.number(size, "the length of its stream");
   Decoder decoder(body.take(length), length);
@@ -145,7 +146,7 @@ std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& piece
     bits.push_back(now - before);
     before = now;
   };
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits);
+  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits, allowance);
   check_end(decoder);
   reader.finish();
   return bits;
@@ -250,26 +251,27 @@ namespace {
 
 // Encodes a record of floats only: by exponents if the record is large and that costs little, otherwise with the adaptive model.
 std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds,
-                                        std::uint64_t few_floats) {
+                                        std::uint64_t few_floats, ExponentBuffers& buffers) {
   const auto floats = floats_of<const std::uint8_t>(graph, pieces, true);
   const bool always = few_floats == 0 && !floats.empty(), many = bytes_in(pieces) > few_floats;
   const std::uint64_t learned = many && !always ? learned_bytes(floats) : ~std::uint64_t{0};
   if (always || learned != ~std::uint64_t{0}) {
-    const std::vector<std::uint8_t> split = encode_by_exponents(floats);
+    std::vector<std::uint8_t> split = encode_by_exponents(floats, by_exponents, buffers);
     coded += bytes_in(pieces);
-    if (always || split.size() * 1000 <= learned * (1000 + worth_speed)) return with_coding(by_exponents, split);
+    if (always || (split.size() - 1) * 1000 <= learned * (1000 + worth_speed)) return split;
   }
   const CodedWeights modelled = encode(graph, pieces, plain, kinds);
   const bool taken = is_taken(modelled, pieces) || floats.empty();
-  return taken ? with_coding(plain, modelled.bytes) : with_coding(by_exponents, encode_by_exponents(floats));
+  return taken ? with_coding(plain, modelled.bytes) : encode_by_exponents(floats, by_exponents, buffers);
 }
 
 }  // namespace
 
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats) {
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats,
+                                         ExponentBuffers& buffers) {
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
-  if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats);
+  if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats, buffers);
   std::array<CodedWeights, options.size()> found = {encode(graph, pieces, counted, kinds)};
   const bool possible = !found[0].bytes.empty(), many = bytes_in(pieces) > few_bytes;
   std::array<bool, options.size()> open = {possible, true, true};
@@ -297,16 +299,31 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   return with_coding(options[first].model, found[first].bytes);
 }
 
+std::uint64_t modelled_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<std::uint8_t>& record) {
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : pieces) {
+    const Tensor& tensor = tensor_at(graph, piece.place);
+    const bool by_model = tensor.dtype == Dtype::int8 ? record[0] != counted : record[0] != by_exponents;
+    const std::uint64_t each = paretrim::bytes_of(tensor.dtype);
+    const std::uint8_t* number = tensor.bytes.data() + piece.first * piece.bytes_per_row;
+    const std::uint8_t* const end = number + piece.rows * piece.bytes_per_row;
+    for (; by_model && number < end; number += each) {
+      bytes += std::any_of(number, number + each, [](std::uint8_t byte) { return byte != 0; }) ? each : 0;
+    }
+  }
+  return bytes;
+}
+
 bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }
 
 bool has_exponents(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == by_exponents; }
 
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   std::uint64_t version, const Poll& poll) {
+                                   std::uint64_t version, const Poll& poll, Allowance* allowance) {
   const std::uint8_t known = version == float_exponents ? by_exponents : version == value_tables ? tabled : counted;
   const std::uint8_t model = coding_of(data, size, known);
-  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll);
-  if (model != by_exponents) return decode_modelled(graph, pieces, model, data + 1, size - 1, poll);
+  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll, allowance);
+  if (model != by_exponents) return decode_modelled(graph, pieces, model, data + 1, size - 1, poll, allowance);
   if (!integers_of(graph, pieces).empty()) corrupt("it is coded by exponents but holds integers");
   return decode_by_exponents(floats_of<std::uint8_t>(graph, pieces, false), data + 1, size - 1, poll);
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "trim/budget.h"
+#include "trim/exponents.h"
 #include "trim/records.h"
 
 namespace paretrim::trim {
@@ -13,10 +15,13 @@ namespace paretrim::trim {
 inline constexpr std::uint64_t few_bytes = 1 << 19, few_float_bytes = 1 << 21;
 
 // Records of floats of more than `few_floats` bytes may be coded by exponents. 0 codes all of them so, for tests.
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats);
-// `version` is that of the file. Returns the number of bits of each piece.
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats,
+                                         ExponentBuffers& buffers);
+// `version` is that of the file; `allowance` may be null. Returns the number of bits of each piece.
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   std::uint64_t version, const Poll& poll);
+                                   std::uint64_t version, const Poll& poll, Allowance* allowance = nullptr);
+// Bytes of the weights of an encoded record that a reader takes from its allowance.
+std::uint64_t modelled_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<std::uint8_t>& record);
 
 // Whether a record of weights has tables of values.
 bool has_tables(const std::uint8_t* data, std::size_t size);

@@ -226,6 +226,7 @@ void WeightModel::code_output(Coder& coder, const Weights<Value>& weights, std::
         at.place = position_class(at.position, area);
         const bool any = !layer.blocks || code_block_flag<rich>(coder, weights, at, row, layer);
         const int seen = any ? code_block<rich>(coder, weights, at, row, layer) : 0;
+        if (layer.allowance != nullptr) layer.allowance->take(static_cast<std::uint64_t>(seen));
         layer.counts[at.block * area + at.position] = static_cast<std::uint8_t>(seen);
       }
     }
@@ -297,12 +298,13 @@ void WeightModel::code_header(Coder& coder, const Weights<Value>& weights, Layer
 
 template <class Coder>
 void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
-                       const Poll& poll) {
+                       const Poll& poll, Allowance* allowance) {
   for (auto* counters : {&block_around_, &weight_around_, &by_node_, &by_prediction_, &by_energy_, &by_mean_, &sign_around_,
                          &sign_prediction_, &sign_position_}) {
     relax(*counters, seen_by_new_layer);
   }
   Layer layer;
+  layer.allowance = allowance;
   layer.flat = weights.height * weights.width == 1;
   code_header(coder, weights, layer);
   const auto blocks = static_cast<std::size_t>((weights.channels + block - 1) / block * weights.height * weights.width);
@@ -321,7 +323,7 @@ void WeightModel::code(Coder& coder, const Weights<std::conditional_t<Coder::dec
   }
 }
 
-template void WeightModel::code(Encoder&, const Weights<const std::int8_t>&, const Poll&);
-template void WeightModel::code(Decoder&, const Weights<std::int8_t>&, const Poll&);
+template void WeightModel::code(Encoder&, const Weights<const std::int8_t>&, const Poll&, Allowance*);
+template void WeightModel::code(Decoder&, const Weights<std::int8_t>&, const Poll&, Allowance*);
 
 }  // namespace paretrim::trim

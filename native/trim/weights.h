@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "trim/budget.h"
 #include "trim/models.h"
 #include "trim/value_table.h"
 #include "types/poll.h"
@@ -42,10 +43,10 @@ class WeightModel {
   // with few distinct values have a table.
   explicit WeightModel(bool rich, bool tables = false) : rich_(rich), tables_(tables) {}
 
-  // `poll` is called before every row.
+  // `poll` is called before every row. A decoder takes weights other than 0 from the allowance, if any.
   template <class Coder>
   void code(Coder& coder, const Weights<std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>>& weights,
-            const Poll& poll);
+            const Poll& poll, Allowance* allowance = nullptr);
 
  private:
   static constexpr int positions = 9;   // classes of kernel positions
@@ -74,6 +75,7 @@ class WeightModel {
     bool raw_signs = false;           // whether signs are coded without a model
     int raw_bits = 0;                 // low bits of magnitudes that are coded without a model
     std::optional<ValueTable> table;  // if there are few distinct values
+    Allowance* allowance = nullptr;   // of a decoder
   };
 
   // State within one output channel.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "trim/budget.h"
 #include "trim/bytes.h"
 #include "trim/container.h"
 #include "trim/known_weights.h"
@@ -124,6 +125,14 @@ void check_weights(const Graph& graph, const std::vector<trim::Piece>& pieces, c
   }
 }
 
+// Refuses a file whose readers would refuse its weights, of which `modelled` bytes take a reader's time.
+void check_modelled(const Graph& graph, std::uint64_t modelled, std::size_t front, const std::vector<trim::Record>& records,
+                    double limit) {
+  std::uint64_t bytes = front;
+  for (const trim::Record& record : records) bytes += record.stored;
+  trim::Allowance(size_of(graph, trim::large_tensors(graph)), bytes, limit).take(modelled);
+}
+
 std::vector<trim::Record> empty_records(const std::vector<std::vector<trim::Piece>>& pieces,
                                         const std::vector<std::uint64_t>& rows) {
   std::vector<trim::Record> records(pieces.size());
@@ -144,7 +153,7 @@ TrimFront write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettin
   const auto pieces = trim::pieces_of(graph, rows);
   const FrontRecords front(graph, meta);
   std::vector<trim::Record> records = empty_records(pieces, rows);
-  std::uint64_t version = trim::version_of(graph), place = 0, at = 0;
+  std::uint64_t version = trim::version_of(graph), place = 0, at = 0, modelled = 0;
   // Where the records begin depends on the lengths of all of them, written as varints, and on the version. Usually the first
   // record tells both.
   const auto begin = [&] {
@@ -153,15 +162,19 @@ TrimFront write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettin
     place = at = front.bytes(version, alike).size();
   };
   trim::Turns turns;
+  trim::Spares<trim::ExponentBuffers> spares;
   trim::in_parallel(pieces.size(), settings.threads, [&](std::size_t i) {
     try {
-      std::vector<std::uint8_t> content = trim::encode_weights(graph, pieces[i], settings.few_floats);
+      std::vector<std::uint8_t> content = spares.with(
+          [&](trim::ExponentBuffers& buffers) { return trim::encode_weights(graph, pieces[i], settings.few_floats, buffers); });
       const std::string name = "record " + std::to_string(front.count() + i) + " (weights " + std::to_string(i) + ")";
       if (settings.check_weights) check_weights(graph, pieces[i], content, name);
       const trim::Digest digest = trim::sha256(content.data(), content.size());
+      const std::uint64_t by_model = trim::modelled_bytes(graph, pieces[i], content);
       turns.take(i, [&] {
         records[i].digest = digest;
         records[i].stored = content.size();
+        modelled += by_model;
         if (trim::has_exponents(content.data(), content.size())) version = trim::float_exponents;
         if (trim::has_tables(content.data(), content.size())) version = std::max<std::uint64_t>(version, trim::value_tables);
         if (i == 0) begin();
@@ -176,6 +189,7 @@ TrimFront write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettin
   TrimFront written{front.bytes(version, records), place};
   if (pieces.empty()) written.place = written.bytes.size();
   check_front(graph, meta, written.bytes, settings.limit);
+  check_modelled(graph, modelled, written.bytes.size(), records, settings.limit);
   return written;
 }
 

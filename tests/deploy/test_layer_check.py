@@ -30,12 +30,12 @@ def drawn(seed, pixels=True):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), work=st.sampled_from([1, 10**6, 10**12]))
-def test_a_right_file_passes(seed, pixels, work):
+@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), work=st.sampled_from([1, 10**6, 10**12]), threads=st.integers(1, 3))
+def test_a_right_file_passes(seed, pixels, work, threads):
     graph, images = drawn(seed, pixels)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "CHECKED_WORK", work)
-        check_layers(graph, images, plan(graph, measure=False))
+        check_layers(graph, images, plan(graph, measure=False), threads=threads)
 
 
 def test_only_some_channels_are_computed(little, monkeypatch):
@@ -97,8 +97,9 @@ def test_channels_of_a_layer_with_groups(groups, share, expected):
     np.testing.assert_array_equal(found, interpreter.compute(node, (x,), kinds, spec)[:, channels])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("part", ["weight", "bias"])
-def test_a_layer_that_computes_something_else_is_named(part, monkeypatch):
+def test_a_layer_that_computes_something_else_is_named(part, threads, monkeypatch):
     """By the last bit of a bias, or one weight, in a checked channel."""
     graph, images = drawn(3)
     last = [node for node in graph.nodes if "weight" in node.tensors][-1]
@@ -107,7 +108,32 @@ def test_a_layer_that_computes_something_else_is_named(part, monkeypatch):
     other = replace(graph, nodes=tuple(wrong if node is last else node for node in graph.nodes))
     monkeypatch.setattr(interpreter, "CHECKED_WORK", graph.multiply_adds * interpreter.FLOAT_WORK // 2)
     with pytest.raises(ExportMismatch, match=rf"in paretrim \S+ node '{last.name}' \({last.op}, layer '.*'\) is the first that"):
-        check_layers(graph, images, plan(other, measure=False))
+        check_layers(graph, images, plan(other, measure=False), threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_of_two_nodes_that_differ_the_first_is_named(threads):
+    """Although it takes far longer than the other."""
+    graph = Graph(
+        InputSpec((8, 40, 40)),
+        (
+            Node("slow", "pointwise", (INPUT,), ValueType((8, 40, 40)), {"function": "gelu"}),
+            Node("quick", "relu", (INPUT,), ValueType((8, 40, 40))),
+            Node("sum", "add", ("slow", "quick"), ValueType((8, 40, 40))),
+        ),
+        ("sum",),
+    )
+    images = np.random.default_rng(0).normal(0, 1, (1, 8, 40, 40)).astype(np.float32)
+    session = plan(graph, measure=False)
+
+    class Another(Session):
+        def outputs_and_step_values(self, images):
+            outputs, values = super().outputs_and_step_values(images)
+            return outputs, values | {"slow": values["slow"] + 1, "quick": values["quick"] + 1}
+
+    other = Another(**{field.name: getattr(session, field.name) for field in fields(Session)})
+    with pytest.raises(ExportMismatch, match=r"node 'slow' \(pointwise, layer ''\) is the first that"):
+        check_layers(graph, images, other, threads=threads)
 
 
 def test_a_file_that_gives_other_outputs_is_refused(little):
@@ -157,12 +183,12 @@ def test_of_many_values_of_a_library_function_some_channels_are_computed(little,
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), count=st.integers(1, 3))
-def test_values_of_steps_are_those_of_their_nodes(seed, pixels, count):
+@given(seed=st.integers(0, 2**32 - 1), pixels=st.booleans(), count=st.integers(1, 3), threads=st.integers(1, 3))
+def test_values_of_steps_are_those_of_their_nodes(seed, pixels, count, threads):
     """Also where nodes are fused: only the last node of a step has a value."""
     graph, images = random_graph(seed, quantized=False, pixels=pixels)
     images = images[:count]
-    session = plan(graph, measure=False)
+    session = plan(graph, measure=False, threads=threads)
     outputs, found = session.outputs_and_step_values(images)
     expected = interpreter.values(graph, images)
     assert [one.tobytes() for one in outputs] == [one.tobytes() for one in session.outputs(images)]

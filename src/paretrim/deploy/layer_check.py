@@ -10,6 +10,7 @@ one after another. Finally, the outputs of the same run must equal the values of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,37 +31,52 @@ LIBRARY_BOUND = 1e-4
 one value in 10^8 differently."""
 
 
-def check_layers(graph: Graph, images: Values, session: Session) -> tuple[FloatArray, ...]:
+def check_layers(graph: Graph, images: Values, session: Session, *, threads: int = 1) -> tuple[FloatArray, ...]:
     """Check that a session computes a float graph like the interpreter, and return its outputs.
 
     Args:
         graph: a float graph.
         images: [N, C, H, W], as the graph takes them.
         session: the session of its file.
+        threads: nodes checked at the same time.
 
     Raises:
         ExportMismatch: they differ; the message names the first node that does.
     """
     outputs, steps = session.outputs_and_step_values(images)
     values: dict[str, Values] = {INPUT: images, **steps}
-    within: dict[str, _Part] = {}
+    checked: dict[str, Future[_Part | None]] = {}
     share, types = affordable_share(graph) / len(images), graph.types
-    for node in _needed(graph):
-        held = next((within[name] for name in node.inputs if name in within), None)
+
+    def check(node: Node, awaited: Mapping[str, Future[_Part | None]]) -> _Part | None:
+        """The value of a node, if the session has none: nodes that read it wait for it."""
+        parts = {name: part for name, future in awaited.items() if (part := future.result()) is not None}
+        held = next((part for part in parts.values() if not part.whole), None)
         channels = _channels(node, share) if held is None else held.channels
         kinds = tuple(types[name] for name in node.inputs)
-        expected = _computed(node, kinds, graph.input, channels=channels, values=values, within=within)
-        if OPERATIONS[node.op].same_values:  # the runtime often makes no copy for these
-            values.setdefault(node.name, expected)
-        if node.name not in values:
-            within[node.name] = _Part(expected, channels)
-            continue
-        actual = values[node.name] if channels is None else values[node.name][:, channels]
+        expected = _computed(node, kinds, graph.input, channels=channels, values=values, parts=parts)
+        if node.name not in steps:  # of operations that keep all values the runtime often makes no copy
+            return _Part(expected, channels, whole=OPERATIONS[node.op].same_values)
+        actual = steps[node.name] if channels is None else steps[node.name][:, channels]
         if not same(actual, expected, exact=not rounds_elsewhere(node)):
             raise ExportMismatch(
                 f"in {session.runtime} {session.version} node '{node.name}' ({node.op}, layer '{node.layer}') is the first that"
                 " differs from the reference interpreter, given the same inputs; please report this network"
             )
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for node in _needed(graph):
+                # Only those before it, which begin before it, so that some thread always goes on.
+                awaited = {name: checked[name] for name in node.inputs if name in checked and name not in steps}
+                checked[node.name] = pool.submit(check, node, awaited)
+            for name, future in checked.items():
+                part = future.result()  # raises what the first node raised that differs
+                if part is not None and part.whole:
+                    values[name] = part.value
+        finally:
+            pool.shutdown(cancel_futures=True)
     for name, output in zip(graph.outputs, outputs, strict=True):
         if name not in values or not same(output, values[name], exact=True):
             raise ExportMismatch(
@@ -76,6 +92,8 @@ class _Part:
 
     value: Values
     channels: Values | None
+    whole: bool
+    """Whether it is no part, but a value that the runtime has no copy of."""
 
 
 def _needed(graph: Graph) -> list[Node]:
@@ -95,15 +113,16 @@ def _computed(
     *,
     channels: Values | None,
     values: Mapping[str, Values],
-    within: Mapping[str, _Part],
+    parts: Mapping[str, _Part],
 ) -> Values:
     """Channels of a node, by the interpreter. A layer reads all inputs of their groups, a node fused to it only these."""
     part, reads = (node, None) if channels is None else _part(node, channels)
 
     def read(name: str) -> Values:
-        if name in within:
-            return within[name].value
-        return values[name] if reads is None else values[name][:, reads]
+        if name in parts and not parts[name].whole:
+            return parts[name].value
+        value = parts[name].value if name in parts else values[name]
+        return value if reads is None else value[:, reads]
 
     return compute(part, tuple(map(read, node.inputs)), types, spec)
 

@@ -130,7 +130,9 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     task = start.task
     if task != CLASSIFICATION:
         facts |= task_facts(task.name, task.metric)
-    trimfile.write(graph, unchecked, Provenance(recipe, history, facts), check_weights=False)  # check_trim does
+    threads = torch.get_num_threads()
+    # The weights in it are compared by check_trim.
+    trimfile.write(graph, unchecked, Provenance(recipe, history, facts), threads=threads, check_weights=False)
     expected = check_trim(graph, unchecked, images)
     unchecked.replace(trim)
     # Copied only now, into memory that the check has given back: memory that is new costs much more.
@@ -179,11 +181,12 @@ def check_trim(graph: Graph, trim: Path, images: Values) -> tuple[FloatArray, ..
     need not measure which of them are fast. Of a large float network the interpreter computes some channels of every layer.
     Gives the outputs for these images.
     """
-    runnable = open_session(trim, measure=False, known=graph)
+    threads = torch.get_num_threads()
+    runnable = open_session(trim, threads=threads, measure=False, known=graph)
     if affordable_share(graph) < 1:
-        return check_layers(graph, images, runnable)
+        return check_layers(graph, images, runnable, threads=threads)
     found = runnable.outputs(images)
-    expected = interpret(graph, images, threads=torch.get_num_threads())
+    expected = interpret(graph, images, threads=threads)
     exact = not depends_on_library(graph)
     if not all(same(one, other, exact=exact) for one, other in zip(found, expected, strict=True)):
         pairs = zip(zip(*found, strict=True), zip(*expected, strict=True), strict=False)

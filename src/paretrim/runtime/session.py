@@ -160,7 +160,7 @@ class Session(OneOutput):
         return self.outputs_and_step_values(images)[1]
 
     def outputs_and_step_values(self, images: Values) -> tuple[tuple[FloatArray, ...], dict[str, FloatArray]]:
-        """Both :meth:`outputs` and :meth:`step_values` of one run, on the calling thread. For checks.
+        """Both :meth:`outputs` and :meth:`step_values` of one run. For checks.
 
         Raises:
             DataUnavailable: as from :meth:`outputs`.

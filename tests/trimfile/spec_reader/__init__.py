@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from paretrim.errors import ParetrimError
 from paretrim.graph.checks import validate
 from paretrim.graph.types import Graph
-from spec_reader.budget import check_budget
+from spec_reader.budget import check_budget, check_parameters, check_weights
 from spec_reader.container import KINDS, split, version_of
 from spec_reader.cursor import Bytes, named
 from spec_reader.numbers_and_text import text_record
@@ -60,10 +60,13 @@ def decode(content: bytes) -> File:
         with named(record.name):
             provenance = read_provenance(text_record(record))
     with named(of_kind[3][0].name):
+        check_parameters(of_kind[3][0].decoded, len(content))
         read_parameters(of_kind[3][0], structure)
     pieces = deal(of_kind[4], structure)
+    modelled = 0
     for record, dealt in zip(of_kind[4], pieces, strict=True):
         with named(record.name):
-            read_weights(record, dealt)
+            modelled += read_weights(record, dealt)
+            check_weights(modelled, len(content))
     with named(of_kind[1][0].name):
         return File(structure.graph(), provenance)

@@ -30,6 +30,16 @@ def check_budget(structure: Structure, size: int) -> None:
     require(sums <= 2**34 + 2**18 * size, f"it would take {sums} multiply-adds for one image")
 
 
+def check_parameters(decoded: int, size: int) -> None:
+    """Refuse parameters of more bytes than a file of ``size`` bytes may have."""
+    require(decoded <= 2**22 + 2**8 * size, f"it would take {decoded} bytes of parameters")
+
+
+def check_weights(modelled: int, size: int) -> None:
+    """Refuse weights other than 0 that models decoded, of more bytes than a file of ``size`` bytes may have."""
+    require(modelled <= 2**22 + 2**8 * size, f"it would take {modelled} bytes of weights other than 0")
+
+
 def channels(kind: ValueType) -> int:
     """The first extent."""
     return kind.shape[0] if kind.shape else 1

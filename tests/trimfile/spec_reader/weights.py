@@ -15,11 +15,11 @@ from spec_reader.stream import Stream
 from spec_reader.structure import FLOATS
 
 
-def read_weights(record: Record, pieces: list[Piece]) -> None:
-    """The elements of one record's pieces."""
+def read_weights(record: Record, pieces: list[Piece]) -> int:
+    """The elements of one record's pieces; the bytes of those other than 0 that a model decoded."""
     if record.coding == 4:
         read_exponents(Bytes(record.data), [piece for piece in pieces if piece.count])
-        return
+        return 0
     integers: Callable[[Piece], list[int]]
     symbols = None
     if record.coding != 2:
@@ -31,11 +31,16 @@ def read_weights(record: Record, pieces: list[Piece]) -> None:
         symbols = Symbols(file.rest())
         integers = FrequencyWeights(stream, symbols).piece
     numbers = Numbers(stream)
+    modelled = 0
     for piece in pieces:
         if piece.count == 0:
             continue
         element = piece.tensor.element
-        piece.tensor.elements += numbers.floats(piece.count, element) if element in FLOATS else integers(piece)
+        found = numbers.floats(piece.count, element) if element in FLOATS else integers(piece)
+        piece.tensor.elements += found
+        if element in FLOATS or record.coding != 2:
+            modelled += sum(value != 0 for value in found) * piece.tensor.bytes // piece.tensor.count
     stream.end()
     if symbols:
         symbols.end()
+    return modelled
