@@ -1,12 +1,14 @@
 """CPU seconds of capturing and deploying the largest convolutional networks of torchvision, with random weights.
 
     python benchmarks/largest.py [--count 20] [--skip regnet_y_128gf] [--networks vgg19,...] [--onnx] >> results/largest.jsonl
+    python benchmarks/largest.py --elapsed >> results/largest.jsonl
     python benchmarks/largest.py --markdown
 
 The networks are those of ``torchvision.models`` for classification with the most parameters, transformers left out. Every one
 takes 224 x 224 pixels and is measured in a fresh process on one thread, in CPU seconds (``time.process_time``): other programs
 disturb them far less than wall time. Capture is ``paretrim.capture``, with its comparison of captured network and module.
-Deploying is freezing, writing the ``.trim`` file and the check of that file. ``--onnx`` measures the ONNX file too: writing it,
+Deploying is freezing, writing the ``.trim`` file and the check of that file. ``--elapsed`` measures both on the clock and on two
+threads, and only while nothing else runs. ``--onnx`` measures the ONNX file too: writing it,
 and its check node by node. ``--markdown`` writes the table of docs/large-networks.md from the stored lines.
 """
 
@@ -24,12 +26,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from largest_page import PAGE, RESULTS, LargestLine, page_of, to_json
+from largest_page import PAGE, RESULTS, THREADS, LargestLine, page_of, to_json
 from torch import nn
 from torchvision_networks import models
 
 from paretrim import trimfile
 from paretrim.bench.machine import describe, source_commit, versions
+from paretrim.bench.machine_load import disturbed, read_load, wait_until_quiet
 from paretrim.capture.agreement import captured_network
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
@@ -45,6 +48,9 @@ TRANSFORMERS = ("vit", "swin")
 
 SPEC = InputSpec((3, 224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
+
+WAIT_S = 60.0
+"""Seconds to wait for an idle machine before elapsed time is measured."""
 
 OF_TIMM = "timm/"
 """How the name of a network of timm begins."""
@@ -107,18 +113,24 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def measure(name: str, *, onnx: bool) -> LargestLine:
-    """One network in this process, on one thread."""
-    torch.set_num_threads(1)
+def measure(name: str, *, onnx: bool = False, elapsed: bool = False) -> LargestLine:
+    """One network in this process: CPU seconds on one thread, or elapsed seconds on two."""
+    torch.set_num_threads(THREADS if elapsed else 1)
     torch.manual_seed(0)
     network = made(name)
     size = parameters(network)
     found, refused = {}, ""
+    before, start = read_load(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = seconds_of(network, Path(folder), onnx=onnx)
+            found = seconds_of(network, Path(folder), onnx=onnx, threads=THREADS if elapsed else 1)
         except ParetrimError as error:
             refused = str(error)
+        seconds = time.perf_counter() - start  # without removing the file
+    if elapsed:
+        found = {}
+        if said := refused or "; ".join(disturbed(before, read_load(), seconds=seconds)):
+            raise SystemExit(f"{name}: {said}")
     return LargestLine(
         network=name,
         parameters=size,
@@ -131,10 +143,11 @@ def measure(name: str, *, onnx: bool) -> LargestLine:
         cpu=describe().cpu,
         versions=versions(),
         commit=source_commit(),
+        elapsed_s=seconds if elapsed else None,
     )
 
 
-def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, float]:
+def seconds_of(module: nn.Module, folder: Path, *, onnx: bool, threads: int = 1) -> dict[str, float]:
     """CPU seconds by step, and the bytes of the file."""
     start = time.process_time()
     network = captured_network(module, SPEC.shape).eval()
@@ -142,7 +155,7 @@ def seconds_of(module: nn.Module, folder: Path, *, onnx: bool) -> dict[str, floa
     graph: Graph = freeze(network, SPEC, shared=True)
     images = np.random.default_rng(0).integers(0, 256, (affordable_images(graph, EXACT_IMAGES), *SPEC.shape), np.uint8)
     trim = folder / "model.trim"
-    trimfile.write(graph, trim, threads=1, check_weights=False)  # check_trim does
+    trimfile.write(graph, trim, threads=threads, check_weights=False)  # check_trim does
     outputs = check_trim(graph, trim, images)
     graph = unshared(graph)
     deployed = time.process_time()
@@ -163,6 +176,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--networks", default="", help="measure these networks instead")
     parser.add_argument("--timm", action="store_true", help="those of timm instead")
     parser.add_argument("--onnx", action="store_true", help="measure the ONNX file too")
+    parser.add_argument("--elapsed", action="store_true", help="seconds on the clock, on two threads of an idle machine")
     parser.add_argument("--here", action="store_true", help="measure one network in this process")
     parser.add_argument("--markdown", action="store_true", help="write the page from the stored lines, and measure nothing")
     return parser.parse_args(arguments)
@@ -177,12 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = given.networks.split(",") if given.networks else [OF_TIMM + name for name in TIMM] if given.timm else []
     names = named or largest(given.count)
     if given.here:
-        print(to_json(measure(names[0], onnx=given.onnx)), flush=True)
+        print(to_json(measure(names[0], onnx=given.onnx, elapsed=given.elapsed)), flush=True)
         return
+    asked = [option for option, wanted in (("--onnx", given.onnx), ("--elapsed", given.elapsed)) if wanted]
     for name in names:
+        if given.elapsed and (busy := wait_until_quiet(WAIT_S, threads=1)[0]):
+            raise SystemExit(f"elapsed time is measured on an idle machine: {'; '.join(busy)}")
         if name not in given.skip.split(","):
-            settings = ["--here", "--networks", name, *(["--onnx"] if given.onnx else [])]
-            subprocess.run([sys.executable, __file__, *settings], check=True)
+            settings = ["--here", "--networks", name, *asked]
+            subprocess.run([sys.executable, __file__, *settings], check=not given.elapsed)
 
 
 if __name__ == "__main__":

@@ -39,17 +39,37 @@ def test_lines_come_back_and_a_later_one_replaces_an_earlier_one():
     assert page().read("\n".join(map(page().to_json, (first, second, again)))) == [again, second]
 
 
+def test_elapsed_time_is_added_to_the_line_before_it():
+    nothing = {"capture_cpu_s": None, "deploy_cpu_s": None, "trim_bytes": None}
+    first, timed = line(), line(elapsed_s=4.5, commit="later", **nothing)
+    assert page().read("\n".join(map(page().to_json, (first, timed)))) == [dataclasses.replace(first, elapsed_s=4.5)]
+    assert page().read("\n".join(map(page().to_json, (first, timed, first)))) == [first]
+
+
+def test_elapsed_time_is_not_measured_on_a_busy_machine(monkeypatch):
+    bench = importlib.import_module("largest")
+    asked, busy = [], []
+    monkeypatch.setattr(bench, "wait_until_quiet", lambda seconds, threads: (busy, 0.0))
+    monkeypatch.setattr(bench.subprocess, "run", lambda command, check: asked.append(command))
+    bench.main(["--elapsed", "--networks", "vgg19"])
+    assert "--elapsed" in asked[0]
+    busy.append("7 tasks want to run (limit 1)")
+    with pytest.raises(SystemExit, match=r"elapsed time is measured on an idle machine: 7 tasks want to run \(limit 1\)"):
+        bench.main(["--elapsed", "--networks", "vgg19"])
+    assert len(asked) == 1
+
+
 def test_a_table_says_what_is_slow_and_what_was_refused(tmp_path):
     results = tmp_path / "lines.jsonl"
     none = {"capture_cpu_s": None, "deploy_cpu_s": None, "trim_bytes": None}
     slow = line(network="wide", parameters=200 * 10**6, deploy_cpu_s=7.5, onnx_cpu_s=12.0, load=3)
     refused = line(network="other", parameters=10**6, refused="it has attention", **none)
-    results.write_text("\n".join(map(page().to_json, (line(), slow, refused))))
+    results.write_text("\n".join(map(page().to_json, (line(elapsed_s=5.1), slow, refused))))
     made = page().page_of(f"Before\n{page().BEGIN}\nold\n{page().END}\nafter\n", results)
     assert made.startswith("Before\n")
     assert made.endswith(f"{page().END}\nafter\n")
-    assert "| vgg19 | 143.7 | 2.5 s | 6.2 s | 8.8 s | - | 478 | yes |" in made
-    assert "| wide | 200.0 | 2.5 s | 7.5 s | 10.0 s | 12.0 s | 478 | no |" in made
+    assert "| vgg19 | 143.7 | 2.5 s | 6.2 s | 8.8 s | 5.1 s | - | 478 | yes |" in made
+    assert "| wide | 200.0 | 2.5 s | 7.5 s | 10.0 s | - | 12.0 s | 478 | no |" in made
     assert made.index("| wide |") < made.index("| vgg19 |")
     assert "1 of 2 networks take less than 10 CPU seconds together." in made
     assert "- other (1 million parameters): it has attention" in made
@@ -76,6 +96,22 @@ def test_the_comparison_with_the_module_is_part_of_capture(monkeypatch, tmp_path
     assert compared == [None]
     assert len(known) == 1
     assert known[0] is not None
+
+
+def test_elapsed_time_that_was_disturbed_is_no_line(monkeypatch):
+    bench = importlib.import_module("largest")
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(
+        bench, "made", lambda name: nn.Sequential(nn.Conv2d(3, 4, 3, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    )
+    said = []
+    monkeypatch.setattr(bench, "disturbed", lambda before, after, seconds: said)
+    found = bench.measure("small", elapsed=True)
+    assert found.elapsed_s > 0
+    assert (found.capture_cpu_s, found.deploy_cpu_s, found.trim_bytes) == (None, None, None)
+    said.append("tasks waited for a CPU 55% of the time")
+    with pytest.raises(SystemExit, match="small: tasks waited for a CPU 55% of the time"):
+        bench.measure("small", elapsed=True)
 
 
 def test_networks_of_timm_are_named_with_their_library(monkeypatch, capsys):

@@ -85,10 +85,12 @@ void check_bytes(std::string_view name, const Tensor& tensor) {
 
 bool all_finite(const Tensor& tensor) {
   if (tensor.dtype == Dtype::float32) {
+    const std::uint8_t* const bytes = tensor.bytes.data();
+    const auto count = static_cast<std::size_t>(tensor.size());
     std::uint32_t most = 0;  // no early exit, so that the compiler vectorises the loop
-    for (std::int64_t i = 0; i < tensor.size(); ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       std::uint32_t bits = 0;
-      std::memcpy(&bits, tensor.bytes.data() + sizeof bits * static_cast<std::size_t>(i), sizeof bits);
+      std::memcpy(&bits, bytes + sizeof bits * i, sizeof bits);
       most = std::max(most, bits & 0x7F800000U);
     }
     return most != 0x7F800000U;

@@ -83,6 +83,8 @@ class NonzeroBlocks {
   bool whole(std::size_t first, std::size_t last) const;
   const float* row(std::size_t channel) const { return floats_ + channel * row_size_; }
   std::size_t row_size() const { return row_size_; }
+  // The rank of the first block of a row in BlockOrder.
+  std::size_t first_rank(std::size_t channel) const { return first_plane(channel) * static_cast<std::size_t>(positions_); }
   std::size_t first_plane(std::size_t channel) const { return channel / outputs_ * depth_ % planes_; }  // of float32 blocks
 
   // Total blocks if `grouped` adjacent channels execute the union of their blocks.
@@ -147,7 +149,7 @@ class BlockOrder {
   void each_of_rows(const NonzeroBlocks& nonzero, std::size_t first, std::size_t last, std::size_t lanes, const Use& use) {
     constexpr std::size_t at_once = 16;
     const std::size_t size = nonzero.row_size();
-    const std::size_t base = nonzero.first_plane(first) * (nonzero.keys() / nonzero.planes());
+    const std::size_t base = nonzero.first_rank(first);
     words_.resize(std::max(words_.size(), at_once * lanes));
     for (std::size_t start = 0; start < size; start += at_once) {
       const std::size_t count = std::min(at_once, size - start);

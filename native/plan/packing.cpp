@@ -45,6 +45,18 @@ namespace {
 
 std::size_t size_in(std::int64_t count) { return static_cast<std::size_t>(count); }
 
+// Numbers that are 0 or -0. In 32 bits at a time, which compilers turn into vector instructions.
+std::size_t zeros_in(const float* numbers, std::size_t size) {
+  std::size_t zeros = 0;
+  for (std::size_t start = 0; start < size;) {
+    const std::size_t end = std::min(size, start + (std::size_t{1} << 16));
+    std::uint32_t found = 0;
+    for (; start < end; ++start) found += numbers[start] == 0.0F;
+    zeros += found;
+  }
+  return zeros;
+}
+
 }  // namespace
 
 NonzeroBlocks::NonzeroBlocks(const WeightedLayer& layer)
@@ -64,7 +76,7 @@ NonzeroBlocks::NonzeroBlocks(const WeightedLayer& layer)
   for (std::size_t channel = 0; channel < size_in(layer.outputs()); ++channel) {
     std::size_t count = 0;
     if (element_ == Element::float32 && all_read) {
-      count = row_size_ - size_in(std::count(row(channel), row(channel) + row_size_, 0.0F));
+      count = row_size_ - zeros_in(row(channel), row_size_);
     } else {
       const Range found = of(channel, room);
       count = size_in(found.last - found.first);

@@ -84,7 +84,8 @@ struct Network::Impl {
     }
     image_bytes = static_cast<std::int64_t>(input.takes_pixels() ? 1 : sizeof(float));
     for (const std::int64_t extent : input.shape) image_bytes *= extent;
-    const std::string identity = identity_of(given, kernels);
+    // What heuristics choose is neither stored nor looked up, and the digest of a gigabyte takes long.
+    const std::string identity = identity_of(given, kernels, settings.measure || !settings.choices.empty());
     const std::vector<std::string> chosen = choices_for(identity, settings.choices);
     pool = std::make_unique<Pool>(settings.threads);
     widen_weights(given);

@@ -38,7 +38,7 @@ class Digest {
 
 }  // namespace
 
-std::string identity_of(const Graph& graph, const Kernels& kernels) {
+std::string identity_of(const Graph& graph, const Kernels& kernels, bool of_weights) {
   Digest digest;
   for (const Node& node : graph.nodes) {
     digest.add(node.name);
@@ -46,7 +46,7 @@ std::string identity_of(const Graph& graph, const Kernels& kernels) {
     for (const std::int64_t extent : node.type.shape) digest.add(&extent, sizeof extent);
     for (const auto& [name, tensor] : node.tensors) {
       digest.add(name);
-      digest.add(tensor.bytes.data(), tensor.bytes.size());
+      if (of_weights) digest.add(tensor.bytes.data(), tensor.bytes.size());
     }
   }
   return std::string(kernel_version) + ", " + kernels.name + ", " + cpu_name() + ", graph " + std::to_string(digest.value());

@@ -10,7 +10,7 @@
 namespace paretrim {
 
 // Version of the kernels, instruction set, CPU, and a digest of the graph.
-std::string identity_of(const Graph& graph, const Kernels& kernels);
+std::string identity_of(const Graph& graph, const Kernels& kernels, bool of_weights);
 
 std::string joined_choices(const std::string& identity, const std::vector<std::string>& choices);
 

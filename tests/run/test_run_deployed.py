@@ -96,7 +96,7 @@ def test_a_file_that_holds_another_network_is_no_deployed_file(name, start, requ
 
 @pytest.mark.parametrize("name", ["dense", "quantized"])
 def test_a_runtime_that_computes_something_else_delivers_no_file(name, start, request, tmp_path, monkeypatch):
-    monkeypatch.setattr(judge, "open_session", lambda _, *, measure, known: plan(with_another_bias(known), measure=measure))
+    monkeypatch.setattr(judge, "open_session", lambda _, *, known, **given: plan(with_another_bias(known), **given))
     with pytest.raises(ExportMismatch, match=r"unchecked\.trim' in paretrim \S+ gives the outputs .* on \d+ of 32 images"):
         deploy(request.getfixturevalue(name), start, tmp_path)
     assert not (tmp_path / "model.trim").exists()
