@@ -19,6 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import torch
+from imagenette import NETWORK as EFFICIENTNET
+from imagenette import start_and_test
 from networks import random_pixels
 
 from paretrim.bench.effort import EFFORTS
@@ -32,7 +36,7 @@ from paretrim.results.timing import RuntimeSetting, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_recipe
-from paretrim.run.start import TestSet, start_from
+from paretrim.run.start import Start, start_from
 from paretrim.runtime import load
 from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
@@ -43,6 +47,7 @@ EXECUTION = Execution(device="cpu", precision="float32")
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 FLOAT = "float32"
 NONE = Budget(epochs=0)
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 WEIGHTS = Quantize(budget=NONE, activations="float32")
 INT8 = Quantize(budget=NONE)
 CASES = {
@@ -64,11 +69,23 @@ def folder_of(folder: Path, network: str, case: str) -> Path:
     return folder / network / case.replace(",", "").replace(" ", "-")
 
 
-def accuracy_of(trim: Path, test: TestSet) -> float:
-    """Share of the test images that the ``.trim`` file classifies correctly."""
+def accuracy_of(trim: Path, images: Images, labels: npt.NDArray[np.int64]) -> float:
+    """Share of the images [N, C, H, W] that the ``.trim`` file classifies as their labels [N]."""
     session = load(trim, measure=False)
-    parts = [session(test.images[at : at + BATCH]).argmax(1) for at in range(0, len(test.images), BATCH)]
-    return float((np.concatenate(parts) == test.labels).mean())
+    parts = [session(images[at : at + BATCH]).argmax(1) for at in range(0, len(images), BATCH)]
+    return float((np.concatenate(parts) == labels).mean())
+
+
+def opened(given: argparse.Namespace) -> tuple[Start, Images, npt.NDArray[np.int64]]:
+    """The network in float32 with its calibration images, and test images as its files take them, with labels."""
+    if given.network == EFFICIENTNET:
+        start, batches = start_and_test(Path(given.data), given.calibration_images, EXECUTION)
+        images, labels = torch.cat([one.inputs for one in batches]), torch.cat([one.labels for one in batches])
+        return start, images.numpy(), labels.numpy()
+    data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
+    recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
+    start, test = start_from(replace(recipe, execution=EXECUTION, calibration_images=given.calibration_images))
+    return start, test.images, test.labels
 
 
 def written(graph: Graph, folder: Path) -> dict[str, int | str]:
@@ -83,10 +100,10 @@ def written(graph: Graph, folder: Path) -> dict[str, int | str]:
 
 def accuracies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
     """Add missing lines of accuracy and bytes."""
-    data = {"name": "cifar10", **IMAGENET, **({"folder": given.data} if given.data else {})}
-    recipe = parse_recipe({"model": {"network": given.network, "weights": given.weights}, "data": data})
-    start, test = start_from(replace(recipe, execution=EXECUTION))
+    start, images, labels = opened(given)
     for case, stage in {FLOAT: None, **CASES}.items():
+        if given.only not in case:
+            continue
         folder = folder_of(given.folder, given.network, case)
         if ("accuracy", given.network, case) in done and (folder / "model.trim").is_file():
             continue
@@ -94,9 +111,10 @@ def accuracies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
         if stage is not None:
             found = run_stage(found, stage, start.resources(None))
         facts = written(freeze(found.network, start.spec), folder)
-        right = accuracy_of(folder / "model.trim", test)
+        right = accuracy_of(folder / "model.trim", images, labels)
         if ("accuracy", given.network, case) not in done:
-            add(given.out, {"kind": "accuracy", "network": given.network, "case": case, "accuracy": right, **facts})
+            line = {"kind": "accuracy", "network": given.network, "case": case, "accuracy": right, **facts}
+            add(given.out, line | {"images": len(images), "calibration_images": given.calibration_images})
 
 
 def latencies(given: argparse.Namespace, done: set[tuple[str, ...]]) -> None:
@@ -126,7 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet56")
     parser.add_argument("--weights", help="weights for CIFAR-10 images normalised with ImageNet's mean and deviation")
-    parser.add_argument("--data", help="folder of CIFAR-10")
+    parser.add_argument("--data", help="folder of CIFAR-10, or the archive of ImageNet images")
+    parser.add_argument("--calibration-images", type=int, default=512)
+    parser.add_argument("--only", default="", help="only cases whose names contain this")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("runs/number-formats"))
     parser.add_argument("--latency", action="store_true", help="time the files of an earlier call")

@@ -1,17 +1,19 @@
 """Scales moved from one layer to the next: the float function stays, ranges become even."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny import NETWORKS, block, dense, resources
+from tiny import NETWORKS, NONE, block, dense, resources
 from torch import nn
 
 from paretrim.capture import capture
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.quantize.equalize import equalize_, scale_groups, smooth_
+from paretrim.stages.quantize.equalize import equalize_, scale_groups, smooth_, smooth_norms_
+from paretrim.stages.quantize.stage import Quantize
 
 
 class Branches(nn.Module):
@@ -98,6 +100,8 @@ def test_full_strength_gives_channels_one_reach_and_none_gives_it_to_the_weights
 def test_channels_behind_other_functions_are_not_rescaled():
     network = branches()
     groups = scale_groups(network)
+    (norm,) = (node.name for node in network.structure.nodes if node.name in groups.outputs and node.op == "batch_norm")
+    assert groups.free[groups.outputs[norm]].all()  # nothing is folded into it, and an average and a linear layer read it
     free = {name: set(groups.free[members].tolist()) for name, members in groups.outputs.items()}
     layers = {node.layer: node.name for node in network.structure.nodes if node.name in groups.outputs}
     expected = {"stem.0": {True}, "grouped.0": {True}, "gate": {False}, "six": {False}, "last": {False}, "head": {False}}
@@ -105,3 +109,43 @@ def test_channels_behind_other_functions_are_not_rescaled():
     assert free[layers["leaky"]] == {True}  # read by a slice, a concatenation and convolutions
     assert free[layers["depthwise"]] == {False}  # the gate multiplies it
     assert np.array_equal(groups.outputs[layers["stem.0"]], groups.outputs[layers["grouped.0"]])  # an addition joins them
+
+
+def norm_behind_relu(*, outlier):
+    """conv, ReLU, BatchNorm, conv, flatten; a channel of the BatchNorm is ``outlier`` times as wide, weights on it narrower."""
+    torch.manual_seed(2)
+    parts = nn.Conv2d(3, 6, 3, 1, 1), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3), nn.Flatten()
+    network = Network(capture(nn.Sequential(*parts), (3, 8, 8))).eval()
+    (norm,) = network.batch_norms().values()
+    with torch.no_grad():
+        norm.gamma[2] *= outlier
+        list(weighted_layers(network).values())[1].weight[:, 2] /= outlier
+    return network
+
+
+def test_without_training_channels_behind_a_lone_norm_get_even_ranges():
+    network, images = norm_behind_relu(outlier=64.0), torch.randn(32, 3, 8, 8)
+    with torch.no_grad():
+        expected = network(images)
+        kept = replace(resources("plain"), calibration=images)
+        fake, plain = (Quantize(budget=replace(NONE, epochs=epochs)).begin(network, kept).network.eval() for epochs in (0, 1))
+        errors = [float((one(images) - expected).square().mean()) for one in (fake, plain)]
+    assert errors[0] < errors[1] / 4
+    (own,), (before,) = fake.batch_norms().values(), network.batch_norms().values()
+    factors = own.gamma.detach() / before.gamma.detach()
+    assert float(factors[2]) < 0.5 * float(factors[[0, 1, 3, 4, 5]].min())
+
+
+def test_networks_without_a_lone_norm_are_not_smoothed():
+    network = copy.deepcopy(dense("residual").network)
+    before = copy.deepcopy(network.state_dict())
+    smooth_norms_(network, resources("residual").calibration)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_a_value_that_is_not_finite_moves_no_scale():
+    network, images = norm_behind_relu(outlier=1.0), torch.randn(4, 3, 8, 8)
+    (norm,) = network.batch_norms().values()
+    images[0, 0, 0, 0] = torch.inf
+    smooth_norms_(network, images)
+    assert torch.isfinite(norm.gamma).all()

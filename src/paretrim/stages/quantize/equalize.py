@@ -6,7 +6,7 @@ and so do the weights of an output channel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paretrim.graph.fusion import Fusion, fuse
 from paretrim.graph.operations.channel_rules import Channels, Identities, groups_of
-from paretrim.graph.operations.table import OPERATIONS, WEIGHTED
+from paretrim.graph.operations.table import NORMALIZING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
@@ -26,6 +26,9 @@ from paretrim.train.execution import fast_batches
 
 _ROUNDS = 50
 """Maximum rounds of equalization through the network; ten are usual."""
+
+_STRENGTH = 0.5
+"""How far the range of channels behind a BatchNorm that stands alone is moved into the weights, as published."""
 
 _SETTLED = 1e-3
 """Stop after a round that changes no scale by more than this share."""
@@ -37,8 +40,9 @@ class ScaleGroups:
 
     Attributes:
         inputs: for every weighted node, the group of each channel that it reads.
-        outputs: for every weighted node, the group of each channel that it produces.
-        free: whether a group can be rescaled, [groups]: its values are produced by weighted layers, or are padding, and are read
+        outputs: for every weighted node, and every BatchNorm that is not folded into one, the group of each channel that it
+            produces.
+        free: whether a group can be rescaled, [groups]: its values are produced by those nodes, or are padding, and are read
             only by weighted layers, through operations that commute with scaling.
     """
 
@@ -61,23 +65,30 @@ def scale_groups(network: Network) -> ScaleGroups:
             values[node.name] = identities.fresh(node.type.shape[0])
             fixed.extend([*inputs, values[node.name]] if is_fixed(node) else [])
             continue
+        if node.op in NORMALIZING and node.name not in folded:  # it can produce its channels in any scale
+            values[node.name] = identities.fresh(node.type.shape[0])
+            fixed.extend(inputs)
+            continue
         rule = OPERATIONS[node.op].channels
         assert rule is not None, f"a float graph contains no '{node.op}'"
         values[node.name] = rule.outputs(Channels(node, inputs, shapes[node.inputs[0]], identities))
         if node.name not in folded and OPERATIONS[node.op].scaling(settings_of(node)) != "homogeneous":
             fixed.extend([*inputs, values[node.name]])
     fixed.extend(values[name] for name in graph.outputs)
-    return _numbered(graph, values, fixed, identities)
+    return _numbered(graph, values, fixed, identities, folded)
 
 
-def _numbered(graph: Graph, values: Mapping[str, IntArray], fixed: list[IntArray], identities: Identities) -> ScaleGroups:
+def _numbered(
+    graph: Graph, values: Mapping[str, IntArray], fixed: list[IntArray], identities: Identities, folded: Collection[str]
+) -> ScaleGroups:
     roots = np.array([identities.root(one) for one in range(len(identities.parents))], dtype=np.int64)
     _, numbers = np.unique(roots, return_inverse=True)
     free = np.ones(int(numbers.max()) + 1, dtype=np.bool_)
     free[numbers[np.concatenate(fixed)]] = False
     weighted = [node for node in graph.nodes if node.op in WEIGHTED]
     inputs = {node.name: numbers[values[node.inputs[0]]] for node in weighted}
-    return ScaleGroups(inputs, {node.name: numbers[values[node.name]] for node in weighted}, free)
+    makers = [node.name for node in graph.nodes if node.op in WEIGHTED or (node.op in NORMALIZING and node.name not in folded)]
+    return ScaleGroups(inputs, {name: numbers[values[name]] for name in makers}, free)
 
 
 class _Scales:
@@ -91,6 +102,7 @@ class _Scales:
             if run.head.op in WEIGHTED:
                 norm = norms[run.batch_norm.name] if run.batch_norm else None
                 self.runs[run.head.name] = (run, layers[run.head.name], norm)
+        self.alone = {name: norm for name, norm in norms.items() if name in self.groups.outputs}
 
     def largest(self, of_channels: Mapping[str, Tensor], groups: Mapping[str, IntArray]) -> npt.NDArray[np.float64]:
         """The largest of the channels of each group, float64 [groups]."""
@@ -116,16 +128,22 @@ class _Scales:
         """Divide the channels of each free group by its scale, and multiply the weights that read them."""
         used = np.where(self.groups.free, scales, 1.0)
         with torch.no_grad():
+            for name, lone in self.alone.items():
+                _multiply_norm_(lone, torch.from_numpy(1.0 / used[self.groups.outputs[name]]))
             for name, (run, layer, norm) in self.runs.items():
                 _multiply_columns_(run.head, layer, torch.from_numpy(used[self.groups.inputs[name]]))
                 factor = torch.from_numpy(1.0 / used[self.groups.outputs[name]])
                 if norm is not None:
-                    _multiply_rows_(norm.gamma, factor)
-                    _multiply_rows_(norm.beta, factor)
+                    _multiply_norm_(norm, factor)
                     continue
                 _multiply_rows_(layer.weight, factor)
                 if layer.bias is not None:
                     _multiply_rows_(layer.bias, factor)
+
+
+def _multiply_norm_(norm: BatchNorm, factor: Tensor) -> None:
+    _multiply_rows_(norm.gamma, factor)
+    _multiply_rows_(norm.beta, factor)
 
 
 def _multiply_rows_(parameter: Tensor, factor: Tensor) -> None:
@@ -168,6 +186,18 @@ def equalize_(network: Network) -> None:
             return
 
 
+def smooth_norms_(network: Network, images: Tensor) -> None:
+    """:func:`smooth_` for the channels of a BatchNorm that is not folded into a layer, as behind a ReLU.
+
+    Its channels share the grid of one value and often have very different ranges. Other networks are not changed.
+    """
+    work = _Scales(network)
+    if work.alone and len(images):
+        produced = np.unique(np.concatenate([work.groups.outputs[name] for name in work.alone]))
+        work.groups.free[np.setdiff1d(np.arange(len(work.groups.free)), produced)] = False
+        _smooth_(network, images, _STRENGTH, work)
+
+
 def smooth_(network: Network, images: Tensor, strength: float) -> None:
     """Move outliers of activations into the weights that read them: SmoothQuant's migration of scale.
 
@@ -177,7 +207,10 @@ def smooth_(network: Network, images: Tensor, strength: float) -> None:
 
     Source: Xiao et al. 2023 (SmoothQuant, arXiv 2211.10438) section 4, equation 4; a = 0.5 there.
     """
-    work = _Scales(network)
+    _smooth_(network, images, strength, _Scales(network))
+
+
+def _smooth_(network: Network, images: Tensor, strength: float, work: _Scales) -> None:
     sources = tuple({run.head.inputs[0] for run, _, _ in work.runs.values()})
     seen: dict[str, Tensor] = {}
     network.eval()
@@ -188,5 +221,5 @@ def smooth_(network: Network, images: Tensor, strength: float) -> None:
                 seen[name] = largest.maximum(seen[name]) if name in seen else largest
     reach = work.largest({name: seen[run.head.inputs[0]] for name, (run, _, _) in work.runs.items()}, work.groups.inputs)
     read = work.read()
-    alive = (reach > 0) & (read > 0)
+    alive = (reach > 0) & (read > 0) & np.isfinite(reach)
     work.divide_(np.where(alive, reach, 1.0) ** strength / np.where(alive, read, 1.0) ** (1 - strength))

@@ -28,6 +28,7 @@ from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_,
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
+from paretrim.stages.quantize.equalize import smooth_norms_
 from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -173,6 +174,8 @@ class Quantize:
         for layer in weighted_layers(private).values():
             layer.quantizer = None
         work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
+        if not self.budget.epochs and self.activations != FLOAT32 and "smooth" not in self.adjust:
+            smooth_norms_(private, resources.calibration)
         adjust_before_(private, self.adjust, work)
         reference = copy.deepcopy(private) if self.adjust else private
         names, narrow = grid_values(private.structure), self._narrow(private.structure)
