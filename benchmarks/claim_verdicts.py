@@ -83,6 +83,7 @@ def times(found: Estimate) -> str:
 
 ORDERS = "orders-cifar10-resnet20"
 PATTERN = "price-of-the-pattern-cifar10-resnet20"
+RECOVERY = "recovery-cifar10-resnet20"
 PQD = "prune quantize distill"
 
 
@@ -190,22 +191,19 @@ def quantized_training() -> Verdict:
     return Verdict(word, f"training in INT8 against dense: {figures(interval)}; the study loses 11.6", ORDERS)
 
 
+def recovered(step: str) -> str:
+    """The label of the arm of the study of recovery that learns in this step."""
+    return next(label for label in points(RECOVERY) if step in label.split())
+
+
 def losses_beat_kd(names: Sequence[str]) -> Verdict:
-    """Other losses against softened logits."""
-    of = {str(line["loss"]): line["accuracies"] for line in lines("distillation") if line["epochs"] == 20}
-    found = {
-        name: mean_interval([one - other for one, other in zip(_values(of[name]), _values(of["kd"]), strict=True)])
-        for name in names
-    }
+    """Other losses against softened logits, all from the larger teacher."""
+    plain = recovered("large-kd")
+    found = {name: compared(RECOVERY, recovered(f"large-{name}"), plain, len(names)).interval for name in names}
     words = {direction(one) for one in found.values()}
     told = "; ".join(f"{name} against kd: {figures(one)}" for name, one in found.items())
     word = words.pop() if len(words) == 1 else OPEN
-    return Verdict(word, f"digits, 20 epochs: {told}", "../which-recipe")
-
-
-def _values(found: object) -> list[float]:
-    assert isinstance(found, list)
-    return found
+    return Verdict(word, f"pruned ResNet-20, 2,000 images, ResNet-56 as teacher: {told}", RECOVERY)
 
 
 def on_digits(method: str, plain: str, pattern: str, sparsity: float) -> Verdict:

@@ -1,4 +1,7 @@
-"""The tables of distillation losses in docs/which-recipe.md, generated only from results/distillation.jsonl."""
+"""The tables of distillation losses in docs/which-recipe.md, generated only from results/.
+
+The first is of a study on CIFAR-10, the others are of digits, from results/distillation.jsonl.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from claim_verdicts import RECOVERY, compared, points, recovered
 from page_parts import with_part
 
 from paretrim.intervals import mean_interval
@@ -16,7 +20,30 @@ LINES = ROOT / "results" / "distillation.jsonl"
 PAGE = ROOT / "docs" / "which-recipe.md"
 BEGIN = "<!-- From here to the end marker: python benchmarks/distillation_table.py -->"
 END = "<!-- end -->"
+STUDY_BEGIN = "<!-- From here to the next end marker: python benchmarks/distillation_table.py -->"
+STUDY_END = "<!-- end of the study -->"
 PLAIN = "labels"
+LEARNED: Mapping[str, tuple[str, str]] = {
+    PLAIN: ("labels only", "none"),
+    "kd": ("kd", "the dense ResNet-20"),
+    **{f"large-{loss}": (loss, "ResNet-56") for loss in ("kd", "dkd", "hint", "attention", "crd", "review", "rkd")},
+    "gradual+large-kd": ("kd, while pruning", "ResNet-56"),
+    "qat+large-kd": ("kd, while training in 8 bits", "ResNet-56"),
+}
+"""Loss and teacher of every arm of the study, by its step."""
+
+
+def study_table() -> str:
+    """What every arm of the study learned from, its accuracy, and its difference from labels only."""
+    rows = ["| loss | teacher | accuracy, % | difference from labels only, points |", "|---|---|---|---|"]
+    plain = recovered(PLAIN)
+    for step, (loss, teacher) in LEARNED.items():
+        label = recovered(step)
+        difference = ""
+        if label != plain and (found := compared(RECOVERY, label, plain).interval):
+            difference = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        rows.append(f"| {loss} | {teacher} | {100 * points(RECOVERY)[label].deployed.value:.1f} | {difference} |")
+    return "\n".join(rows)
 
 
 def tables(text: str) -> str:
@@ -45,8 +72,8 @@ def _table(epochs: int, accuracies: Mapping[str, Sequence[float]]) -> str:
 
 
 def page_of(page: str, lines: str) -> str:
-    """The page, with the part between its markers replaced."""
-    return with_part(page, BEGIN, END, tables(lines))
+    """The page, with the parts between its markers replaced."""
+    return with_part(with_part(page, STUDY_BEGIN, STUDY_END, study_table()), BEGIN, END, tables(lines))
 
 
 if __name__ == "__main__":

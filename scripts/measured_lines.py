@@ -68,6 +68,15 @@ LOSSES: Mapping[Key, str] = {
 }
 """The loss's name in results/distillation.jsonl."""
 
+RECOVERY = "recovery-cifar10-resnet20"
+RECOVERED: Mapping[Key, str] = {
+    **{("loss", name): f"cut large-{name} int8" for name in ("kd", "dkd", "hint", "attention", "rkd", "crd", "review")},
+    ("stage", "distill"): "cut kd int8",
+    ("combination", "prune-then-distill"): "cut kd int8",
+    ("combination", "teacher-larger"): "cut large-kd int8",
+}
+"""The arm of the study of recovery after pruning."""
+
 FORMATS: Mapping[Key, tuple[str, str]] = {
     ("stage", "quantize"): ("8 bits", "float32"),
     ("weight grid", "uniform"): ("8 bits", "float32"),
@@ -118,6 +127,7 @@ def measured(method: Method) -> str:
     key, found = (method.kind, method.name), list[str]()
     tables: Sequence[tuple[Mapping[Key, object], Callable[..., Sequence[str]]]] = (
         (PRUNED, partial(pruned, patterns=[method.name] if method.kind == "pattern" else PATTERNS)),
+        (RECOVERED, recovered),
         (LOSSES, distilled),
         (FORMATS, in_format),
         (MIXTURES, mixed),
@@ -162,6 +172,21 @@ def pruned(name: str, patterns: Iterable[str]) -> list[str]:
                 f"{mean_of(own)}{against} ([study](../studies/pruning-methods-digits.md))"
             )
     return found
+
+
+def recovered(arm: str) -> list[str]:
+    """A pruned ResNet-20 after short training: accuracy, and the difference from training with labels only."""
+    of: dict[str, dict[object, float]] = {arm: {}, "cut labels int8": {}}
+    for line in lines(f"{RECOVERY}/outcomes"):
+        if line["label"] in of:
+            of[str(line["label"])][line["seed"]] = number_of(line, "deployed_value")
+    own, plain = of.values()
+    teacher = "ResNet-56" if "large-" in arm else "the dense network"
+    return [
+        f"ResNet-20, CIFAR-10, 80 % of its weights pruned in blocks of four, then 3 epochs on 2,000 images with {teacher} as "
+        f"teacher, {len(own)} seeds, 8 bits: {mean_of(own)}; against labels only {difference_of(own, plain)} "
+        f"([study](../studies/{RECOVERY}.md))"
+    ]
 
 
 def distilled(loss: str) -> list[str]:

@@ -8,7 +8,7 @@ from script_files import ROOT
 
 from paretrim.cli.methods import METHODS
 
-TABLES = ("PRUNED", "LOSSES", "FORMATS", "MIXTURES", "UNTRAINED", "SPLITS", "SMALLER")
+TABLES = ("PRUNED", "RECOVERED", "LOSSES", "FORMATS", "MIXTURES", "UNTRAINED", "SPLITS", "SMALLER")
 
 
 @pytest.fixture
