@@ -12,6 +12,7 @@
 #include "plan/meaning.h"
 #include "plan/memory.h"
 #include "plan/moves.h"
+#include "plan/pack.h"
 #include "plan/steps.h"
 #include "types/error.h"
 
@@ -41,6 +42,7 @@ class Planner {
       if (!plan_.values.empty() && plan_.values.back().steps == 0) plan_.values.back().steps = plan_.steps.size();
     }
     for (std::size_t output = 0; output < outputs_.size(); ++output) store_output(output);
+    pack_weights();
     settle_memory();
     return std::move(plan_);
   }
@@ -258,14 +260,24 @@ class Planner {
       buffer_of_[other + 1] = operands.output;
       if (other != i) plan_.layers[report].name += " + " + graph_.nodes[other].name;
     }
-    const NonzeroBlocks nonzero(layer);
+    NonzeroBlocks nonzero(layer);
     const Choice choice = choice_for(node, layer, nonzero);
     plan_.choices.push_back(text_of(choice));
-    Computation computation = compute(layer, nonzero, choice, operands, pool_.threads(), kernels_);
-    add_step(std::move(computation.step), report);
-    plan_.copies_bytes = std::max(plan_.copies_bytes, computation.copies_bytes);
-    plan_.weight_bytes += computation.weight_bytes;
-    fill_report(plan_.layers[report], node, layer, choice, computation.issued_multiply_adds);
+    UnpackedLayer unpacked{plan_.steps.size(),  report, &node, std::move(layer), std::move(nonzero), choice,
+                           std::move(operands), {}};
+    unpacked_.push_back(std::make_unique<UnpackedLayer>(std::move(unpacked)));
+    plan_.steps.emplace_back();  // filled by pack_weights()
+  }
+
+  void pack_weights() {
+    pack(unpacked_, pool_, kernels_, settings_.poll);
+    for (const auto& one : unpacked_) {
+      one->made.step->layer = one->report;
+      plan_.steps[one->step] = std::move(one->made.step);
+      plan_.copies_bytes = std::max(plan_.copies_bytes, one->made.copies_bytes);
+      plan_.weight_bytes += one->made.weight_bytes;
+      fill_report(plan_.layers[one->report], *one->node, one->layer, one->choice, one->made.issued_multiply_adds);
+    }
   }
 
   // Whether the budget of work allows measuring this layer.
@@ -300,6 +312,7 @@ class Planner {
   double measured_work_ = 0;  // multiply-adds so far
   const std::vector<std::string>& chosen_;
   Plan plan_;
+  UnpackedLayers unpacked_;
   std::vector<std::uint32_t> outputs_;             // values, with aliases resolved
   std::vector<bool> needed_;                       // by value
   std::vector<std::vector<std::size_t>> readers_;  // by value: nodes

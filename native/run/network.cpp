@@ -43,9 +43,9 @@ bool all_finite(const float* values, std::int64_t count) {
 }
 
 // A step of a plan, which keeps it.
-class Borrowed final : public Step {
+class BorrowedStep final : public Step {
  public:
-  explicit Borrowed(const Step& step) : step_(step) {}
+  explicit BorrowedStep(const Step& step) : step_(step) {}
   std::int64_t parts() const override { return step_.parts(); }
   void run(std::int64_t part, const Memory& memory, Scratch& scratch) const override { step_.run(part, memory, scratch); }
 
@@ -54,9 +54,9 @@ class Borrowed final : public Step {
 };
 
 // Copies a value without its padding to its place after those of earlier images. A part is one channel, or a whole vector.
-class Storing final : public Step {
+class StoringStep final : public Step {
  public:
-  Storing(const StepValue& value, float* to) : value_(value), layout_(Layout::of(value.type)), to_(to) {}
+  StoringStep(const StepValue& value, float* to) : value_(value), layout_(Layout::of(value.type)), to_(to) {}
   std::int64_t parts() const override { return layout_.pixels() == 1 ? 1 : layout_.blocks(); }
   void run(std::int64_t part, const Memory& memory, Scratch&) const override {
     const std::int64_t pixels = layout_.pixels(), apart = layout_.pitch() / block;
@@ -132,10 +132,10 @@ struct Network::Impl {
     Steps steps;
     std::size_t next = 0;
     for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-      steps.push_back(std::make_unique<Borrowed>(*plan.steps[s]));
+      steps.push_back(std::make_unique<BorrowedStep>(*plan.steps[s]));
       steps.back()->layer = plan.steps[s]->layer;
       for (; next < plan.values.size() && plan.values[next].steps == s + 1; ++next) {
-        steps.push_back(std::make_unique<Storing>(plan.values[next], values[next]));
+        steps.push_back(std::make_unique<StoringStep>(plan.values[next], values[next]));
       }
     }
     return steps;

@@ -59,11 +59,15 @@ struct Tally {
 template <typename Word>
 Tally tally_words(const std::uint8_t* bytes, std::size_t count) {
   Tally found;
+  std::array<Counts, 4> counts = {};  // in turns: most symbols are among a few, and a count that was just stored is slow to load
   for (std::size_t i = 0; i < count; ++i) {
     const Word bits = rotated<Word>(bytes + sizeof(Word) * i);
     const auto symbol = static_cast<std::size_t>(bits >> rest_bits<Word>);
-    ++found.counts[symbol];
+    ++counts[i % counts.size()][symbol];
     found.zeros = found.zeros && (symbol != 0 || bits == 0);
+  }
+  for (const Counts& part : counts) {
+    for (std::size_t symbol = 0; symbol < part.size(); ++symbol) found.counts[symbol] += part[symbol];
   }
   return found;
 }

@@ -69,11 +69,14 @@ SymbolTable::SymbolTable(const Shares& shares) {
 }
 
 void SymbolEncoder::add(const std::uint8_t* symbols, std::size_t count, const Shares& shares) {
-  Shares first = {};
-  for (std::size_t i = 1; i < first.size(); ++i) first[i] = static_cast<std::uint16_t>(first[i - 1] + shares[i - 1]);
+  std::array<Part, 256> parts;
+  std::uint32_t first = 0;
+  for (std::size_t symbol = 0; symbol < parts.size(); first += shares[symbol++]) {
+    parts[symbol] = {static_cast<std::uint16_t>(first), shares[symbol]};
+  }
   const std::size_t before = parts_.size();
   parts_.resize(before + count);
-  for (std::size_t i = 0; i < count; ++i) parts_[before + i] = {first[symbols[i]], shares[symbols[i]]};
+  for (std::size_t i = 0; i < count; ++i) parts_[before + i] = parts[symbols[i]];
   ends_.push_back(parts_.size());
 }
 
