@@ -22,14 +22,16 @@ HEAD = """<!-- Written by benchmarks/number_formats_page.py from results/number-
 
 # Number formats, without training
 
-Pretrained networks for CIFAR-10 in every number format that needs no training, with the default settings of the stage. Accuracy
-is that of the `.trim` file on the 10,000 test images. An accuracy of 92 % has a 95 % interval of ±{half:.1f} points, but files of
-one network misclassify mostly the same images, so differences between them are more certain than that. Bytes are those of whole
-files. Weights of fewer than 8 bits are unpacked to 8 when a file is opened, and the ONNX files here store them in 8 bits: fewer
-bits make the `.trim` file smaller, but nothing faster.
+Pretrained networks in number formats that need no training, with the default settings of the stage. Accuracy is that of the
+`.trim` file on the 10,000 test images of CIFAR-10. EfficientNet-Lite0 is judged on images of ImageNet's validation set, of ten
+classes, by its logits for these ten ([imagenette.py](../../benchmarks/imagenette.py)). An accuracy of 92 % on 10,000 images has a
+95 % interval of ±{half:.1f} points, but files of one network misclassify mostly the same images, so differences between them are
+more certain than that. Bytes are those of whole files. Weights of fewer than 8 bits are unpacked to 8 when a file is opened, and
+the ONNX files here store them in 8 bits: fewer bits make the `.trim` file smaller, but nothing faster.
 
 ```sh
 python benchmarks/number_formats.py --network resnet56 --weights FILE --data DIR --out results/number-formats.jsonl
+python benchmarks/number_formats.py --network efficientnet-lite0 --data ZIP --calibration-images 64 --out LINES
 python benchmarks/number_formats.py --network resnet56 --out results/number-formats.jsonl --latency   # on a quiet machine
 python benchmarks/number_formats_page.py                                                              # writes this page
 ```
@@ -48,8 +50,15 @@ def page(lines: Sequence[Line]) -> str:
     for network in dict.fromkeys(str(line["network"]) for line in lines):
         own = [line for line in lines if line["network"] == network]
         timed = [line for line in own if line["kind"] == "latency"]
-        text += f"\n## {network}\n" + (_how_timed(timed) if timed else "") + "\n" + _table(own, timed)
+        text += f"\n## {network}{_images(own[0])}\n" + (_how_timed(timed) if timed else "") + "\n" + _table(own, timed)
     return text
+
+
+def _images(line: Line) -> str:
+    """How many images tested and calibrated, where that is not as usual."""
+    if line.get("images", IMAGES) == IMAGES:
+        return ""
+    return f", {number(line, 'images'):,.0f} test images, {number(line, 'calibration_images'):,.0f} calibration images"
 
 
 def _table(own: Sequence[Line], timed: Sequence[Line]) -> str:

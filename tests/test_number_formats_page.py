@@ -36,6 +36,12 @@ def test_changes_and_ratios_are_against_float32(maker):
     ]
 
 
+def test_a_heading_says_how_many_images_tested_where_that_is_not_all_of_cifar(maker):
+    few = maker.page([accuracy("float32", 0.9, 4000, images=500, calibration_images=64)])
+    assert "\n## other, 500 test images, 64 calibration images\n" in few
+    assert "\n## other\n" in maker.page([accuracy("float32", 0.9, 4000, images=10_000, calibration_images=512)])
+
+
 def test_without_latencies_there_are_no_columns_for_them(maker):
     text = maker.page([accuracy("float32", 0.9, 4000)])
     assert "| format | accuracy | change | `.trim` bytes | ONNX bytes |\n" in text

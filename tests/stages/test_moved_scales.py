@@ -133,13 +133,16 @@ def test_without_training_channels_behind_a_lone_norm_get_even_ranges():
     assert errors[0] < errors[1] / 4
     (own,), (before,) = fake.batch_norms().values(), network.batch_norms().values()
     factors = own.gamma.detach() / before.gamma.detach()
+    with torch.no_grad():
+        shifts = [(one(images) - expected).reshape(32, 4, -1).mean((0, 2)).abs().max() for one in (fake, plain)]
+    assert float(shifts[0]) < 0.1 * float(shifts[1])  # means are corrected too
     assert float(factors[2]) < 0.5 * float(factors[[0, 1, 3, 4, 5]].min())
 
 
 def test_networks_without_a_lone_norm_are_not_smoothed():
     network = copy.deepcopy(dense("residual").network)
     before = copy.deepcopy(network.state_dict())
-    smooth_norms_(network, resources("residual").calibration)
+    assert not smooth_norms_(network, resources("residual").calibration)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
 
 
@@ -147,5 +150,5 @@ def test_a_value_that_is_not_finite_moves_no_scale():
     network, images = norm_behind_relu(outlier=1.0), torch.randn(4, 3, 8, 8)
     (norm,) = network.batch_norms().values()
     images[0, 0, 0, 0] = torch.inf
-    smooth_norms_(network, images)
+    assert smooth_norms_(network, images)
     assert torch.isfinite(norm.gamma).all()

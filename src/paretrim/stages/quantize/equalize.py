@@ -186,16 +186,18 @@ def equalize_(network: Network) -> None:
             return
 
 
-def smooth_norms_(network: Network, images: Tensor) -> None:
+def smooth_norms_(network: Network, images: Tensor) -> bool:
     """:func:`smooth_` for the channels of a BatchNorm that is not folded into a layer, as behind a ReLU.
 
-    Its channels share the grid of one value and often have very different ranges. Other networks are not changed.
+    Its channels share the grid of one value and often have very different ranges. Other networks are not changed. Returns whether
+    there is such a BatchNorm.
     """
     work = _Scales(network)
     if work.alone and len(images):
         produced = np.unique(np.concatenate([work.groups.outputs[name] for name in work.alone]))
         work.groups.free[np.setdiff1d(np.arange(len(work.groups.free)), produced)] = False
         _smooth_(network, images, _STRENGTH, work)
+    return bool(work.alone)
 
 
 def smooth_(network: Network, images: Tensor, strength: float) -> None:

@@ -174,10 +174,9 @@ class Quantize:
         for layer in weighted_layers(private).values():
             layer.quantizer = None
         work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
-        if not self.budget.epochs and self.activations != FLOAT32 and "smooth" not in self.adjust:
-            smooth_norms_(private, resources.calibration)
-        adjust_before_(private, self.adjust, work)
-        reference = copy.deepcopy(private) if self.adjust else private
+        adjust = self._adjustments(private, resources.calibration)
+        adjust_before_(private, adjust, work)
+        reference = copy.deepcopy(private) if adjust else private
         names, narrow = grid_values(private.structure), self._narrow(private.structure)
         grids = calibrate(private, names, resources.calibration, method=self.calibrator, percentile=self.percentile, bits=narrow)
         worth = prices(private, resources.calibration, rate=self.rate, seed=resources.seed) if self.rate else {}
@@ -186,10 +185,20 @@ class Quantize:
         formats = self._formats(private, resources, grids)
         self._require_integers(formats)
         self._put_grids_(private, formats, grids, worth)
-        adjust_after_(private, reference, self.adjust, work)
+        adjust_after_(private, reference, adjust, work)
         if self.budget.epochs:
             freeze(private)  # a network without an integer form fails here, not after training
         return Training(private, resources)
+
+    def _adjustments(self, network: Network, images: Tensor) -> tuple[str, ...]:
+        """The adjustments to make; without training, a BatchNorm that stands alone is smoothed here, and needs ``bias``.
+
+        Where the layer before it gives 0, it gives a constant that is not on the grid: an error of the mean.
+        """
+        if self.budget.epochs or self.activations == FLOAT32 or "smooth" in self.adjust:
+            return self.adjust
+        corrected = not {"bias", "gptq"}.isdisjoint(self.adjust)
+        return self.adjust if not smooth_norms_(network, images) or corrected else (*self.adjust, "bias")
 
     def _require_integers(self, formats: Mapping[str, Format]) -> None:
         """Refuse settings that only integers follow, where every layer is float."""
