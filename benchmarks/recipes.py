@@ -38,8 +38,8 @@ from paretrim.train.checkpoint import save_state
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "recipes" / "methods"
-TEACHER = Budget(epochs=15, learning_rate=0.1)
-"""Training of a teacher whose weights the recipe expects from the user."""
+TEACHER = Budget(epochs=30, batch_size=32, learning_rate=0.05)
+"""Training of a teacher whose weights the recipe expects from the user; with fewer steps so deep a network learns little."""
 TEACHER_SEED = 1000
 NORMS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
 """What torch calls the tensors of BatchNorm."""

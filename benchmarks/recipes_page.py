@@ -11,7 +11,7 @@ from pathlib import Path
 
 from page_parts import Line, read, with_part
 from recipe_baselines import parts_of
-from recipe_lines import BETTER, FEWEST, NEITHER, ONE_SEED, WORSE, Measured, by_recipe, paired, percent, points, verdict
+from recipe_lines import BETTER, FEWEST, IMAGES, NEITHER, ONE_SEED, WORSE, Measured, by_recipe, paired, percent, points, verdict
 
 from paretrim.run.recipe import Recipe, read_recipe
 from paretrim.stages.distill.stage import Distill
@@ -36,6 +36,9 @@ GROUPS: Mapping[str, str] = {
     COMBINED: "",
 }
 """The tables, and a sentence for each."""
+
+CLOSE, FAR = 4, 10
+"""Differences in images that the page calls small and large."""
 
 SAME_GOAL: Mapping[str, Sequence[str]] = {
     "Half of the channels, then 10 epochs": (
@@ -73,10 +76,12 @@ file, zeros the share of all its weights. With several seeds numbers have Studen
 
 A direction is named only if the interval excludes 0 and the difference is at least {fewest} images over all seeds: fewer
 images may all go one way by chance. {verdicts}
-Of so many comparisons, about one in twenty excludes 0 by chance. *{neither}* does not mean equal: so few seeds and
-images do not decide it. The recipes are short and the task is easy, since the dense network is right on
+Of so many comparisons, about one in twenty excludes 0 by chance. *{neither}* does not mean equal: so few
+seeds and images do not decide it. The recipes are short and the task is easy, since the dense network is right on
 {dense} %. So this page shows that each recipe works, what its file weighs, and which recipes fall behind when training
 is short. It does not show which method is best for your network.
+
+{apart}
 
 ```sh
 python benchmarks/recipes.py --out results/recipes.jsonl   # makes the lines that are missing
@@ -119,6 +124,7 @@ def page(lines: Sequence[Line], recipes: Mapping[str, Recipe]) -> str:
         verdicts=f"Of {len(found)} recipes {counts[BETTER]} are shown to be better than their baseline and {counts[WORSE]} "
         f"worse;\nfor {counts[NEITHER]} no difference is shown"
         + (f", and {counts[ONE_SEED]} were run with one seed only." if counts[ONE_SEED] else "."),
+        apart=_apart(found.values()),
         neither=NEITHER.capitalize(),
         fewest=FEWEST,
         dense=percent(first.values("accuracy", "dense_")),
@@ -128,6 +134,19 @@ def page(lines: Sequence[Line], recipes: Mapping[str, Recipe]) -> str:
         rows = [_row(one) for one in found.values() if group_of(recipes[one.recipe]) == group]
         text += f"\n## {group}\n\n" + (f"{sentence}\n\n" if sentence else "") + COLUMNS + "".join(rows)
     return text
+
+
+def _apart(found: Iterable[Measured]) -> str:
+    """How many recipes are close to their baseline, and which are far behind or ahead, in images."""
+    images = {one.recipe: [IMAGES * gain for gain in one.against("plain_").values()] for one in found}
+    means = {name: sum(gains) / len(gains) for name, gains in images.items()}
+    close = sum(max(map(abs, gains)) < CLOSE + 0.5 for gains in images.values())
+    behind, ahead = ([name for name, mean in means.items() if sign * mean > FAR] for sign in (-1, 1))
+    return (
+        f"- At most {CLOSE} images from their baseline in every seed: {close} of {len(images)} recipes\n"
+        f"- More than {FAR} images behind it on average: {', '.join(behind) or 'none'}\n"
+        f"- More than {FAR} images ahead of it on average: {', '.join(ahead) or 'none'}"
+    )
 
 
 def _networks(found: Iterable[Measured], recipes: Mapping[str, Recipe]) -> list[str]:

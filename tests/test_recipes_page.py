@@ -1,7 +1,14 @@
 """The page of the recipes and the measured columns of docs/which-recipe.md are what their command makes of the stored lines."""
 
 import pytest
+import torch
 from script_files import script
+
+from paretrim.data.load import load
+from paretrim.data.spec import DataSpec
+from paretrim.models.spec import ModelSpec, build
+from paretrim.run.start import captured
+from paretrim.train.checkpoint import save_state
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,13 @@ def test_a_row_compares_seed_by_seed_and_names_a_direction_only_where_the_interv
     assert "Of 2 recipes 1 are shown to be better than their baseline and 0 worse;\nfor 1 no difference is shown.\n" in text
 
 
+def test_the_page_names_recipes_that_are_far_from_their_baseline(maker, known):
+    lines = three("kd", (0.90, 0.92, 0.94), (0.90, 0.91, 0.94)) + three("random", (0.2, 0.2, 0.2), (0.9, 0.9, 0.9))
+    text = maker.page(lines + three("obs", (0.9, 0.9, 0.9), (0.6, 0.6, 0.6)), known)
+    assert "- At most 4 images from their baseline in every seed: 1 of 3 recipes\n" in text
+    assert "- More than 10 images behind it on average: random\n- More than 10 images ahead of it on average: obs\n" in text
+
+
 def test_one_seed_shows_no_direction(maker, known):
     text = maker.page([line("kd", 0, 0.95, 0.90)], known)
     assert "| 95.0 | 1,000 | 90.0 | 10 | the same, labels only | 90.0 | +5.0 | one seed |\n" in text
@@ -96,3 +110,14 @@ def test_the_last_column_says_what_was_measured_of_every_recipe_of_a_row(maker):
         "| two | [kd](../recipes/methods/kd.toml), [dkd](../recipes/methods/dkd.toml) | words | "
         f"kd: {told} <br> dkd: not run yet |",
     ]
+
+
+def test_a_teacher_trained_here_loads_as_weights_of_its_module(runner, tmp_path):
+    """A recipe that expects weights from the user gets those of a network that was trained captured."""
+    spec = ModelSpec("small_network:resnet8")
+    network = captured(spec, load(DataSpec(name="digits")), seed=1).eval()
+    save_state(tmp_path / "teacher.safetensors", runner.as_torch_names_them(network.state_dict()), {})
+    module = build(ModelSpec(spec.network, str(tmp_path / "teacher.safetensors")), classes=10, channels=1).eval()
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(module(images), network(images), atol=1e-5)
+    assert not torch.allclose(build(spec, classes=10, channels=1).eval()(images), network(images), atol=1e-2)
