@@ -52,6 +52,11 @@ class ClippedActivations(nn.Module):
         """One made of :meth:`facts`; the reach comes with its ``state_dict``."""
         return cls(Grid(1.0, int(str(facts["zero_point"])), bits_in(facts)))
 
+    @property
+    def trained_scale(self) -> nn.Parameter:
+        """Its reach, [1]."""
+        return self.reach
+
     def facts(self) -> Facts:
         """Its name, zero point and bits."""
         return {"grid": "clipped", "zero_point": self.zero_point, **bits_fact(self.bits)}

@@ -92,6 +92,12 @@ def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
     hold_masks_([layer])
 
 
+def trained_scales(module: nn.Module) -> list[Tensor]:
+    """The scales that its grids train, each of any number of positive values; a grid of the user's own need not have one."""
+    found = (getattr(one, "trained_scale", None) for one in module.modules())
+    return [scale for scale in found if scale is not None]
+
+
 def hold_masks_(layers: Iterable[WeightedLayer]) -> None:
     """Reset pruned weights to zero where they are held there: momentum may have moved them in the optimizer step."""
     with torch.no_grad():

@@ -61,6 +61,11 @@ class OffsetActivations(nn.Module):
         """One made of :meth:`facts`; step and offset come with its ``state_dict``."""
         return cls(Grid(1.0, int(bool(facts["shifted"])), bits_in(facts)))
 
+    @property
+    def trained_scale(self) -> nn.Parameter:
+        """Its step, [1]."""
+        return self.scale
+
     def facts(self) -> Facts:
         """Its name, whether it has an offset, and its bits."""
         return {"grid": "offset", "shifted": self.shifted, **bits_fact(self.bits)}

@@ -110,6 +110,11 @@ class ActivationQuantizer(nn.Module):
         # A batch of zeros tells nothing about the step.
         self.scale.lerp_(torch.where(span > 0, span, self.scale).clamp_min(SMALLEST_SCALE), self.momentum)
 
+    @property
+    def trained_scale(self) -> nn.Parameter | None:
+        """The learned step [1]; None where it is observed."""
+        return cast(nn.Parameter, self.scale) if self.scales == "learned" else None
+
     def facts(self) -> Facts:
         """How its scale is found, and its bits if they are not the usual."""
         return {"scales": self.scales, **bits_fact(self.bits)} if bits_fact(self.bits) else self.scales

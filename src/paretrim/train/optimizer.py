@@ -16,6 +16,9 @@ from paretrim.train.budget import Budget
 LAST_SLOW_SHARE = 0.95**5
 """What slow weights keep of themselves at the end of training, per averaging."""
 
+MOST_CHANGE = 0.01
+"""Largest change of a trained scale in one step, as a share of it."""
+
 _USUAL: Mapping[Tensor, int] = MappingProxyType({})
 
 
@@ -59,6 +62,20 @@ def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(group["unit"])
+
+
+def step_within_(optimizer: torch.optim.Optimizer, scales: list[Tensor]) -> None:
+    """One step of the optimizer, in which no trained scale changes by more than :data:`MOST_CHANGE` of itself.
+
+    A scale is as small as one step of its grid, but its gradient is that of all values on the grid. With a high learning rate or
+    large gradients it would jump to many times its size, or through zero (docs/decisions/0053).
+    """
+    before = [scale.detach().clone() for scale in scales]
+    optimizer.step()
+    with torch.no_grad():
+        for scale, old in zip(scales, before, strict=True):
+            reach = old.abs() * MOST_CHANGE
+            scale.clamp_(old - reach, old + reach)
 
 
 def look_ahead_(optimizer: torch.optim.Optimizer, progress: float) -> None:
