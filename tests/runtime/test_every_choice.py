@@ -109,13 +109,21 @@ def plan(graph, choices, *, threads, instruction_set):
     return native.plan_graph(graph, threads=threads, instruction_set=instruction_set, measure=False, choices=choices)
 
 
+def usual_choices(graph, instruction_set):
+    """The identity that stored choices begin with, and the choice of every layer by the runtime itself.
+
+    A plan that neither measures nor is given choices leaves the weights out of its identity. So it is given some that fit none.
+    """
+    return plan(graph, REFUSED, threads=1, instruction_set=instruction_set).choices.split("|")
+
+
 @pytest.mark.parametrize("instruction_set", instruction_sets())
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_choice_gives_the_same_bits(name, instruction_set):
     # Every layer is met alone and as either operand of an add, in one instruction set or another.
     added = ADDED[(list(LAYERS).index(name) + instruction_sets().index(instruction_set)) % len(ADDED)]
     graph, images, expected = graph_of(name, added)
-    identity, *chosen = plan(graph, "", threads=1, instruction_set=instruction_set).choices.split("|")
+    identity, *chosen = usual_choices(graph, instruction_set)
     place = len(chosen) - 2  # of the layer; the last is the linear one
     views, number = set(), 0
 
@@ -147,7 +155,7 @@ def test_a_linear_layer_dense_or_sparse(instruction_set):
     b = Builder(np.random.default_rng(5), quantized=True, shape=(5, 4, 4), count=3)
     x = b.linear(b.simple("flatten", [b.start()]), 37, relu=True)
     graph = b.graph(b.linear(x, 3, logits=True))
-    identity, *chosen = plan(graph, "", threads=1, instruction_set=instruction_set).choices.split("|")
+    identity, *chosen = usual_choices(graph, instruction_set)
     for first, second in product(("in place, 1 x 1", "in place, 1 x 16"), repeat=2):
         network = plan(graph, f"{identity}|{first}|{second}", threads=2, instruction_set=instruction_set)
         assert network.choices.split("|")[1:] == [first, second]
