@@ -24,7 +24,7 @@ from torch.fx import Node as FxNode
 from torch.utils._pytree import TreeSpec, tree_flatten_with_path, tree_unflatten
 
 from paretrim.capture.private import reading_copy
-from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back, without_collections
+from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
 from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, ScriptModule, open_scripts
 from paretrim.errors import UnsupportedOperation, reason_of
 from paretrim.graph.names import free_name, printable
@@ -80,7 +80,7 @@ def program_of(module: nn.Module, shape: tuple[int, ...]) -> Program:
     _require_one_input(module)
     private = open_scripts(reading_copy(module))
     norms = make_norms_opaque(private)
-    with silence(), refusing_to_end(module), only_what_is_needed(), without_collections():
+    with silence(), refusing_to_end(module), only_what_is_needed():
         try:
             exported = _export(private, shape)
         except Exception:  # exporting again without shortcuts gives the error message
