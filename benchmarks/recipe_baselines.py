@@ -152,10 +152,7 @@ def _plainer(stages: tuple[Stage, ...]) -> tuple[str, tuple[Stage, ...]]:
         return DEFAULT, tuple(_default(stage) if isinstance(stage, Quantize) else stage for stage in stages)
     plain = tuple(_one_shot(stage) for stage in stages)
     if plain == stages and pruned:
-        masked = (
-            replace(one, pattern=Prune().pattern) if isinstance(one, Prune) and one.pattern != CHANNEL else one for one in plain
-        )
-        return SINGLE, tuple(masked)
+        return SINGLE, tuple(_single(stage) for stage in plain)
     return ONE_SHOT, plain
 
 
