@@ -40,8 +40,8 @@ class AcDc(Selection):
 
     When a sparse phase begins, the weights with the smallest scores become 0; when it ends, they train again, from 0. The last
     two phases are a dense one of ``last_dense`` and a sparse one of ``last_sparse``. All lengths are shares of the budget.
-    ``sparsity``, ``pattern``, ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of :class:`Prune`. In
-    dense phases, zeros of earlier stages train too.
+    ``sparsity``, ``pattern``, ``allocation``, ``score`` and the choice of layers (``first`` to ``ignore``) are those of
+    :class:`Prune`. In dense phases, zeros of earlier stages train too.
 
     The defaults are the published 100 epochs: 10 dense, then sparse and dense for 5 each, dense from 75 to 85, sparse to the end.
 

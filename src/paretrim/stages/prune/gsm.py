@@ -39,7 +39,8 @@ class Gsm(Selection):
 
     The share applies to the whole network, so training determines the share of each layer. At the end the smallest weights are
     set to zero; most of them have decayed by then. Momentum and weight decay come from the budget; the published values are 0.98
-    and 5e-4. ``pattern`` is ``unstructured`` or ``1x4``; ``first``, ``last`` and ``depthwise`` are those of ``prune``.
+    and 5e-4. ``pattern`` is ``unstructured`` or ``1x4``; the choice of layers (``first`` to ``ignore``) is that of
+    ``prune``.
 
     Source: Ding et al. 2019, "Global sparse momentum SGD for pruning very deep neural networks", arXiv 1909.12778, section 3.2.
     The abstract of HKDP (Che et al. 2021) describes its pruning in these words; it is not certain to be the same method.

@@ -50,8 +50,8 @@ class Lottery(Selection):
     to the share of the learning-rate schedule that was over at that epoch, so that the rest of it is repeated. For n rounds,
     write the stage once with ``times = n``: they leave ``(1 - share)^n`` of the weights.
 
-    ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are those of
-    :class:`Prune`. What an earlier stage pruned stays pruned.
+    ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score`` and the choice of layers (``first`` to ``ignore``)
+    are those of :class:`Prune`. What an earlier stage pruned stays pruned.
 
     Sources: Frankle & Carbin 2019, "The lottery ticket hypothesis", arXiv 1803.03635, strategy 1, with 20 % a round and
     ``epoch = 0``; Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis", arXiv 1912.05671 (deeper

@@ -82,8 +82,9 @@ class Movement(Selection):
     threshold and penalty rise by the same schedule and determine the final sparsity. Masks are updated every ``every`` steps.
     Pruned weights keep their values until the end and may be restored with them. What an earlier stage pruned stays pruned.
 
-    ``pattern`` (``unstructured`` or ``1x4``), ``allocation`` (for ``hard``: ``global``, ``uniform`` or ``erk``), ``first``,
-    ``last`` and ``depthwise`` are those of :class:`Prune`. Before the first gradient, masks follow the magnitudes of weights.
+    ``pattern`` (``unstructured`` or ``1x4``), ``allocation`` (for ``hard``: ``global``, ``uniform`` or ``erk``) and the
+    choice of layers (``first`` to ``ignore``) are those of :class:`Prune`. Before the first gradient, masks follow the magnitudes
+    of weights.
 
     Source: Sanh et al. 2020, "Movement pruning: adaptive sparsity by fine-tuning", arXiv 2005.07683, sections 3 and 4; Adam with
     0.01, the ramp of the threshold and 0.1 for it are those of the authors' code, whose penalty of 400 on the mean over the 85

@@ -39,10 +39,11 @@ METHODS = (
 class RigL(Selection):
     """Start with random masks; at intervals drop the smallest weights and grow the zeros with the largest gradients.
 
-    ``sparsity``, ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score``, ``first``, ``last`` and ``depthwise`` are
-    those of :class:`Prune` and determine the initial masks, which keep earlier zeros. Every ``every`` steps, up to progress
-    ``until``, each layer drops the smallest ``drop / 2 * (1 + cos(pi * progress / until))`` of its weights or blocks and grows as
-    many with the largest gradients, starting at 0. Masks may grow where an earlier stage had pruned.
+    ``sparsity``, ``pattern`` (``unstructured`` or ``1x4``), ``allocation``, ``score`` and the choice of layers
+    (``first`` to ``ignore``) are those of :class:`Prune` and determine the initial masks, which keep earlier zeros. Every
+    ``every`` steps, up to progress ``until``, each layer drops the smallest ``drop / 2 * (1 + cos(pi * progress / until))`` of
+    its weights or blocks and grows as many with the largest gradients, starting at 0. Masks may grow where an earlier stage had
+    pruned.
 
     Source: Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134, section 3.
 

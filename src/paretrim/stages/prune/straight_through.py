@@ -57,8 +57,8 @@ class StraightThrough(Selection):
     (n:m: the full sparsity from ``start`` on). From progress ``freeze`` on the masks are fixed and pruned weights are 0.
     ``decay`` pulls pruned weights towards 0, so that fewer are restored. What an earlier stage pruned stays pruned.
 
-    ``sparsity``, ``pattern`` (not ``channel``), ``allocation`` (``global``, ``uniform``, ``erk`` or ``lamp``), ``first``,
-    ``last`` and ``depthwise`` are those of :class:`Prune`.
+    ``sparsity``, ``pattern`` (not ``channel``), ``allocation`` (``global``, ``uniform``, ``erk`` or ``lamp``) and the choice
+    of layers (``first`` to ``ignore``) are those of :class:`Prune`.
 
     Source: Lin et al. 2020, "Dynamic model pruning with feedback", arXiv 2006.07253, section 4: a mask every 16 steps; ``decay``:
     Zhou et al. 2021, "Learning N:M fine-grained structured sparse neural networks from scratch", arXiv 2102.04010, equation 9,
