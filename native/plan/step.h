@@ -31,14 +31,15 @@ struct Memory {
   std::uint8_t* arena = nullptr;
   const std::int64_t* offsets = nullptr;  // by buffer, into the arena
 
-  std::uint8_t* at(Buffer buffer) const { return arena + offsets[buffer]; }
-
-  // A float32 value, in the arena or in the caller's memory. The latter has no padding after its last element.
-  float* floats_at(Buffer buffer) const {
+  // A value, in the arena or in the caller's memory. The latter has no padding after its last element.
+  std::uint8_t* at(Buffer buffer) const {
     const Buffer output = buffer - first_output_buffer;
-    if (output < 0 || output >= outputs.count) return reinterpret_cast<float*>(at(buffer));
-    return outputs.starts[output] + image * outputs.sizes[output];
+    if (output < 0 || output >= outputs.count) return arena + offsets[buffer];
+    return reinterpret_cast<std::uint8_t*>(outputs.starts[output] + image * outputs.sizes[output]);
   }
+
+  // The same of a float32 value.
+  float* floats_at(Buffer buffer) const { return reinterpret_cast<float*>(at(buffer)); }
 };
 
 // Scratch of one thread.

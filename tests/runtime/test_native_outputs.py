@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_graphs import random_graph
+from random_graphs import Builder, random_graph
+from same_bits import assert_same_bits_in_every_set
 
 from paretrim import trimfile
 from paretrim.errors import CorruptFile, UnsupportedOperation
 from paretrim.graph.interpreter import run_outputs
-from paretrim.graph.types import Graph, InputSpec, Node, ValueType
+from paretrim.graph.operations.table import OPERATIONS, TRAINING_ONLY
+from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
 from paretrim.runtime import load, plan
 from paretrim.runtime.compiled import native
 
@@ -113,6 +115,57 @@ def test_an_integer_layer_that_gives_a_float_map_is_refused():
     graph = Graph(InputSpec((2, 2, 2)), (Node("q", "quantize", ("images",), kind), layer, flat), ("flat",))
     with pytest.raises(UnsupportedOperation, match=r"node 'layer' .*: an integer layer with a float result must return a vector"):
         plan(graph)
+
+
+def cut(b, x, axis, start, stop, step=1):
+    return b.simple("slice", [x], {"axis": axis, "start": start, "stop": stop, "step": step})
+
+
+def pixel(b, x):
+    return b.simple("max_pool", [x], {"window": (3, 2), "stride": (3, 2)})
+
+
+def product(b, x):
+    return b.simple("matmul", [cut(b, x, 1, 0, 1), cut(b, cut(b, x, 1, 1, 2), 2, 0, 2)], {"transposed": 1})
+
+
+LAST = {
+    "normalize": lambda b, _: b.add("normalize", [INPUT], ValueType(b.input.shape)),
+    "conv2d": lambda b, x: b.weighted("conv2d", x, (5, 6, 3, 2), {"groups": 1}),
+    "linear": lambda b, x: b.linear(b.simple("flatten", [pixel(b, x)]), 5),
+    "batch_norm": lambda b, x: b.batch_norm(pixel(b, x)),
+    "relu": lambda b, x: b.simple("relu", [pixel(b, x)]),
+    "clamp": lambda b, x: b.simple("clamp", [pixel(b, x)], {"minimum": -0.1, "maximum": 0.1}),
+    "pointwise": lambda b, x: b.pointwise(pixel(b, x), "abs"),
+    "add": lambda b, x: b.simple("add", [pixel(b, x), cut(b, cut(b, x, 1, 1, 2), 2, 1, 2)]),
+    "mul": lambda b, x: b.simple("mul", [pixel(b, x), cut(b, cut(b, x, 1, 1, 2), 2, 1, 2)]),
+    "concat": lambda b, x: b.simple("concat", [pixel(b, x), b.batch_norm(pixel(b, x))]),
+    "slice": lambda b, x: cut(b, pixel(b, x), 0, 1, 6, 2),
+    "pad": lambda b, x: b.simple("pad", [pixel(b, x)], {"before": (1, 0, 0), "after": (2, 0, 0)}),
+    "channel_shuffle": lambda b, x: b.simple("channel_shuffle", [pixel(b, x)], {"groups": 2}),
+    "flatten": lambda b, x: b.simple("flatten", [pixel(b, x)]),
+    "unflatten": lambda b, x: b.simple("unflatten", [b.simple("flatten", [pixel(b, x)])]),
+    "max_pool": pixel,
+    "avg_pool": lambda b, x: b.simple("avg_pool", [x], {"window": (3, 2), "stride": (3, 2)}),
+    "adaptive_avg_pool": lambda b, x: b.simple("adaptive_avg_pool", [x], {"output_size": (1, 1)}),
+    "matmul": product,
+    "pixel_shuffle": lambda b, x: b.simple("pixel_shuffle", [pixel(b, x)], {"factor": (1, 1)}),
+    "pixel_unshuffle": lambda b, x: b.simple("pixel_unshuffle", [x], {"factor": (3, 2)}),
+    "a vector in parts": lambda b, x: b.simple("concat", [b.simple("flatten", [pixel(b, x)])] * 2),
+    "part of a vector": lambda b, x: cut(b, b.simple("flatten", [pixel(b, x)]), 0, 2, 5),
+    "one row and one column": lambda b, x: cut(b, cut(b, x, 1, 0, 3, 3), 2, 0, 2, 2),
+    "moves that are joined": lambda b, x: cut(b, b.simple("channel_shuffle", [pixel(b, x)], {"groups": 3}), 0, 1, 4),
+}
+"""Of six channels of 3 x 2 pixels, the network's last operation, with a result of one pixel or none."""
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_whatever_is_last_writes_where_the_caller_reads(last):
+    assert set(OPERATIONS) - set(LAST) == {"quantize", "dequantize"} | TRAINING_ONLY
+    b = Builder(np.random.default_rng(3), quantized=False, shape=(3, 1, 1) if last == "normalize" else (3, 3, 2))
+    value = LAST[last](b, b.conv(b.start(), 6))
+    for outputs in ((value,), (value, b.linear(b.simple("flatten", [b.conv(b.start(), 4)]), 3))):
+        assert_same_bits_in_every_set(b.graph(*outputs), b.images)
 
 
 class Output(ctypes.Structure):
