@@ -11,7 +11,7 @@ from statistics import fmean
 
 from page_parts import Line, number, read
 
-from paretrim.search.drop import interval
+from paretrim.run.drop import interval
 
 ROOT = Path(__file__).resolve().parent.parent
 LINES = ROOT / "results" / "post-training.jsonl"

@@ -26,10 +26,10 @@ from imagenette import start_and_test
 
 from paretrim.data.batches import Batch
 from paretrim.run.candidate import Candidate, load_candidate
+from paretrim.run.drop import drop_between
 from paretrim.run.pipeline import run_stages, train_dense
 from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.start import Start, start_from
-from paretrim.search.drop import drop_between
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage

@@ -10,13 +10,16 @@ from torch import nn
 from paretrim.data.load import load
 from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.network.constraints import weight_bits
-from paretrim.run import pipeline
+from paretrim.run import pipeline, teachers
+from paretrim.run.drop import drop_between
 from paretrim.run.pipeline import deployed_key, run_stages, trained_tutors
+from paretrim.run.progress import silent
 from paretrim.run.recipe import canonical, parse_recipe
-from paretrim.run.run import open_with
+from paretrim.run.run import open_with, with_dense
 from paretrim.run.start import content_of
-from paretrim.run.teachers import key_of_teaching, resources_for, tutors_of
+from paretrim.run.teachers import key_of_teaching, resources_for, tutors_of, weak_teachers
 from paretrim.train.committee import Committee
+from paretrim.train.evaluate import predictions
 
 TABLE = {
     "model": {"network": "test_teachers:small"},
@@ -188,3 +191,62 @@ def test_a_teacher_of_other_classes_is_named(digits):
         resources_for(replace(experiment.start, images=None), (named,), None)
     with pytest.raises(InvalidRecipe, match="top needs classes, and the task is counting; leave it out"):
         resources_for(replace(experiment.start, task=Counting()), (named,), None)
+
+
+KD = {"stage": "distill", "budget": {"epochs": 1}}
+LEARNS = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05}
+
+
+def noted(tmp_path, digits, **settings):
+    """What is noted when dense network and teachers are made ready."""
+    notes = []
+    watcher = replace(silent(), note=notes.append)
+    given = recipe(data={"name": "digits", "train_images": 400}, dense=LEARNS, **settings)
+    return notes, with_dense(open_with(given, digits), tmp_path, watcher)
+
+
+def test_a_teacher_that_is_clearly_worse_than_the_dense_network_is_noted_once_judged(tmp_path, digits, monkeypatch):
+    given = {"teachers": [{"name": "dense"}, {**OTHER, "dense": LEARNS}, {**OTHER, "name": "raw"}], "stages": [KD]}
+    notes, ready = noted(tmp_path, digits, **given)
+    drop = drop_between(*(right(ready.start, one) for one in (ready.start.network, ready.teacher[2].network)))
+    assert notes == [
+        f"warning: teacher 'raw' is worse than the dense network: accuracy drops by {drop}; train the teacher longer or in "
+        "smaller batches, take another one, or leave it out: the dense network then teaches"
+    ]
+    monkeypatch.setattr(teachers, "predictions", None)  # again, from what the folder keeps
+    assert noted(tmp_path, digits, **given)[0] == notes
+    assert noted(tmp_path, digits, **(given | {"stages": []}))[0] == notes  # the stages of a search are not known yet
+
+
+def right(start, network):
+    found, labels = predictions(network, start.validation.epoch(0), start.execution.torch_device())
+    return start.task.score(found.numpy(), labels.numpy())
+
+
+def test_a_worse_teacher_is_noted_only_if_the_images_show_it(tmp_path, digits):
+    _, ready = noted(tmp_path, digits)
+    start, labels = ready.start, ready.start.validated[1]
+
+    def found(wrong):
+        """Warnings about a teacher, with the dense network right everywhere and the teacher wrong on a few images."""
+        known = replace(start)
+        known.__dict__["validated"] = labels, labels
+        answers = labels.clone()
+        answers[:wrong] = (answers[:wrong] + 1) % 10
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(teachers, "predictions", lambda *_, **__: (answers, labels))
+            return weak_teachers(known, small_network(wrong, digits), (), tmp_path / str(wrong))
+
+    assert [len(found(wrong)) for wrong in (0, 1, 2, 12)] == [0, 0, 0, 1]
+    assert found(12)[0].startswith("warning: the teacher is worse than the dense network: accuracy drops by")
+
+
+def small_network(seed, digits):
+    return open_with(recipe(seed=seed), digits).start.network
+
+
+def test_initial_weights_that_train_beside_their_student_are_not_judged(tmp_path, digits):
+    joint = {"stage": "distill", "budget": {"epochs": 1}, "labels": 0.5, "criteria": [{"loss": "joint"}]}
+    assert noted(tmp_path, digits, teachers=[OTHER], stages=[joint])[0] == []
+    (warning,) = noted(tmp_path, digits, teachers=[OTHER], stages=[joint, KD])[0]
+    assert warning.startswith("warning: teacher 'other' is worse than the dense network: accuracy drops by")

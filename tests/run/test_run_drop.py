@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paretrim.search.drop import Drop, drop_between, fewest_images, images_needed, interval
+from paretrim.run.drop import Drop, drop_between, fewest_images, images_needed, interval
 
 Z2 = NormalDist().inv_cdf(0.975) ** 2
 

@@ -9,9 +9,9 @@ from trials import DENSE, MANY, trial, trial_of
 from paretrim.errors import InvalidRecipe
 from paretrim.metric import SQUARED_ERROR
 from paretrim.run.delivery import Delivery, Experiment
+from paretrim.run.drop import Drop
 from paretrim.run.judge import Judgement
 from paretrim.search.climb import _found
-from paretrim.search.drop import Drop
 from paretrim.search.ladder import (
     Reference,
     Targets,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from paretrim.intervals import Estimate
 from paretrim.run.delivery import Entry
-from paretrim.search.drop import Drop
+from paretrim.run.drop import Drop
 from paretrim.search.ladder import (
     KINDS,
     Reference,

@@ -12,7 +12,7 @@ import torch
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.intervals import wilson_interval
 from paretrim.metric import ACCURACY, Metric
-from paretrim.search.drop import Drop, amount, drop_between, estimate_of, images_needed, loses, worsens
+from paretrim.run.drop import Drop, amount, drop_between, estimate_of, images_needed, loses, worsens
 from paretrim.train.task import CLASSIFICATION
 from paretrim.train.tasks import REGRESSION, outputs_for, task_named
 

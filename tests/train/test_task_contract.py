@@ -19,13 +19,13 @@ from paretrim.metric import ACCURACY, Metric
 from paretrim.report import page, terminal
 from paretrim.results import store
 from paretrim.run.delivery import Experiment
+from paretrim.run.drop import drop_between, estimate_of
 from paretrim.run.judge import judge, origin_of, outcome_of
 from paretrim.run.own import start_from_loaders
 from paretrim.run.progress import silent
 from paretrim.run.recipe import canonical, parse_recipe
 from paretrim.run.run import after_all_stages, carry_out
 from paretrim.run.start import TestSet
-from paretrim.search.drop import drop_between, estimate_of
 from paretrim.train.execution import Execution
 from paretrim.train.task import CLASSIFICATION, Task, agreement, is_right
 from paretrim.train.tasks import REGRESSION, TASKS, task_named

@@ -14,8 +14,8 @@ from paretrim.cli.reading import FileDescription, described
 from paretrim.deploy.runnable import open_runnable
 from paretrim.errors import InvalidRecipe
 from paretrim.intervals import Estimate
+from paretrim.run.drop import estimate_of
 from paretrim.run.judge import decisions
-from paretrim.search.drop import estimate_of
 from paretrim.train.task import CLASSIFICATION, Task, is_right
 from paretrim.train.tasks import TASKS, task_named
 

@@ -16,12 +16,12 @@ from paretrim.files import write_atomically
 from paretrim.lock import hold
 from paretrim.models.catalog import NETWORKS
 from paretrim.results.outcome import Choice
+from paretrim.run.drop import drop_between, loses
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import records_of, write_page
 from paretrim.run.run import after_every_stage, carry_out
-from paretrim.search.drop import drop_between, loses
 
 LABELS = {"int8": "INT8", "int8-weights": "INT8 weights", "float16": "float16", "bfloat16": "bfloat16"}
 """Names of formats in tables; files are named after the format itself."""

@@ -20,7 +20,7 @@ from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe, title_of
 from paretrim.run.records import Records, records_of
 from paretrim.run.start import captured, start_from
-from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of
+from paretrim.run.teachers import Teaching, check_losses, resources_for, tutors_of, weak_teachers
 from paretrim.stages.stage import Stage
 from paretrim.torch_settings import usual_settings
 from paretrim.visible import brief, visible
@@ -155,11 +155,16 @@ def train(ready: Experiment, stages: Sequence[Stage], folder: Path, *, watcher: 
 
 
 def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experiment:
-    """The same with the dense network and the teachers trained, if the recipe has a budget for them."""
+    """The same with the dense network and the teachers trained, if the recipe has a budget for them.
+
+    A teacher that is clearly worse than the dense network is noted.
+    """
     start = train_dense(experiment.start, experiment.dense, folder, report=lambda tick: watcher.tick(replace(tick, stage=DENSE)))
     teacher = experiment.teacher
     if teacher is not None and not isinstance(teacher, Network):
         teacher = trained_tutors(start, teacher, folder, report=lambda tick: watcher.tick(replace(tick, stage="teacher")))
+    for warning in weak_teachers(start, teacher, experiment.recipe.stages if experiment.recipe else (), folder):
+        watcher.note(warning)
     return replace(experiment, start=start, teacher=teacher)
 
 

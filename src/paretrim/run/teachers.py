@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paretrim.data.types import Augmentation, Dataset
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe, TrainingFailed, located
+from paretrim.files import read_json, write_atomically
 from paretrim.network.network import Network
 from paretrim.network.places import value_at
+from paretrim.run.drop import drop_between, loses
 from paretrim.run.recipe import Recipe, teacher_settings
 from paretrim.run.start import Start, content_of, start_from
 from paretrim.run.teacher_spec import TeacherSpec
 from paretrim.stages.stage import Stage
 from paretrim.train.committee import Committee
+from paretrim.train.evaluate import predictions
 from paretrim.train.resources import Resources, Teacher
 from paretrim.train.sparse_teacher import SparseTeacher, StoreOrigin
 from paretrim.train.task import CLASSIFICATION
@@ -108,6 +113,48 @@ def check_losses(start: Start, stages: Sequence[Stage], resources: Resources) ->
                     with located(f"teacher '{term.teacher}'" if term.teacher else "teacher"):
                         for path in term.teacher_features:
                             teacher.shape_at(path)
+
+
+def weak_teachers(start: Start, teaching: Teaching, stages: Sequence[Stage], folder: Path) -> tuple[str, ...]:
+    """A warning for every teacher that is clearly worse than the dense network.
+
+    Clearly: the paired 95 % interval of what it loses on the validation images is above 0. Judged are the teachers from which a
+    stage learns, all of them if there are no ``stages``; one that trains beside its student is only begun. ``folder`` keeps what
+    was found, so that no teacher is judged twice.
+    """
+    warnings = (_weakness(start, name, network, folder) for name, network in _judged(start, teaching, stages))
+    return tuple(warning for warning in warnings if warning)
+
+
+def _judged(start: Start, teaching: Teaching, stages: Sequence[Stage]) -> Iterator[tuple[str, Network]]:
+    """The teachers other than the dense network, by what a warning calls them."""
+    if isinstance(teaching, Network):
+        yield "the teacher", teaching
+        return
+    resources = resources_for(start, teaching, None)
+    read = {term.teacher for stage in stages for term in stage.losses(resources) if term.is_taught}
+    for tutor in teaching or ():
+        if tutor.network not in (None, start.network) and (not stages or read & {"", tutor.spec.name}):
+            yield f"teacher '{tutor.spec.name}'", tutor.network
+
+
+def _weakness(start: Start, name: str, network: Network, folder: Path) -> str:
+    """The warning, or "" if the teacher is not shown to be worse."""
+    kept = folder / "teachers" / f"{digest_of({'start': start.key(), 'teacher': content_of(network)})}.json"
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or damaged
+        return str(read_json(kept))
+    ours, labels = start.validated
+    theirs, _ = predictions(network, start.validation.epoch(0), start.execution.torch_device(), task=start.task)
+    dense, teacher = (start.task.score(found.numpy(), labels.numpy()) for found in (ours, theirs))
+    drop = drop_between(dense, teacher, start.task)
+    warning = (
+        f"warning: {name} is worse than the dense network: {loses(drop)}; train the teacher longer or in smaller batches, take "
+        "another one, or leave it out: the dense network then teaches"
+        if drop.beyond(0)
+        else ""
+    )
+    write_atomically(kept, json.dumps(warning).encode())
+    return warning
 
 
 def _teacher(tutor: Tutor, start: Start, folder: Path | None) -> Teacher:

@@ -12,13 +12,13 @@ from paretrim.files import write_atomically
 from paretrim.results.outcome import Choice, Outcome
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, ship
+from paretrim.run.drop import Drop, drop_between, loses
 from paretrim.run.judge import DeployedFiles
 from paretrim.run.planning import doubt
 from paretrim.run.progress import Watcher
 from paretrim.run.records import records_of, write_page
 from paretrim.run.run import carry_out
 from paretrim.run.start import Start
-from paretrim.search.drop import Drop, drop_between, loses
 from paretrim.search.ladder import Reference, Rung, Targets, choose, climb, misses, too_few_images, unshown, weighed
 from paretrim.search.trial import Evaluator, Trial
 

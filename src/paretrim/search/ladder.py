@@ -13,7 +13,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.intervals import beats_guessing
 from paretrim.method import OURS, Method
 from paretrim.metric import ACCURACY, Metric
-from paretrim.search.drop import Drop, amount, fewest_images, images_needed, loses, worsens
+from paretrim.run.drop import Drop, amount, fewest_images, images_needed, loses, worsens
 from paretrim.search.trial import Trial
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import CHANNEL

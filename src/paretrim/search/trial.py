@@ -21,13 +21,13 @@ from paretrim.metric import ACCURACY, Metric
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import deployments_of
 from paretrim.run.delivery import Entry, Experiment, TimingPlan, judged, judging_runtime, ship, timed
+from paretrim.run.drop import Drop, drop_between
 from paretrim.run.judge import DeployedFiles, as_the_file_takes
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
 from paretrim.run.run import open_recipe, require_recipe, train, with_dense
 from paretrim.run.start import Start
 from paretrim.runtime import load as open_session
-from paretrim.search.drop import Drop, drop_between
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import split_epochs
 from paretrim.torch_settings import usual_settings
