@@ -40,6 +40,12 @@ class Measured:
         """The difference in accuracy from a companion, paired by seed."""
         return paired(self.values("accuracy"), self.values("accuracy", prefix))
 
+    def against_recipe(self, other: Measured) -> Values:
+        """The difference in accuracy from another recipe, in every seed in which both began with the same dense network."""
+        alike = {seed for seed, line in self.lines.items() if seed in other.lines and _begins(line) == _begins(other.lines[seed])}
+        found = paired(self.values("accuracy"), other.values("accuracy"))
+        return {seed: value for seed, value in found.items() if seed in alike}
+
 
 def by_recipe(lines: Sequence[Line]) -> dict[str, Measured]:
     """The lines of every recipe, in the order of the file."""
@@ -47,6 +53,11 @@ def by_recipe(lines: Sequence[Line]) -> dict[str, Measured]:
     for line in lines:
         found.setdefault(str(line["recipe"]), {})[int(number(line, "seed"))] = line
     return {name: Measured(name, str(next(iter(of.values()))["plain"]), of) for name, of in found.items()}
+
+
+def _begins(line: Line) -> tuple[float, float]:
+    """What a line says of its dense network: accuracy, and the bytes of a file that holds all its weights."""
+    return number(line, "dense_accuracy"), number(line, "dense_bytes")
 
 
 def paired(own: Values, other: Values) -> Values:

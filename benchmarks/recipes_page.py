@@ -11,7 +11,7 @@ from pathlib import Path
 
 from page_parts import Line, read, with_part
 from recipe_baselines import parts_of
-from recipe_lines import BETTER, FEWEST, IMAGES, NEITHER, ONE_SEED, WORSE, Measured, by_recipe, paired, percent, points, verdict
+from recipe_lines import BETTER, FEWEST, IMAGES, NEITHER, ONE_SEED, WORSE, Measured, by_recipe, percent, points, verdict
 
 from paretrim.run.recipe import Recipe, read_recipe
 from paretrim.stages.distill.stage import Distill
@@ -189,11 +189,13 @@ def same_goal(found: Mapping[str, Measured]) -> str:
     """The tables of recipes with the same goal, each compared with the first of them, and with its own plain baseline."""
     text = []
     for goal, names in SAME_GOAL.items():
+        if not found.keys() & set(names):
+            continue
         rows = [f"**{goal}**", "", f"| recipe | accuracy, % | against {names[0]}, points | | against its baseline, points | |"]
         rows.append("|---|---|---|---|---|---|")
         for one in (found[name] for name in names if name in found):
-            against = paired(one.values("accuracy"), found[names[0]].values("accuracy"))
-            first = f"{points(against)} | {verdict(against)}" if one.recipe != names[0] else "– | "
+            against = one.against_recipe(found[names[0]]) if one.recipe != names[0] and names[0] in found else {}
+            first = f"{points(against)} | {verdict(against)}" if against else "– | "
             plain = one.against("plain_")
             cells = (
                 f"[{one.recipe}](../recipes/methods/{one.recipe}.toml)",

@@ -112,6 +112,17 @@ def test_the_last_column_says_what_was_measured_of_every_recipe_of_a_row(maker):
     ]
 
 
+def test_recipes_are_compared_only_on_the_same_dense_network(maker):
+    """Lines of another machine or version begin with other weights, whatever their seed."""
+    kd, dkd = three("kd", (0.90, 0.92, 0.94), (0.9, 0.9, 0.9)), three("dkd", (0.91, 0.93, 0.95), (0.9, 0.9, 0.9))
+    dkd[2]["dense_bytes"] += 1
+    found = maker.by_recipe(kd + dkd)
+    assert found["dkd"].against_recipe(found["kd"]) == pytest.approx({0: 0.01, 1: 0.01})
+    assert "| [dkd](../recipes/methods/dkd.toml) | 93.0 ± 5.0 | +1.0 [+1.0, +1.0] |" in maker.same_goal(found)
+    other = maker.by_recipe(kd + [{**one, "dense_accuracy": 0.5} for one in dkd])
+    assert "| [dkd](../recipes/methods/dkd.toml) | 93.0 ± 5.0 | – |  |" in maker.same_goal(other)
+
+
 def test_a_teacher_trained_here_loads_as_weights_of_its_module(runner, tmp_path):
     """A recipe that expects weights from the user gets those of a network that was trained captured."""
     spec = ModelSpec("small_network:resnet8")
