@@ -15,7 +15,7 @@ JOINT = {
     "prune, then distil": ("prune", "distill"),
     "prune while distilling": ("prune+distill",),
     "prune and distil with two teachers": ("prune+distill+distill",),
-    "choose channels by features and correlation": ("prune", "distill", "gsm+distill"),
+    "choose channels by features and correlation": ("prune", "distill", "gsm+distill", "distill"),
     "reconstruct the features of a pruned layer": ("thinet", "distill"),
     "quantization-aware training while distilling": ("quantize+distill",),
     "quantize, then distil: float teacher, quantized student": ("quantize", "distill"),
