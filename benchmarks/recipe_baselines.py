@@ -10,7 +10,8 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.lottery import Lottery
 from paretrim.stages.prune.movement import Movement
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.clipq import ClipQ
 from paretrim.stages.quantize.layer_formats import Format
@@ -157,17 +158,13 @@ def _plainer(stages: tuple[Stage, ...]) -> tuple[str, tuple[Stage, ...]]:
 
 
 def _one_shot(stage: Stage) -> Stage:
-    """As much pruned by magnitude in one shot; stages that prune nothing, or a learned share, as they are."""
+    """As much of the same layers pruned by magnitude in one shot; stages that prune nothing, or a learned share, as they are."""
     share = getattr(stage, "sparsity", None)
     if share is None or (isinstance(stage, Movement) and stage.selection == "soft"):
         return stage
     multiple = getattr(stage, "multiple_of", 1)
-    return Prune(
-        sparsity=share,
-        pattern=getattr(stage, "pattern", CHANNEL),
-        multiple_of=multiple if isinstance(multiple, int) else 1,
-        budget=stage.budget,
-    )
+    selected = stage if isinstance(stage, Selection) else Selection(pattern=getattr(stage, "pattern", CHANNEL))
+    return replace(pruning(selected, share), multiple_of=multiple if isinstance(multiple, int) else 1, budget=stage.budget)
 
 
 def _single(stage: Stage) -> Stage:

@@ -6,7 +6,7 @@ python benchmarks/recipes_page.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from page_parts import Line, read, with_part
@@ -53,6 +53,15 @@ SAME_GOAL: Mapping[str, Sequence[str]] = {
     "4-bit weights, 10 epochs": ("qat-while-distilling", "quantize-then-distill", "both-quantized"),
 }
 """Recipes with the same goal and as many epochs; the others are compared with the first."""
+
+REASONS: Mapping[str, str] = {
+    "random": "the control, which every score must beat",
+    "cost": "at equal zeros it removes those blocks that cost most time; at equal time see [allocations](allocations.md)",
+    "magnitude": "its baseline is not pruned",
+    "finetune": "its baseline is not pruned",
+    "channels": "its baseline keeps all channels",
+}
+"""Why a recipe falls behind its baseline, if it does."""
 
 HEAD = """<!-- Written by benchmarks/recipes_page.py from results/recipes.jsonl; do not edit. -->
 
@@ -136,16 +145,18 @@ def page(lines: Sequence[Line], recipes: Mapping[str, Recipe]) -> str:
     return text
 
 
-def _apart(found: Iterable[Measured]) -> str:
+def _apart(found: Collection[Measured]) -> str:
     """How many recipes are close to their baseline, and which are far behind or ahead, in images."""
     images = {one.recipe: [IMAGES * gain for gain in one.against("plain_").values()] for one in found}
     means = {name: sum(gains) / len(gains) for name, gains in images.items()}
     close = sum(max(map(abs, gains)) < CLOSE + 0.5 for gains in images.values())
     behind, ahead = ([name for name, mean in means.items() if sign * mean > FAR] for sign in (-1, 1))
+    worse = [one.recipe for one in found if verdict(one.against("plain_")) == WORSE or one.recipe in behind]
+    reasons = "".join(f"\n  - {name}: {REASONS.get(name, 'the reason is not known')}" for name in worse)
     return (
         f"- At most {CLOSE} images from their baseline in every seed: {close} of {len(images)} recipes\n"
-        f"- More than {FAR} images behind it on average: {', '.join(behind) or 'none'}\n"
-        f"- More than {FAR} images ahead of it on average: {', '.join(ahead) or 'none'}"
+        f"- More than {FAR} images ahead of it on average: {', '.join(ahead) or 'none'}\n"
+        f"- More than {FAR} images behind it on average, or shown to be worse: {', '.join(worse) or 'none'}{reasons}"
     )
 
 

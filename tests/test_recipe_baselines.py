@@ -77,3 +77,11 @@ def test_an_untrained_network_is_compared_with_a_dense_one_of_as_many_epochs(mak
     assert maker.dense_of(RECIPES["snip"]).dense.epochs == RECIPES["snip"].stages[0].budget.epochs
     assert maker.longer_of(RECIPES["qat"]).stages[0].budget == RECIPES["qat"].stages[0].budget
     assert maker.dense_of(RECIPES["kd"]) == replace(RECIPES["kd"], stages=())
+
+
+def test_a_baseline_prunes_the_same_layers(maker):
+    """The recipe for layers prunes by magnitude already: pruning all layers as much as some would be no baseline of it."""
+    named = Prune(sparsity=0.9, score="taylor", layers=("layer3.*",), ignore=("layer3.0.conv1",), first=True)
+    recipe = replace(RECIPES["layers"], stages=(named, replace(named, sparsity=0.5)))
+    assert maker.baseline_of(recipe).recipe.stages == tuple(replace(one, score="magnitude") for one in recipe.stages)
+    assert maker.baseline_of(RECIPES["layers"]).name == "dense, trained on"

@@ -80,7 +80,21 @@ def test_the_page_names_recipes_that_are_far_from_their_baseline(maker, known):
     lines = three("kd", (0.90, 0.92, 0.94), (0.90, 0.91, 0.94)) + three("random", (0.2, 0.2, 0.2), (0.9, 0.9, 0.9))
     text = maker.page(lines + three("obs", (0.9, 0.9, 0.9), (0.6, 0.6, 0.6)), known)
     assert "- At most 4 images from their baseline in every seed: 1 of 3 recipes\n" in text
-    assert "- More than 10 images behind it on average: random\n- More than 10 images ahead of it on average: obs\n" in text
+    assert "- More than 10 images ahead of it on average: obs\n" in text
+    assert f"on average, or shown to be worse: random\n  - random: {maker.REASONS['random']}\n\n" in text
+
+
+def test_a_recipe_that_is_shown_to_be_worse_is_named_with_what_is_known_of_why(maker, known):
+    text = maker.page(three("kd", (0.90, 0.92, 0.94), (0.92, 0.94, 0.96)), known)
+    assert "on average, or shown to be worse: kd\n  - kd: the reason is not known\n\n" in text
+
+
+def test_lines_with_a_pruned_baseline_have_as_many_zeros_as_it(maker):
+    """A baseline that prunes more or less than the recipe says nothing of the method."""
+    pruned = ("global magnitude, one shot", "single weights", "dense training, then magnitude", "magnitude, not compensated")
+    found = {one["recipe"]: abs(one["zeros"] - one["plain_zeros"]) for one in maker.read(maker.LINES) if one["plain"] in pruned}
+    assert {name: off for name, off in found.items() if off > 0.005} == {}
+    assert found
 
 
 def test_one_seed_shows_no_direction(maker, known):
