@@ -11,7 +11,7 @@ from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, in_circles, part_of
 LEVELS = (
     {"digest", "method", "metric", "torch_settings", "visible"},
     {"errors", "history"},
-    {"curves", "files", "intervals", "own_code"},
+    {"curves", "files", "intervals", "own_code", "settings"},
     {"bench", "data", "graph", "lock", "models"},
     {"runtime"},
     {"trimfile"},

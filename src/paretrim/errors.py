@@ -26,6 +26,10 @@ class InvalidRecipe(ParetrimError):
     """A recipe, study or command-line value breaks a rule; found before anything runs (exit code 2)."""
 
 
+class InvalidSettings(InvalidRecipe, ValueError):
+    """A setting given in Python, such as ``Budget(epochs=-1)``, breaks a rule; a ``ValueError`` too, as Python's own are."""
+
+
 class DataUnavailable(ParetrimError):
     """Images or labels are missing, truncated, mislabelled or fail their checksum."""
 

@@ -52,6 +52,23 @@ def test_outputs_come_in_their_order(form):
         torch.testing.assert_close(output, other)
 
 
+LAST = {
+    "added to a product": lambda self, mean: torch.addmm(self.head.bias, mean, self.head.weight.t(), beta=0.5, alpha=2),
+    "product over one axis": lambda self, mean: torch.tensordot(mean, self.head.weight.t(), dims=1),
+    "length": lambda _, mean: torch.linalg.norm(mean, dim=1, keepdim=True),
+}
+"""Operations that torch writes out with others."""
+
+
+@pytest.mark.parametrize("form", LAST)
+def test_an_output_may_be_what_is_written_out(form):
+    module = Heads(lambda maps, mean, head: None).eval()
+    module.returns = lambda maps, mean, head: (head, LAST[form](module, mean))
+    found = captured_network(module, (3, 8, 8)).eval()(IMAGES)
+    for output, other in zip(found, module(IMAGES), strict=True):
+        torch.testing.assert_close(output, other)
+
+
 NONES = {
     "behind": (
         lambda maps, mean, head: (head, None),

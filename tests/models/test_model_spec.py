@@ -3,10 +3,9 @@ import textwrap
 import pytest
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from paretrim.errors import InvalidRecipe, WeightsMismatch
+from paretrim.errors import InvalidRecipe, InvalidSettings, WeightsMismatch
 from paretrim.models.spec import ModelSpec, build
 
 OWN = """
@@ -95,7 +94,7 @@ def test_empty_weights_are_refused():
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ValidationError, match="Unexpected keyword argument"):
+    with pytest.raises(InvalidSettings, match="there is no such key; did you mean 'weights'"):
         ModelSpec("resnet18", wieghts="x")
 
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from tiny import network
 
-from paretrim.errors import InvalidRecipe
+from paretrim.errors import InvalidRecipe, InvalidSettings
 from paretrim.run.recipe import parse_stage
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.execution import Execution
@@ -37,7 +36,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("key", "value", "text"), WRONG, ids=str)
 def test_every_field_is_checked(key, value, text):
-    with pytest.raises(ValidationError, match=text):
+    with pytest.raises(InvalidSettings, match=rf"Budget.*{text}"):
         Budget(**{key: value})
     place = f"{key}.1" if key == "milestones" else key
     given = 2.0 if key == "milestones" else value

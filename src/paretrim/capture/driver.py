@@ -144,7 +144,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
-            outputs = _outputs(work, node, results)
+            outputs = _outputs(work, node, _results(node, program)[1])  # again: those that were written out are other nodes
     several = len(outputs) > 1
     if classes and not several:
         check_classes(work.shapes[outputs[0]], len(classes))

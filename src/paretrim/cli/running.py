@@ -28,13 +28,14 @@ from paretrim.run.delivery import Experiment, TimingPlan
 from paretrim.run.pipeline import finished_dense, finished_stages
 from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
 from paretrim.run.progress import Watcher
-from paretrim.run.recipe import Recipe, checked, parse_recipe, read_recipe
+from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.records import records_of
 from paretrim.run.run import after_every_stage, carry_out, open_recipe
 from paretrim.search.climb import SearchResult, compress_towards
 from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
 from paretrim.search.study_spec import is_study, read_study
+from paretrim.settings import checked
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.tasks import task_named

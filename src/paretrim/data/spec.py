@@ -6,11 +6,11 @@ import dataclasses
 import difflib
 from typing import Literal
 
-from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt
-from pydantic.dataclasses import dataclass
+from pydantic import StrictBool, StrictFloat, StrictInt
 
 from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
+from paretrim.settings import settings
 from paretrim.visible import brief
 
 DATA_SETS = ("digits", "cifar10", "cifar100")
@@ -25,7 +25,7 @@ LARGEST_MEAN, LEAST_STD = 1e6, 1e-6
 """Normalised pixels within these bounds are finite in float32, and so are their squares."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@settings()
 class DataSpec:
     """Data and their preparation. A setting that is None takes the data set's default.
 

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
@@ -16,6 +14,7 @@ from paretrim.files import is_file
 from paretrim.models.catalog import NETWORKS
 from paretrim.models.weights import load_weights
 from paretrim.own_code import described, explained, imported, split_name
+from paretrim.settings import settings
 from paretrim.visible import brief
 
 _FILES = (".onnx", ".trim", ".graph", ".safetensors", ".pt", ".pth", ".th", ".ckpt", ".bin", ".tflite", ".h5", ".py")
@@ -24,7 +23,7 @@ _FILES = (".onnx", ".trim", ".graph", ".safetensors", ".pt", ".pth", ".th", ".ck
 OWN_NETWORK = "for your own network write 'package.module:factory', a function that returns an nn.Module"
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@settings()
 class ModelSpec:
     """A network: ``network`` is a catalog name or ``package.module:factory``; ``weights`` a file to start from, or none.
 

@@ -13,11 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
-from pydantic import Field, SkipValidation, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
+from pydantic import Field, SkipValidation
 
 from paretrim.data.spec import DataSpec
 from paretrim.digest import digest_of
@@ -26,16 +24,12 @@ from paretrim.files import read_regular
 from paretrim.history import LATER
 from paretrim.models.spec import ModelSpec
 from paretrim.run.teacher_spec import TeacherSpec, check_names
-from paretrim.stages.distill.criteria import CRITERIA
-from paretrim.stages.distill.stage import Distill
+from paretrim.settings import checked, settings
 from paretrim.stages.prune.lottery import require_early
-from paretrim.stages.quantize.clipq import Rate
-from paretrim.stages.quantize.layer_formats import Format
-from paretrim.stages.quantize.mixed import Mixture
 from paretrim.stages.stage import Stage
 from paretrim.stages.stage_table import STAGES
 from paretrim.stages.together import Together, stage_label
-from paretrim.train.budget import STRICT, AtLeastOne, Budget
+from paretrim.train.budget import AtLeastOne, Budget
 from paretrim.train.execution import Execution
 from paretrim.visible import QUOTED, brief
 
@@ -62,10 +56,8 @@ _STRING_OR_COMMENT = re.compile(
 
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
-_Settings = TypeVar("_Settings")
 
-
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Recipe:
     """A network, data, stages in any order and number, a teacher and a seed.
 
@@ -270,50 +262,3 @@ def parse_stage(table: object, where: str) -> Stage:
             raise InvalidRecipe(f"{where}.parts is {brief(parts)}; write each part as a table with a key stage")
         settings["parts"] = tuple(parse_stage(part, f"{where}.parts[{index}]") for index, part in enumerate(parts))
     return cast(Stage, checked(STAGES[name], settings, where))
-
-
-def checked(kind: type[_Settings], settings: Mapping[str, object], where: str) -> _Settings:
-    """Settings of a kind, made of values from outside; ``where`` names their place in errors.
-
-    Raises:
-        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
-    """
-    try:
-        return TypeAdapter(kind).validate_python(dict(settings))
-    except InvalidRecipe as error:
-        raise InvalidRecipe(f"{where}: {error}") from error
-    except ValidationError as error:
-        raise InvalidRecipe("; ".join(_explain(problem, kind, where) for problem in error.errors())) from error
-
-
-def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
-    """One sentence for one of pydantic's errors: the key, what was given, what is allowed."""
-    path = ".".join(str(part)[:QUOTED] for part in problem["loc"])
-    key = f"{where}.{path}" if path else where
-    if problem["type"] == "unexpected_keyword_argument":
-        known = sorted(field.name for field in dataclasses.fields(_owner(kind, problem["loc"])))
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        return f"{key}: there is no such key; " + (f"did you mean '{near[0]}'?" if near else f"allowed are {', '.join(known)}")
-    if problem["type"] in ("missing", "missing_argument"):
-        return f"{key} is missing"
-    if problem["type"] == "union_tag_not_found":
-        return f"{key} is {brief(problem['input'])}: it needs a key {problem['ctx']['discriminator'].strip(chr(39))}"
-    if problem["type"] == "union_tag_invalid":
-        tag, known = str(problem["ctx"]["tag"]), problem["ctx"]["expected_tags"].replace("'", "").split(", ")
-        near = difflib.get_close_matches(tag, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-        return f"{key}: there is no {problem['ctx']['discriminator'].strip(chr(39))} {brief(tag)}; {hint}"
-    return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _owner(kind: type, location: tuple[object, ...]) -> type:
-    """The dataclass that the last part of a location should be a field of."""
-    for part in location[:-1]:
-        kinds = {field.name: field.type for field in dataclasses.fields(kind)}
-        found = {"model": ModelSpec, "teacher": ModelSpec, "data": DataSpec, "execution": Execution, "mixed": Mixture}
-        found |= {"budget": Budget, "dense": Budget, "formats": Format, "choices": Format, "rates": Rate}
-        if kind is Distill:
-            found |= CRITERIA
-            kinds |= CRITERIA
-        kind = found.get(str(part), kind) if part in kinds else kind
-    return kind

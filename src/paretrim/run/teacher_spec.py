@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, SkipValidation, StrictBool
-from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.models.spec import ModelSpec
+from paretrim.settings import settings
 from paretrim.stages.stage import Stage
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Count, Fraction, Positive
+from paretrim.train.budget import AtLeastOne, Budget, Count, Fraction, Positive
 from paretrim.visible import brief
 
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class TeacherSpec:
     """A teacher: a network with weights, or one that is trained before the stages begin; then what is done to it.
 

@@ -6,11 +6,11 @@ import copy
 from typing import ClassVar
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from paretrim.method import Method
 from paretrim.network.network import Network
-from paretrim.train.budget import STRICT, Budget
+from paretrim.settings import settings
+from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -27,7 +27,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class FineTune:
     """Train with the labels, under the constraints that earlier stages set."""
 

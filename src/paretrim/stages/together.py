@@ -7,17 +7,18 @@ import dataclasses
 from typing import ClassVar
 
 from pydantic import Field, SkipValidation
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import OURS, Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.stage import Stage
-from paretrim.train.budget import STRICT, Budget
+from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm, modules_under, with_modules
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
+from paretrim.visible import brief
 
 METHODS = (
     Method(
@@ -31,7 +32,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Together:
     """Stages that share one budget: all their constraints from the start, all their schedules, the sum of their losses.
 
@@ -50,6 +51,10 @@ class Together:
         if not self.parts:
             raise InvalidRecipe("together: there are no parts; name at least one stage")
         for part in self.parts:
+            if isinstance(part, type) or not dataclasses.is_dataclass(part):
+                raise InvalidRecipe(
+                    f"together: parts holds {brief(part)}; it must hold stages, such as paretrim.Prune(sparsity=0.8)"
+                )
             if part.budget != Budget():
                 raise InvalidRecipe(
                     f"together: part '{part.name}' has its own budget; remove it: the parts share the budget of 'together'"

@@ -6,16 +6,10 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StrictBool
-from pydantic.dataclasses import dataclass
+from pydantic import Field, StrictBool
 
 from paretrim.history import LATER
-
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-"""Settings refuse unknown keys and non-finite numbers, from a file and from Python alike.
-
-From Python a wrong value is pydantic's ``ValidationError``, which names it; recipes make it an ``InvalidRecipe`` with the key.
-"""
+from paretrim.settings import settings
 
 LARGEST = 1e30
 """Far above any sensible setting; float32 can hold it and its quotients in an optimizer."""
@@ -33,7 +27,7 @@ LEAST_WARMUP = 1e-3
 """Share of the rate at which a warm-up begins: at rate 0 the first step would only fill the momentum."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Budget:
     """Epochs, batch size, optimizer and learning-rate schedule of one stage. Zero epochs are allowed: nothing is trained.
 
@@ -48,7 +42,7 @@ class Budget:
     the weights over the stage (Zhang et al. 2019, arXiv 1907.08610; Jordan 2024, section 3.4); 0 averages nothing.
 
     Raises:
-        pydantic.ValidationError: a value is of another type or out of range.
+        InvalidSettings: a value is of another type or out of range.
     """
 
     epochs: Count = 5

@@ -10,18 +10,17 @@ from typing import Literal
 
 import torch
 from pydantic import StrictBool
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from paretrim.bench.machine import describe
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.torch_settings import alone
-from paretrim.train.budget import STRICT
 from paretrim.visible import brief
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Execution:
     """Device and arithmetic of training; the same code runs on CPU and CUDA.
 

@@ -6,7 +6,6 @@ import math
 from typing import Literal
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,9 +13,10 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
+from paretrim.settings import settings
 from paretrim.stages.distill.criterion import require_classes, teacher_of
 from paretrim.stages.distill.features import Path
-from paretrim.train.budget import STRICT, AtLeastOne, NotNegative, Positive
+from paretrim.train.budget import AtLeastOne, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -46,7 +46,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT, kw_only=True)
+@settings(kw_only=True)
 class Contrast:
     """CRD: distinguish the teacher's embedding of the same image from those of other images, and the other way round.
 

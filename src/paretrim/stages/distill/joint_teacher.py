@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.distill.criterion import require_classes, teacher_of
-from paretrim.train.budget import STRICT, NotNegative, Positive
+from paretrim.train.budget import NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs, task_loss
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -29,7 +29,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 

@@ -6,15 +6,15 @@ from typing import Literal
 
 import torch
 from pydantic import StrictBool
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.distill.criterion import require_classes
-from paretrim.train.budget import STRICT, Fraction, NotNegative, Positive
+from paretrim.train.budget import Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -47,7 +47,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class SoftLogits:
     """``T^2 KL(teacher || student)`` of logits softened by the temperature T. Source: Hinton et al. 2015, section 2.
 
@@ -82,7 +82,7 @@ class SoftLogits:
         return LossTerm(function, self.weight, needs_teacher=True)
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class DecoupledLogits:
     """``alpha TCKD + beta NCKD`` (DKD): the teacher's confidence in the label, and its distribution over the other classes.
 

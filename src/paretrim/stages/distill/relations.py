@@ -6,16 +6,16 @@ import math
 from typing import Literal
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
+from paretrim.settings import settings
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.features import Path
-from paretrim.train.budget import STRICT, NotNegative
+from paretrim.train.budget import NotNegative
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -33,7 +33,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT, kw_only=True)
+@settings(kw_only=True)
 class Relations:
     """RKD: ``distance`` times the difference of distances of pairs, plus ``angle`` times that of the cosines of triples.
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Literal, cast
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.features import Path, Paths, pairs
 from paretrim.stages.distill.logits import warmed
-from paretrim.train.budget import STRICT, AtLeastOne, Fraction, NotNegative
+from paretrim.train.budget import AtLeastOne, Fraction, NotNegative
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -35,7 +35,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT, kw_only=True)
+@settings(kw_only=True)
 class Review:
     """ReviewKD: features of the student, fused with deeper ones, are compared with the teacher's, from the deepest to the first.
 

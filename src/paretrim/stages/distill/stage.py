@@ -7,17 +7,17 @@ import dataclasses
 from typing import ClassVar
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.distill.criteria import AnyCriterion
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.logits import SoftLogits
-from paretrim.train.budget import STRICT, Budget, Fraction, NotNegative, Positive
+from paretrim.train.budget import Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, task_loss, with_modules
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -35,7 +35,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
 

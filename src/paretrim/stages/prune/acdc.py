@@ -8,16 +8,16 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
-from paretrim.train.budget import STRICT, Budget, Fraction, Positive
+from paretrim.train.budget import Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -34,7 +34,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class AcDc(Selection):
     """Train dense for ``warmup`` of the budget, then alternate sparse and dense phases of ``phase`` each, and end sparse.
 

@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar, cast
 import numpy as np
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
@@ -18,9 +17,10 @@ from paretrim.graph.channels import ChannelGroups, best_first, channel_groups, c
 from paretrim.graph.types import IntArray
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.channel_scores import norms_behind
 from paretrim.stages.prune.channels import without_channels
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative, Positive
+from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -44,7 +44,7 @@ GATES = "gates"
 """Key of the stage's module."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Gates:
     """Train random gates on channels after BatchNorm with a penalty on open gates, then remove channels.
 

@@ -6,17 +6,17 @@ import copy
 from typing import ClassVar
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
-from paretrim.train.budget import STRICT, Budget, Fraction
+from paretrim.train.budget import Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -33,7 +33,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Gsm(Selection):
     """In each step, train the ``1 - sparsity`` share of the weights with the largest ``|w dL/dw|``; the others only decay.
 

@@ -9,19 +9,19 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import hold_masks_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import block_alive, parse_pattern
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together
-from paretrim.train.budget import STRICT, Budget, Count, Fraction
+from paretrim.train.budget import Budget, Count, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -41,7 +41,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Lottery(Selection):
     """One round of iterative magnitude pruning: prune ``share`` of the remaining weights or blocks, rewind, and train again.
 

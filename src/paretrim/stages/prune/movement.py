@@ -8,20 +8,20 @@ from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
 from paretrim.stages.prune.patterns import Pattern, block_shape, block_sums, expand, parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative, Positive
+from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -72,7 +72,7 @@ class Scores(Memory):
         self.value -= rate / (1 - _MEAN**count) * self.mean / spread
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Movement(Selection):
     """Learn a score for every weight or block of a trained network beside the weights, and keep those with the largest.
 

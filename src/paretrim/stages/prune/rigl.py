@@ -6,19 +6,19 @@ import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation
 from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, expand, parse_pattern
 from paretrim.stages.prune.scores import largest
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -35,7 +35,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class RigL(Selection):
     """Start with random masks; at intervals drop the smallest weights and grow the zeros with the largest gradients.
 

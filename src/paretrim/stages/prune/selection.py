@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from pydantic import StrictBool
-from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
@@ -17,8 +16,8 @@ from paretrim.method import OURS, Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.layer_names import matches, require_match
-from paretrim.train.budget import STRICT
 
 METHODS = (
     Method(
@@ -33,7 +32,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Selection:
     """``pattern`` says which weights are pruned together; the other settings, which layers are pruned.
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, StrictBool
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.curves import Curve, Sensitivity
@@ -20,6 +19,7 @@ from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
@@ -31,7 +31,7 @@ from paretrim.stages.prune.score_table import ROUNDS, SECOND_ORDER, channel_scor
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.sensitivity import scan_channels, scan_weights
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, Positive
+from paretrim.train.budget import AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -63,7 +63,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Prune(Selection):
     """Set the smallest weights to zero for good, or remove the weakest channels.
 

@@ -8,20 +8,20 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
+from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -48,7 +48,7 @@ class _FreezableMemory(Memory):
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class StraightThrough(Selection):
     """Prune the smallest weights, pass gradients straight through the mask to all weights, and update the masks as they change.
 

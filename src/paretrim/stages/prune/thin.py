@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
@@ -16,8 +15,9 @@ from paretrim.graph.channels import channel_groups, choose
 from paretrim.method import Method
 from paretrim.network.constraints import hold_masks_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.prune.channels import without_channels
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -34,7 +34,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Thin:
     """Remove the share ``sparsity`` of the channels of every layer, reinitialise all weights, and train from scratch.
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field, StrictBool
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
@@ -20,10 +19,11 @@ from paretrim.graph.types import IntArray, Node
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.layer_inputs import Moments, as_columns, layer_moments
 from paretrim.stages.prune.channels import silence_, silenced, without_channels
 from paretrim.stages.prune.surgeon import damped, fitted
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction
+from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
@@ -41,7 +41,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class ThiNet:
     """Remove ``sparsity`` of the channels of one layer at a time, first to last, with training in between.
 

@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, MissingDependency
@@ -17,9 +16,10 @@ from paretrim.method import Method
 from paretrim.network.clipped_means import SHARE, ClippedMeans
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.quantize.layer_formats import Bits
 from paretrim.stages.quantize.stage import Quantize
-from paretrim.train.budget import STRICT, Budget, Count, NotNegative
+from paretrim.train.budget import Budget, Count, NotNegative
 from paretrim.train.evaluate import worth
 from paretrim.train.execution import fast_batches
 from paretrim.train.losses import LossTerm
@@ -41,7 +41,7 @@ METHODS = (
 Share = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Rate:
     """Rates of one layer: the ``share`` of weights of each sign that become 0, and the ``bits`` of the others."""
 
@@ -49,7 +49,7 @@ class Rate:
     bits: Bits = 4
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class ClipQ:
     """Prune and quantize weights together while they train; activations are uint8 as in ``quantize``.
 

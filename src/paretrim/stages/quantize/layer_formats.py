@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.formats import UNIFORM, weight_grid_named
+from paretrim.settings import settings
 from paretrim.stages.layer_names import matches, require_match
-from paretrim.train.budget import STRICT
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Format:
     """How the weights of a layer are stored: the kind of grid, and bits.
 

@@ -12,7 +12,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe
@@ -22,11 +21,12 @@ from paretrim.network.constraints import WeightedLayer, living_weights, weighted
 from paretrim.network.formats import FLOAT_WEIGHTS
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
+from paretrim.settings import settings
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import alternating, layer_times_ns
 from paretrim.stages.quantize.layer_formats import Bits, Format
-from paretrim.train.budget import STRICT, AtLeastOne, Positive
+from paretrim.train.budget import AtLeastOne, Positive
 from paretrim.train.execution import fast_batches
 from paretrim.train.resources import Resources
 from paretrim.visible import brief
@@ -82,7 +82,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Mixture:
     """A format for every layer out of ``choices``; layers that ``formats`` of the stage names keep theirs.
 

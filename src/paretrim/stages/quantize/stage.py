@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from paretrim.errors import InvalidRecipe, TrainingFailed, located
@@ -24,6 +23,7 @@ from paretrim.network.freeze import freeze
 from paretrim.network.grids import BITS, SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
 from paretrim.network.plain_steps import choose_plain_steps_
+from paretrim.settings import settings
 from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
@@ -33,7 +33,7 @@ from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.stages.quantize.reciprocals import reciprocals_of
-from paretrim.train.budget import STRICT, AtLeastOne, Budget, Fraction, NotNegative
+from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
 from paretrim.train.task import CLASSIFICATION
@@ -75,7 +75,7 @@ METHODS = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@settings()
 class Quantize:
     """Put every convolution, linear layer and activation on an integer grid, and train through the rounding.
 
