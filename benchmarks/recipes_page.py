@@ -57,6 +57,7 @@ SAME_GOAL: Mapping[str, Sequence[str]] = {
 REASONS: Mapping[str, str] = {
     "random": "the control, which every score must beat",
     "cost": "at equal zeros it removes those blocks that cost most time; at equal time see [allocations](allocations.md)",
+    "uniform": "equal shares take as much from small layers as from large ones",
     "magnitude": "its baseline is not pruned",
     "finetune": "its baseline is not pruned",
     "channels": "its baseline keeps all channels",
