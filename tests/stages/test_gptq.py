@@ -136,3 +136,18 @@ def test_scales_are_plain_behind_what_follows_and_fit_any_row():
     assert float(scales[0, 0] * 7) == pytest.approx(1, abs=0.02)
     mantissas = torch.frexp(scales[0] * 0.3)[0] * 64
     torch.testing.assert_close(mantissas, mantissas.round())
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_rows_with_moments_of_their_own_are_rounded_as_if_alone(pruned):
+    problems = [problem(seed, rows=1) for seed in range(3)]
+    weight, scales = torch.cat([one for one, _, _ in problems]), torch.cat([scale for _, _, scale in problems])
+    scales = scales * torch.tensor([1.0, 0.8])
+    mask = torch.arange(weight.shape[1])[None] % torch.tensor([[3], [4], [5]]) > 0 if pruned else None
+    weight = weight if mask is None else weight.where(mask, 0.0)
+    values, steps = rounded(weight, torch.stack([square for _, square, _ in problems]), scales, mask, top=TOP)
+    for row, (_, square, _) in enumerate(problems):
+        own = slice(row, row + 1)
+        alone, step = rounded(weight[own], square, scales[own], None if mask is None else mask[own], top=TOP)
+        torch.testing.assert_close(values[own], alone)
+        assert torch.equal(steps[own], step)

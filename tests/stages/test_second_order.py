@@ -8,6 +8,7 @@ import torch
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.stages import layer_inputs
 from paretrim.stages.layer_inputs import as_columns, from_columns, layer_moments
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
@@ -62,9 +63,32 @@ def test_moments_are_those_of_what_layers_compute(name):
             value -= weighted.bias.reshape(-1, *[1] * (value.dim() - 2))
         rows = value.movedim(1, 0).flatten(1)
         torch.testing.assert_close(moments.wanted.flatten(), rows.mean(1), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(moments.energy.flatten(), rows.square().mean(1), rtol=1e-4, atol=1e-5)
         columns = as_columns(weighted.weight.detach(), len(moments.inputs)).double()
+        energy = (moments.targets * columns).sum(2).flatten()
+        torch.testing.assert_close(energy, rows.square().mean(1), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(moments.targets, columns @ moments.inputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_moments_of_positions_on_a_grid_are_close_to_those_of_all(name, monkeypatch):
+    found, images = settled(name), resources().calibration
+    names = list(weighted_layers(found))
+
+    def moments():
+        seen = {}
+        layer_moments(found, found, images, names, lambda node, moments: seen.setdefault(node.name, moments))
+        return seen
+
+    full = moments()
+    monkeypatch.setattr(layer_inputs, "_VALUES", 1)
+    monkeypatch.setattr(layer_inputs, "_POSITIONS_A_WEIGHT", 2)
+    sparse = moments()
+    assert any(not torch.equal(few.inputs, full[layer].inputs) for layer, few in sparse.items())
+    for layer, few in sparse.items():
+        columns = as_columns(weighted_layers(found)[layer].weight.detach(), len(few.inputs)).double()
+        torch.testing.assert_close(few.targets, columns @ few.inputs, rtol=1e-4, atol=1e-5)
+        spread, all_of_it = (some.centred().inputs.diagonal(dim1=1, dim2=2).sum() for some in (few, full[layer]))
+        assert 0.5 * all_of_it <= spread <= 2 * all_of_it
 
 
 @pytest.mark.parametrize("name", ALL)

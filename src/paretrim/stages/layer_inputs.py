@@ -10,7 +10,7 @@ Source: Hassibi & Stork 1993, "Second order derivatives for network pruning: opt
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,24 +30,30 @@ from paretrim.train.execution import fast_batches
 _AT_ONCE = 2**24
 """Unfolded input values to process at once: more would take memory without being faster."""
 
+_VALUES = 2**26
+"""Input values that moments are taken from, at most: neighbours in a large map say nearly the same."""
+
+_POSITIONS_A_WEIGHT = 64
+"""Output positions for every weight of a row, at least, so that its moments are known well."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Moments of a layer's inputs u [D], over all images and output positions, for each of its G groups; float64.
+    """Moments of a layer's inputs u [D], over images and output positions, for each of its G groups; float64.
+
+    Of very many positions only those on a grid count, the same for inputs and targets.
 
     Attributes:
         inputs: mean of ``u u^T``, [G, D, D].
         targets: mean of ``y u^T``, [G, R, D], where y [R] is the target output of the group's output channels, without bias.
         mean: mean of u, [G, D].
         wanted: mean of y, [G, R].
-        energy: mean of ``y^2``, [G, R].
     """
 
     inputs: Tensor
     targets: Tensor
     mean: Tensor
     wanted: Tensor
-    energy: Tensor
 
     def centred(self) -> Moments:
         """The same about the means: the part to fit if a bias follows."""
@@ -56,7 +62,6 @@ class Moments:
             self.targets - self.wanted[:, :, None] * self.mean[:, None],
             torch.zeros_like(self.mean),
             torch.zeros_like(self.wanted),
-            self.energy - self.wanted.square(),
         )
 
 
@@ -86,8 +91,7 @@ def layer_moments(
     layers = weighted_layers(reference)
     for node, inputs in inputs_of_both(network, reference, images):
         if node.name in names:
-            positions = math.prod(network.structure.types[node.name].shape[1:])
-            fit(node, _moments(node, layers[node.name].effective_weight(), inputs, positions))
+            fit(node, _moments(node, layers[node.name].effective_weight(), inputs))
 
 
 def inputs_of_both(
@@ -109,36 +113,69 @@ def inputs_of_both(
             yield steps[0][0], [(own[1], other[1]) for own, other in zip(steps, wanted, strict=True)]
 
 
-def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]], positions: int) -> Moments:
+def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]]) -> Moments:
     """The moments of pairs of batches: the layer's inputs in the network, and its inputs in the reference."""
-    columns = as_columns(weight, groups_of(node))
-    groups, rows, width = columns.shape
+    groups, same = groups_of(node), all(got is wanted for got, wanted in inputs)
+    columns = as_columns(weight, groups)
+    _, rows, width = columns.shape
+    sides = _grid(node, groups * width, width, sum(len(got) for got, _ in inputs))
+    of_outputs = 2 * rows < width  # then products with y take less time than products with the inputs that y comes from
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(groups, *shape, dtype=torch.float64, device=weight.device)
 
-    totals = Moments(zeros(width, width), zeros(rows, width), zeros(width), zeros(rows), zeros(rows))
-    at_once = max(1, _AT_ONCE // (groups * width * positions))
+    size = rows if of_outputs else width
+    squares, mean, products, other = zeros(width, width), zeros(width), zeros(size, width), zeros(size)
+    at_once, count = max(1, _AT_ONCE // (groups * width * math.prod(map(len, sides)))), 0
     for got, wanted in inputs:
         for first in range(0, len(got), at_once):
-            u = _unfolded(node, got[first : first + at_once], weight.shape, groups)
-            v = u if got is wanted else _unfolded(node, wanted[first : first + at_once], weight.shape, groups)
-            y = columns @ v
-            totals.inputs.add_(u @ u.transpose(1, 2))
-            totals.targets.add_(y @ u.transpose(1, 2))
-            totals.mean.add_(u.sum(2, dtype=torch.float64))
-            totals.wanted.add_(y.sum(2, dtype=torch.float64))
-            totals.energy.add_(y.square().sum(2, dtype=torch.float64))
-    count = positions * sum(len(got) for got, _ in inputs)
-    return Moments(*(total / count for total in dataclasses.astuple(totals)))
+            part = slice(first, first + at_once)
+            u = _unfolded(node, got[part], weight.shape, groups, sides)
+            squares.add_(u @ u.transpose(1, 2))
+            mean.add_(u.sum(2))
+            count += u.shape[2]
+            if not same:
+                v = _unfolded(node, wanted[part], weight.shape, groups, sides)
+                v = columns @ v if of_outputs else v
+                products.add_(v @ u.transpose(1, 2))
+                other.add_(v.sum(2))
+    squares, mean, products, other = squares / count, mean / count, products / count, other / count
+    if same:
+        products, other, of_outputs = squares, mean, False
+    if not of_outputs:
+        products, other = columns.double() @ products, (columns.double() @ other[:, :, None])[:, :, 0]
+    return Moments(squares, products, mean, other)
 
 
-def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int) -> Tensor:
-    """The inputs of every output position, [G, D, N * positions] with D in the order [kh, kw, Ci]."""
-    found = patches(node, x, weight_shape)
-    count, _, places = found.shape
-    split = found.reshape(count, groups, weight_shape[1], math.prod(weight_shape[2:]), places)
-    return split.permute(1, 3, 2, 0, 4).reshape(groups, -1, count * places)
+def _grid(node: Node, values: int, width: int, images: int) -> list[range]:
+    """The output positions that moments are taken from, down and across; ``values`` are the inputs of one position."""
+    sides = node.type.shape[1:] if len(node.type.shape) == 3 else (1, 1)
+    sparse = images * math.prod(sides) / max(_VALUES // values, _POSITIONS_A_WEIGHT * width)
+    across = min(sides[1], math.ceil(math.sqrt(max(1.0, sparse))))
+    down = min(sides[0], math.ceil(max(1.0, sparse / across)))
+    return [range((step - 1) // 2, side, step) for side, step in zip(sides, (down, across), strict=True)]
+
+
+def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int, sides: Sequence[range]) -> Tensor:
+    """The inputs of output positions on a grid, [G, D, N * positions] with D in the order [kh, kw, Ci]."""
+    if OPERATIONS[node.op].multiplies == "vector":
+        return x.T[None]
+    settings = settings_of(node)
+    top, left, bottom, right = settings.edges("padding")
+    padded = F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
+    pixels = padded.permute(0, 2, 3, 1)  # contiguous, if x is in channels-last order
+    kernel = list(itertools.product(range(weight_shape[2]), range(weight_shape[3])))
+    found = x.new_empty(len(x), len(sides[0]), len(sides[1]), len(kernel), groups * weight_shape[1])
+    for place, offsets in enumerate(kernel):
+        down, across = (
+            slice(offset * spread + side.start * stride, offset * spread + side[-1] * stride + 1, side.step * stride)
+            for offset, spread, stride, side in zip(
+                offsets, settings.pair("dilation"), settings.pair("stride"), sides, strict=True
+            )
+        )
+        found[:, :, :, place] = pixels[:, down, across]
+    split = found.reshape(-1, len(kernel), groups, weight_shape[1])
+    return split.permute(2, 1, 3, 0).reshape(groups, len(kernel) * weight_shape[1], -1)
 
 
 def patches(node: Node, x: Tensor, weight_shape: Sequence[int]) -> Tensor:

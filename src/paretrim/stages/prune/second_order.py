@@ -70,7 +70,8 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
         layer = layers[node.name]
         about = moments.centred() if node.name in biased else moments
         parts = torch.stack([_group_scores(layer, node, group, about, pattern) for group in range(groups_of(node))])
-        energy = float(about.energy.clamp(min=0).sum())
+        weight = as_columns(layer.effective_weight().detach(), groups_of(node)).double()
+        energy = float((about.targets * weight).sum())
         scores[node.name] = from_columns(parts / energy if energy > 0 else parts, layer.weight.shape).sqrt()
 
     layer_moments(network, network, resources.calibration, names, score)
@@ -192,7 +193,6 @@ def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
         moments,
         targets=moments.targets * rows[:, :, None] + shift[:, :, None] * moments.mean[:, None],
         wanted=moments.wanted * rows + shift,
-        energy=moments.energy * rows.square() + 2 * rows * shift * moments.wanted + shift.square(),
     )
 
 

@@ -51,8 +51,12 @@ def on_its_grid_(layer: WeightedLayer, new: Tensor, squares: Sequence[Tensor], m
     if not isinstance(grid, WeightQuantizer):
         return new
     scales = possible_scales(new.flatten(0, 1), grid.top, factor).reshape(len(new), new.shape[1], -1)
-    found = [rounded(*given, top=grid.top) for given in zip(new, squares, scales, masks, strict=True)]
-    values, steps = torch.stack([one for one, _ in found]), torch.cat([one for _, one in found])
+    if new.shape[1] == 1:  # depthwise: the groups are small and many, so they are rounded together
+        values, steps = rounded(new[:, 0], torch.stack(tuple(squares)), scales[:, 0], masks[:, 0], top=grid.top)
+        values = values[:, None]
+    else:
+        found = [rounded(*given, top=grid.top) for given in zip(new, squares, scales, masks, strict=True)]
+        values, steps = torch.stack([one for one, _ in found]), torch.cat([one for _, one in found])
     layer.quantizer = grid.moved(from_columns(values, layer.weight.shape).to(layer.weight), steps)
     return values
 
@@ -75,41 +79,50 @@ def rounded(weight: Tensor, square: Tensor, scales: Tensor, mask: Tensor | None 
 
     Args:
         weight: optimal rows [R, D], 0 where the mask is False.
-        square: second moments of the inputs [D, D], positive definite.
+        square: second moments of the inputs of all rows [D, D], or of every row [R, D, D]; positive definite.
         scales: candidate steps for every row, above 0, [R, K].
         mask: bool [R, D]; where it is False the result is 0.
         top: the largest integer of a grid; the smallest is ``-top``.
     """
-    weight, square, scales = weight.double(), square.double(), scales.double()
-    order = torch.argsort(square.diagonal(), stable=True)  # last to first: weights of the largest inputs, while many are free
-    moments, rows = square[order][:, order], weight[:, order]
-    alive = None if mask is None or bool(mask.all()) else mask[:, order]
-    width = len(square)
+    weight, scales = weight.double(), scales.double()
+    squares = square.double().reshape(-1, *square.shape[-2:])  # [S, D, D], S either 1 or R
+    shared, width = len(squares) == 1, weight.shape[1]
+    # Last to first: weights of the largest inputs, while many are free.
+    order = torch.argsort(squares.diagonal(dim1=1, dim2=2), stable=True)
+    moments = squares.take_along_dim(order[:, :, None], 1).take_along_dim(order[:, None], 2)
+    order = order.expand(len(weight), -1)
+    rows = weight.gather(1, order)
+    alive = None if mask is None or bool(mask.all()) else mask.gather(1, order)
     at_once = len(rows) if alive is None or width > _OWN else max(1, _AT_ONCE // width**2)
     values, chosen = [], []
     for first in range(0, len(rows), at_once):
         part = slice(first, first + at_once)
-        living = None if alive is None else alive[part]
-        candidates = _swept(rows[part], _factors(moments, living), scales[part], top, living)
-        error = ((candidates - rows[part, None]) @ moments * (candidates - rows[part, None])).sum(2)
+        living, about = None if alive is None else alive[part], moments if shared else moments[part]
+        candidates = _swept(rows[part], _factors(about, living), scales[part], top, living)
+        change = candidates - rows[part, None]
+        error = (_times(change, about) * change).sum(2)
         best = error.argmin(1)
         found, steps = candidates[torch.arange(len(best)), best], scales[part].gather(1, best[:, None])[:, 0]
-        values.append(_looked_over(found, rows[part], moments, steps, top, living))
+        values.append(_looked_over(found, rows[part], about, steps, top, living))
         chosen.append(steps)
-    result = torch.empty_like(rows)
-    result[:, order] = torch.cat(values)
-    return result, torch.cat(chosen)
+    return torch.empty_like(rows).scatter_(1, order, torch.cat(values)), torch.cat(chosen)
 
 
-def _factors(square: Tensor, alive: Tensor | None) -> Tensor:
-    """The upper triangular factor of every row [R, D, D], or one for all [1, D, D]; pruned weights are left out."""
-    if alive is None or len(square) > _OWN:
-        factor: Tensor = torch.linalg.cholesky(square)
-        return factor.T[None]
-    both = alive[:, :, None] & alive[:, None, :]
-    own = torch.where(both, square, 0.0) + torch.diag_embed((~alive).to(square.dtype))
-    factors: Tensor = torch.linalg.cholesky(own)
-    return factors.transpose(1, 2)
+def _factors(squares: Tensor, alive: Tensor | None) -> Tensor:
+    """The upper triangular factors of second moments [S, D, D], one for all rows or one for each; pruned weights are left out.
+
+    Without pruned weights [S, D, D], else of every row [R, D, D].
+    """
+    if alive is not None and squares.shape[1] <= _OWN:
+        both = alive[:, :, None] & alive[:, None, :]
+        squares = torch.where(both, squares, 0.0) + torch.diag_embed((~alive).to(squares.dtype))
+    lower: Tensor = torch.linalg.cholesky(squares)
+    return lower.transpose(1, 2)
+
+
+def _times(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Products of rows [R, K, D] and one matrix for all [1, D, E], or one for each [R, D, E]."""
+    return rows @ (matrices[0] if len(matrices) == 1 else matrices)  # broadcasting would copy the matrix for every row
 
 
 def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
@@ -118,7 +131,7 @@ def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tenso
     moved = torch.zeros(count, scales.shape[1], width, dtype=rows.dtype, device=rows.device)  # difference from the row
     for end in range(width, 0, -_BLOCK):
         start = max(0, end - _BLOCK)
-        pulls = moved[:, :, end:] @ factors[:, start:end, end:].transpose(1, 2)
+        pulls = _times(moved[:, :, end:], factors[:, start:end, end:].transpose(1, 2))
         for column in range(end - 1, start - 1, -1):
             row = factors[:, column, column + 1 : end]
             pull = pulls[:, :, column - start] + (moved[:, :, column + 1 : end] * row[:, None]).sum(2)
@@ -130,15 +143,15 @@ def _swept(rows: Tensor, factors: Tensor, scales: Tensor, top: int, alive: Tenso
     return moved + rows[:, None]
 
 
-def _looked_over(values: Tensor, rows: Tensor, square: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
+def _looked_over(values: Tensor, rows: Tensor, squares: Tensor, scales: Tensor, top: int, alive: Tensor | None) -> Tensor:
     """Round one weight at a time to the best grid point given all others, in a few passes; no row gets worse."""
-    slopes = (values - rows) @ square
+    slopes = _times((values - rows)[:, None], squares)[:, 0]
     for _ in range(PASSES):
         for column in range(values.shape[1] - 1, -1, -1):
-            wanted = values[:, column] - slopes[:, column] / square[column, column]
+            wanted = values[:, column] - slopes[:, column] / squares[:, column, column]
             value = (wanted / scales).round().clamp(-top, top) * scales
             if alive is not None:
                 value = value.where(alive[:, column], 0.0)
-            slopes += (value - values[:, column])[:, None] * square[column]
+            slopes += (value - values[:, column])[:, None] * squares[:, column]
             values[:, column] = value
     return values
