@@ -27,6 +27,12 @@ LARGEST_JSON = 2**24
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 """Names of the files that :func:`write_atomically` writes before it renames them."""
 
+NONE, NO_REGULAR = "there is none", "a folder, a pipe or a device"
+"""Reasons of :func:`why_no_file`: nothing is there, or something that is no file."""
+
+DAMAGE = (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged or edited JSON file raises: ``int`` of an infinity, which JSON as read by Python may hold, among it."""
+
 LONGEST_NAME = 100
 """Most bytes of a name that becomes a folder."""
 
@@ -175,20 +181,29 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def why_no_file(path: Path) -> str:
+    """Why no regular file can be read under a path, for a message; empty if there is one."""
+    try:
+        if path.is_file():
+            return ""
+        return NO_REGULAR if path.exists() else NONE
+    except (OSError, ValueError) as error:  # not allowed, too long, or with a zero character
+        return str(error.strerror) if isinstance(error, OSError) else str(error)
+
+
 def require_file(path: Path) -> None:
     """Refuse a path under which there is no regular file.
 
     Raises:
         CorruptFile: there is none, or its place cannot be read.
     """
-    try:
-        found = path.is_file()
-    except OSError as error:
-        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check the path") from error
-    if not found and path.exists():
-        raise CorruptFile(f"'{path}' is a folder, a pipe or a device; give a file")
-    if not found:
+    reason = why_no_file(path)
+    if reason == NONE:
         raise CorruptFile(f"there is no file '{path}'; check the path")
+    if reason == NO_REGULAR:
+        raise CorruptFile(f"'{path}' is {reason}; give a file")
+    if reason:
+        raise CorruptFile(f"'{path}' cannot be read: {reason}; check the path and its permissions")
 
 
 def is_folder(path: Path) -> bool:

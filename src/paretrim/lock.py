@@ -14,7 +14,7 @@ from typing import Any, cast
 import filelock
 
 from paretrim.errors import InvalidRecipe, RunInUse
-from paretrim.files import clear_torn, read_json, write_atomically
+from paretrim.files import DAMAGE, clear_torn, read_json, write_atomically
 
 NOTE = "holder.json"
 """Who holds the folder, for the error that a second process gets; the lock itself is another file."""
@@ -69,5 +69,5 @@ def _holder(note: Path) -> str:
     try:
         facts = cast(dict[str, Any], read_json(note))
         return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return "another process that has just started"

@@ -50,6 +50,26 @@ def test_the_same_command_again_adds_nothing(at_desk, finished, command_json):
     )[:-1]
 
 
+def test_judging_is_announced_where_there_is_some(at_desk, finished, command, tmp_path):
+    """It takes minutes for a large network, and used to be silent."""
+    said = "judging the files of"
+    again = command("run", "short.toml", "--folder", finished, "--effort", "none")[2]
+    assert said not in again
+    folder = shutil.copytree(finished, tmp_path / "run")
+    one, *_ = sorted(folder.glob("deployed/*/judgement-*.json"))
+    one.unlink()
+    lines = command("run", "short.toml", "--folder", folder, "--effort", "none")[2].splitlines()
+    assert f"{said} 1 network on 360 test images" in lines
+    assert any("bytes, test accuracy" in line for line in lines[lines.index(f"{said} 1 network on 360 test images") :])
+
+
+def test_the_images_that_are_trained_on_are_told(at_desk, command):
+    given = ("--model", "cli_tiny_network:make", "--data", "digits", "--epochs", "0")
+    assert "data: digits, 1,437 training and 360 test images" in command("plan", *given)[2]
+    few = command("plan", *given, "--train-images", "100", "--calibration-images", "50")[2]
+    assert "data: digits, 1,437 training (100 to train on) and 360 test images" in few
+
+
 def test_another_recipe_in_the_same_folder_reports_its_own(at_desk, finished, command_json, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "other.toml").write_text((at_desk / "short.toml").read_text().replace("0.5", "0.25"))

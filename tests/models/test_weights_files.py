@@ -49,6 +49,13 @@ def test_missing_file_is_named(tmp_path):
         load_weights(tiny(), tmp_path / "none.pt")
 
 
+def test_what_is_no_readable_file_is_not_said_to_be_missing(tmp_path):
+    with pytest.raises(InvalidRecipe, match=r"weights '.*' is a folder, a pipe or a device; name a \.safetensors or \.pt file"):
+        load_weights(tiny(), tmp_path)
+    with pytest.raises(InvalidRecipe, match=r"weights '.*a' cannot be read: File name too long; name"):
+        load_weights(tiny(), tmp_path / ("a" * 5000))
+
+
 def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
     state = tiny().state_dict()
     del state["conv.bias"]

@@ -87,3 +87,14 @@ def test_a_folder_keeps_what_changed(found, tmp_path):
     assert change_in(tmp_path / "int8", "of other files") is None
     (tmp_path / "int8" / CHANGES).write_text("[]")
     assert change_in(tmp_path / "int8") is None
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), None, "x", [[]], {}])
+@pytest.mark.parametrize("key", ["images", "classes", "worse"])
+def test_a_comparison_that_was_edited_is_made_again(found, tmp_path, key, odd):
+    """JSON as Python reads it has infinities, of which no integer can be made."""
+    keep_change(tmp_path, "ab", found)
+    facts = json.loads((tmp_path / CHANGES).read_text())
+    facts["comparison"][key] = odd if key == "images" else [odd]
+    (tmp_path / CHANGES).write_text(json.dumps(facts))
+    assert change_in(tmp_path, "ab") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -10,6 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
+
+IN_ASCII = {"–": "-", "−": "-", "±": "~", "→": ">", "×": "x", "·": ".", "…": ".", "µ": "u", "é": "e", "ë": "e"}
+"""One character each, so that tables stay aligned, for what our own texts hold beside ASCII.
+
+They stand in terminals and files whose encoding lacks it, as with ``LC_ALL=C`` and ``PYTHONUTF8=0``.
+"""
 
 
 class OutputLost(Exception):
@@ -60,8 +67,10 @@ class _StreamGuard:
 def guarded_streams() -> Iterator[None]:
     """Make loss of standard output raise :class:`OutputLost`, and ignore loss of standard error."""
     before = sys.stdout, sys.stderr
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a table with question marks is better than none
+    codecs.register_error("paretrim-ascii", _in_ascii)
+    for stream in before:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="paretrim-ascii")
     output, notes = _open(sys.stdout), _open(sys.stderr)
     sys.stdout = cast(TextIO, _StreamGuard(output, _raise_lost))
     sys.stderr = cast(TextIO, _StreamGuard(notes, lambda _: None))
@@ -69,6 +78,13 @@ def guarded_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the stream's encoding lacks: :data:`IN_ASCII`, else a question mark each."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(IN_ASCII.get(one, "?") for one in error.object[error.start : error.end]), error.end
 
 
 def _raise_lost(error: OSError) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 
 from paretrim.errors import CorruptFile, UnsupportedOperation, located
 from paretrim.graph import windows
-from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, all_finite, real_weight, type_name, widened
+from paretrim.graph.dtypes import ELEMENT_TYPES, KNOWN, all_finite, all_represented_finite, pieces, type_name, widened
 from paretrim.graph.names import LONGEST_NAME, UNSEEN
 from paretrim.graph.operations.attributes import Settings
 from paretrim.graph.operations.table import GRID_PRESERVING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import infer_shape, settings_of
-from paretrim.graph.types import INPUT, Graph, InputSpec, Node, ValueType
+from paretrim.graph.types import INPUT, Array, Graph, InputSpec, Node, ValueType
 
 __all__ = ["infer_shape", "validate"]
 
@@ -169,7 +169,7 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         rule, dtype, shape = wanted[name], type_name(tensor), wanted[name].shape_in(node, name)
         if dtype not in (rule.dtype, *rule.also) or tensor.shape != shape:
             raise CorruptFile(f"its {name} is {dtype} {tensor.shape}; it must be {' or '.join((rule.dtype, *rule.also))} {shape}")
-        if dtype in ("float32", "float16", "bfloat16") and not all_finite(tensor if dtype == "float32" else widened(tensor)):
+        if dtype in ("float32", "float16", "bfloat16") and not _finite(tensor, dtype):
             raise CorruptFile(f"its {name} holds NaN or infinity; use finite numbers")
     if "variance" in wanted:
         epsilon = settings_of(node).number("epsilon")
@@ -181,6 +181,12 @@ def _check_tensors(node: Node, source: ValueType, spec: InputSpec) -> None:
         _check_stored_weight(node)
     if "table" in wanted:
         _check_table(node, source, spec)
+
+
+def _finite(tensor: Array, dtype: str) -> bool:
+    if dtype == "float32":
+        return all_finite(tensor)
+    return all(all_finite(widened(part)) for _, part in pieces(tensor))
 
 
 def _check_weight(node: Node, source: ValueType) -> None:
@@ -214,7 +220,7 @@ def _check_stored_weight(node: Node) -> None:
     if node.tensors["weight_scale"].min() < SMALLEST_SCALE:
         raise CorruptFile("its weight_scale must be normal float32 above 0")
     with np.errstate(over="ignore"):
-        if not all_finite(real_weight(node.tensors)):
+        if not all_represented_finite(node.tensors):
             raise CorruptFile("its weight times its weight_scale overflows float32; use smaller scales")
 
 

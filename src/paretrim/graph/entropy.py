@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from paretrim.graph.dtypes import type_name, widened
+from paretrim.graph.dtypes import count_zeros, type_name
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.outputs import layer_name
 from paretrim.graph.types import Array, Graph
@@ -48,7 +48,7 @@ def _summarize(name: str, weight: Array) -> WeightSummary:
         name=name,
         shape=weight.shape,
         dtype=type_name(weight),
-        zeros=int(weight.size - np.count_nonzero(widened(weight))),
+        zeros=count_zeros(weight),
         weights=weight.size,
         bytes=weight.nbytes,
         entropy_bytes=order0_bytes(weight),

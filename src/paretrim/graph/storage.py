@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from paretrim.errors import CorruptFile, ParetrimError, located
-from paretrim.files import path_of, read_regular, write_atomically
+from paretrim.files import DAMAGE, path_of, read_regular, write_atomically
 from paretrim.graph.checks import validate
 from paretrim.graph.structure import graph_of, parse_strictly, structure_of
 from paretrim.graph.types import Array, Graph
@@ -107,7 +107,7 @@ def from_bytes(content: bytes) -> Graph:
     structure = _parse(metadata["graph"])
     try:
         tensors = load_tensors(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+    except (SafetensorError, *DAMAGE, MemoryError) as error:
         raise CorruptFile(f"its tensors cannot be read: {error}") from error
     try:
         graph = graph_of(structure, _by_node(tensors))

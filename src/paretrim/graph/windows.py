@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from paretrim.graph.dtypes import pieces
 from paretrim.graph.operations.attributes import Edges, Pair, Settings
 
 Values = npt.NDArray[Any]
@@ -197,8 +198,9 @@ def _round_to_odd(total: Values, first: Values, second: Values) -> None:
 def largest_accumulator(weight: Values, bias: Values, zero_point: int) -> int:
     """Bound on ``|bias + sum w * (q - zero_point)|`` and on every partial sum, for any uint8 ``q``."""
     reach = max(zero_point, 255 - zero_point)
-    # int16 holds a magnitude of int8, in a quarter of the memory of int64.
-    sums = np.abs(weight.reshape(len(weight), -1).astype(np.int16)).sum(axis=1, dtype=np.int64)
+    sums = np.zeros(len(weight), np.int64)
+    for rows, part in pieces(weight):
+        sums[rows] += np.abs(part.astype(np.int16)).sum(axis=1, dtype=np.int64)  # int8 has no magnitude of -128
     return int((sums * reach + np.abs(bias.astype(np.int64))).max())
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located, reason_of
-from paretrim.files import is_file
+from paretrim.files import NO_REGULAR, NONE, why_no_file
 from paretrim.visible import brief
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -107,12 +107,16 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     The file is read once, so what is checked is what is used.
 
     Raises:
-        InvalidRecipe: there is no such file.
+        InvalidRecipe: there is no such file, or it cannot be read.
         CorruptFile: the file is damaged, is neither format, or holds tensors that are not plain.
         WeightsMismatch: it holds something other than tensors by name.
     """
-    if not is_file(path):
+    reason = why_no_file(path)
+    if reason == NONE:
         raise InvalidRecipe(f"there is no weights file '{path}'; name a .safetensors or .pt file")
+    if reason:
+        what = f"is {reason}" if reason == NO_REGULAR else f"cannot be read: {reason}"
+        raise InvalidRecipe(f"weights '{path}' {what}; name a .safetensors or .pt file that can be read")
     with located(f"weights '{path}'"):
         try:
             content = path.read_bytes()

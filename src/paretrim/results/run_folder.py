@@ -12,7 +12,7 @@ from typing import Any, cast
 from paretrim.bench.raw import load_session
 from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
-from paretrim.files import is_file, is_folder, read_json, read_regular, write_atomically
+from paretrim.files import DAMAGE, NO_REGULAR, NONE, is_folder, read_json, read_regular, why_no_file, write_atomically
 from paretrim.results import store
 from paretrim.results.comparison import Comparison, comparison_of
 from paretrim.results.outcome import Choice, Outcome, require_plausible
@@ -76,7 +76,7 @@ def commands_of(folder: Path) -> tuple[str, ...]:
         return tuple(str(command) for command in commands)
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except DAMAGE as error:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error
@@ -109,7 +109,7 @@ def choice_of(folder: Path) -> Choice | None:
         return Choice(*words, tuple(said), tuple(problems))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except DAMAGE as error:
         raise CorruptFile(
             f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
         ) from error
@@ -135,7 +135,7 @@ def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
         return tuple(sensitivity_of(facts) for facts in json.loads(read_regular(path, at_most=LARGEST_JSON)))
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except DAMAGE as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); delete it, or run paretrim sensitivity again") from error
 
 
@@ -148,7 +148,7 @@ def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
     try:
         facts = json.loads(read_regular(folder / CHANGES, at_most=LARGEST_JSON))
         return comparison_of(facts["comparison"]) if sha256 in (None, facts["sha256"]) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except DAMAGE:
         return None
 
 
@@ -211,7 +211,7 @@ def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> 
     try:
         facts = cast(dict[str, Any], read_json(folder / ONNX_PROBLEM, at_most=LARGEST_JSON))
         return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGE:
         return None  # missing or damaged: exporting again will find out again
 
 
@@ -222,7 +222,10 @@ def delivered_by(path: Path) -> tuple[Outcome, ...]:
         CorruptFile: there is no such store, or it or the folder's index is damaged.
     """
     source = path / STORE if is_folder(path) else path
-    if not is_file(source):
+    reason = why_no_file(source)
+    if reason not in ("", NONE, NO_REGULAR):
+        raise CorruptFile(f"'{source}' cannot be read: {reason}; check the path and its permissions")
+    if reason:
         _refuse_without_outcomes(path)
         raise CorruptFile(f"'{path}' holds no outcomes: there is no file '{source}'; give a run folder or a .jsonl store")
     outcomes = store.latest(store.read(source))
@@ -258,7 +261,7 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
         if not isinstance(entries, list):
             raise TypeError(f"{type(entries).__name__}, not a list")
         return [_entry(entry) for entry in entries]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except DAMAGE as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paretrim.errors import CorruptFile, ParetrimError
-from paretrim.files import path_of
+from paretrim.files import DAMAGE, path_of
 from paretrim.graph.types import Graph
 from paretrim.history import StageOutcome, stage_of
 from paretrim.network.freeze import freeze
@@ -95,6 +95,6 @@ def load_candidate(path: Path | str) -> Candidate:
         history = tuple(stage_of(stage) for stage in facts["history"])
         mean, std = (tuple(map(float, facts.get(key, ()))) for key in ("mean", "std"))
         resize = int(facts.get("resize", 0))
-    except (KeyError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
+    except (*DAMAGE, RuntimeError, ParetrimError) as error:
         raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
     return Candidate(network.eval(), history, mean, std, resize)

@@ -18,7 +18,7 @@ from paretrim.data.batches import EvalBatches
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE
 from paretrim.deploy.saturation import SATURATES, may_saturate
 from paretrim.errors import CorruptFile, UnstableMachine, located
-from paretrim.files import read_json, write_atomically
+from paretrim.files import DAMAGE, read_json, write_atomically
 from paretrim.graph.windows import Values
 from paretrim.history import under_todays_names
 from paretrim.metric import Metric
@@ -147,6 +147,9 @@ def _judged_alike(
 ) -> tuple[Judgement, ...]:
     """The judgement of every candidate, and notes about what it says; classifiers are also compared with the first one."""
     judgements = []
+    new = sum(not _kept_judgement(files, runtime).exists() for files in deployed)
+    if new:  # of a large network this takes minutes
+        watcher.note(f"judging the files of {new} network{'s' * (new > 1)} on {len(test.images):,} test images")
     logits = TestLogits(test, deployed[0]) if start.task == CLASSIFICATION else None
     for entry, files in zip(entries, deployed, strict=True):
         judgements.append(judged(entry, files, test, start, onnx_runtime=runtime, logits=logits))
@@ -272,7 +275,7 @@ def judged(
     Raises:
         ParetrimError: the ``.trim`` file cannot be run.
     """
-    kept = files.folder / f"judgement-{onnx_runtime}.json"
+    kept = _kept_judgement(files, onnx_runtime)
     sha256 = "".join(digest(file) for file in (files.onnx, files.trim) if file is not None)
     try:
         facts = cast(dict[str, Any], read_json(kept))
@@ -280,13 +283,17 @@ def judged(
         judgement = Judgement(**under_todays_names(facts, Judgement))
         if same_files and (not judgement.onnx_problems or found_with == versions()):
             return judgement
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGE:
         pass  # none yet, or from other software: judging again only costs time
     with located(f"judging '{entry.label}'"):
         known = None if logits is None else logits.of(files)
         judgement = judge(entry.candidate, files, test, start, onnx_runtime=onnx_runtime, logits=known)
     write_atomically(kept, json.dumps(dataclasses.asdict(judgement) | {"sha256": sha256, "versions": versions()}).encode())
     return judgement
+
+
+def _kept_judgement(files: DeployedFiles, onnx_runtime: str) -> Path:
+    return files.folder / f"judgement-{onnx_runtime}.json"
 
 
 def _kept_latencies(

@@ -22,6 +22,7 @@ from paretrim.results.run_folder import (
     keep_index,
     sensitivity_in,
 )
+from paretrim.visible import visible
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Records:
 
 def records_of(folder: Path, commands: Sequence[str] = ()) -> Records:
     """The records of a run that has ``folder`` to itself."""
-    return Records(folder / STORE, folder.resolve().name, commands=tuple(commands))
+    name = visible(folder.resolve().name)  # a name that is no UTF-8 could not be stored, after all the training
+    return Records(folder / STORE, name, commands=tuple(commands))
 
 
 def keep_outcomes(outcomes: Sequence[Outcome], places: Sequence[Path], folder: Path, records: Records) -> tuple[Outcome, ...]:

@@ -80,7 +80,7 @@ def read_data(spec: DataSpec, watcher: Watcher) -> Dataset:
         several = len(dataset.broken) > 1
         left = f"image file{'s' * several} cannot be read and {'were' if several else 'was'} left out"
         watcher.note(f"note: {len(dataset.broken)} {left}: {_first(dataset.broken)}")
-    watcher.note(_described(dataset))
+    watcher.note(_described(dataset, spec.train_images))
     return dataset
 
 
@@ -168,9 +168,10 @@ def with_dense(experiment: Experiment, folder: Path, watcher: Watcher) -> Experi
     return replace(experiment, start=start, teacher=teacher)
 
 
-def _described(dataset: Dataset) -> str:
+def _described(dataset: Dataset, used: int | None) -> str:
     """A description of the training data, so that a wrong folder or size is noticed before training."""
-    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    limited = "" if used is None else f" ({used:,} to train on)"
+    counts = f"{len(dataset.train):,} training{limited} and {len(dataset.test):,} test images"
     size = "×".join(map(str, dataset.train.sample_shape))
     return f"data: {dataset.name}, {counts} of {size}, {len(dataset.classes)} classes ({_first(dataset.classes)})"
 

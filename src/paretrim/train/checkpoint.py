@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from paretrim.digest import digest_of
 from paretrim.errors import CorruptFile, ParetrimError
-from paretrim.files import read_regular, write_atomically
+from paretrim.files import DAMAGE, read_regular, write_atomically
 from paretrim.network.network import Network
 from paretrim.network.state import facts_of, network_of
 from paretrim.train.execution import lay_out_
@@ -158,7 +158,7 @@ class Checkpoints:
                 optimizer = optimizer_at(moment)
                 _restore_optimizer_(optimizer, dict(_named_parameters(training)), _part(tensors, "optimizer."))
                 return moment, optimizer
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError, ParetrimError) as error:
+            except (*DAMAGE, RuntimeError, ParetrimError) as error:
                 what = " ".join(str(error).split())
                 raise CorruptFile(
                     f"'{path}' belongs to another network or version ({what:.300}); delete its folder to train this stage again"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paretrim.graph.dtypes import type_name, widened
+from paretrim.graph.dtypes import count_zeros, pieces, type_name
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.outputs import layer_name, output_names
 from paretrim.graph.types import Array, Node
@@ -67,7 +67,7 @@ def _layer(found: TrimFile, node: Node) -> LayerSize:
         shape=weight.shape,
         format=_format(weight),
         weights=weight.size,
-        zeros=int(weight.size - np.count_nonzero(widened(weight))),
+        zeros=count_zeros(weight),
         bits_per_weight=8 * size / weight.size,
         bytes=size,
         share=size / found.file_bytes,
@@ -77,7 +77,8 @@ def _layer(found: TrimFile, node: Node) -> LayerSize:
 def _format(weight: Array) -> str:
     if weight.dtype != np.int8:
         return type_name(weight)
-    values = np.unique(weight).astype(int)
+    counts = sum(np.bincount(part.reshape(-1).astype(np.int16) + 128, minlength=256) for _, part in pieces(weight))
+    values = np.flatnonzero(counts) - 128
     if len(values) <= 3 and set(-values) | {0} == set(values) | {0}:
         return "ternary"
     if values.min() >= -8 and values.max() <= 7:
