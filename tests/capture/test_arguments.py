@@ -89,7 +89,6 @@ FITTING = {
     "reshape": {"shape": [2, 288]},
     "select": {"dim": 1, "index": 3},
     "slice": {"dim": 1, "start": 1, "end": 7},
-    "softmax": {"self": (2, 4, 36), "dim": 1},
     "split": {"split_size": 4, "split_sizes": [3, 5], "dim": 1},
     "split_with_sizes": {"split_sizes": [3, 5], "dim": 1},
     "squeeze": {"self": (8, 1, 1), "dim": 3},
@@ -239,8 +238,8 @@ def is_right(target, values):
 
 MASKS = {"logical_not", "bitwise_not", "logical_and", "bitwise_and", "__and__", "logical_or", "bitwise_or", "__or__"}
 
-LEFT_OUT = {"log_softmax", "where", "index_put"} | MASKS
-"""Known at the end of a network only, where nothing is computed in its place, or with masks: test_choices.py has those."""
+LEFT_OUT = {"softmax", "log_softmax", "where", "index_put"} | MASKS
+"""Left out at the end of a network, or known with masks: test_softmax.py and test_choices.py have those."""
 
 
 @pytest.mark.parametrize("operation", sorted(set(CONVERTERS) - LEFT_OUT))

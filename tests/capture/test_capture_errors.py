@@ -88,9 +88,9 @@ ERRORS = {
         lambda: untrained_body(lambda self, x: self.extra(x), lambda: nn.Linear(8, 8)),
         r"last axis of \(8, 8, 8\); flatten first",
     ),
-    "row constant": (
-        lambda: untrained_body(lambda self, x: x + self.extra, lambda: nn.Parameter(torch.zeros(8))),
-        r"constant 'extra' of shape \(8,\)",
+    "constant of another size": (
+        lambda: untrained_body(lambda self, x: (x + self.extra)[0], lambda: nn.Parameter(torch.rand(1, 1, 8, 8, 8))),
+        r"the constant 'extra' of shape \(1, 1, 8, 8, 8\) does not fit \(8, 8, 8\); give it one number for each",
     ),
     "zero divisor": (
         lambda: untrained_body(lambda self, x: x / self.extra, lambda: nn.Parameter(torch.zeros(8, 1, 1))),
@@ -200,16 +200,20 @@ ERRORS = {
         r"compute the sum over channels, height or width of .* groups of channels; this is over axes \[1, 2\] of \(2, 4",
     ),
     "softmax": (
-        lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(1)),
-        r"softmax over axis 1 of \(5,\); only softmax over two alternatives .* and over the classes at the end",
+        lambda: Outer(lambda x: 2 * x.mean((2, 3)).softmax(0)),
+        r"\(aten.softmax.int\): it takes the softmax over the batch too, and a file computes every image by itself; name the",
     ),
-    "three alternatives": (
-        lambda: untrained_body(lambda _, x: torch.stack([x, x, x], 1).softmax(1).sum(1)),
-        r"softmax over axis 1 of \(3, 8, 8, 8\); only softmax over two",
+    "softmax of groups": (
+        lambda: untrained_body(lambda _, x: x.view(-1, 2, 4 * 64).softmax(2).view_as(x)),
+        r"softmax over groups \[2, 256\] of channels; split them into maps first",
+    ),
+    "logarithms of alternatives": (
+        lambda: untrained_body(lambda _, x: torch.stack([x, x, x], 1).log_softmax(1).sum(1)),
+        r"log_softmax over stacked maps; use softmax, and take the logarithm outside",
     ),
     "convolution of rows": (
-        lambda: untrained_body(lambda self, x: self.extra(x.mean(3))[..., None], lambda: nn.Conv1d(8, 8, 1)),
-        r"a weight of shape \(8, 8, 1\) over \(8, 8\); only a convolution along the channels of one pixel",
+        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2).mT)[..., None], lambda: nn.Conv1d(64, 8, 1)),
+        r"a weight of shape \(8, 64, 1\) over \(64, 8\); it takes rows \[C, L\], such as a map that is flattened|transposed map",
     ),
     "permute": (
         lambda: untrained_body(lambda _, x: x.permute(0, 3, 2, 1)),

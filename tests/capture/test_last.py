@@ -119,10 +119,6 @@ REFUSED = {
         lambda self, x: x.permute(0, 2, 3, 1) + x,
         r"only one of its operands is channels-last",
     ),
-    "constant in front": (
-        lambda self, x: (x.permute(0, 2, 3, 1) * self.weight[:, None, None]).permute(0, 3, 1, 2),
-        r"the constant '.*' of shape \(8, 1, 1\) is not one number per channel of \(8, 8, 8\)",
-    ),
     "norm of rows": (
         lambda self, x: F.layer_norm(x, (8,)),
         r"it normalises \[8\] of \[8, 8, 8\]; normalise whole images, or chan",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hand_bodies import SHAPE, block, body
-from hand_networks import CLASSES, SIZE, conv
+from hand_networks import CLASSES, conv
 from torch import fx, nn
 from torch.nn import functional as F
 
@@ -84,16 +84,6 @@ REFUSED = {
         lambda self, x: torch.sigmoid(x) ** self.c(x),
         None,
         r"\(aten.pow.Tensor_Tensor\): it raises sigmoid to the power of an activation; one of the two must be a fixed number",
-    ),
-    "coordinates": (
-        lambda _, x: torch.cat([x, torch.linspace(-1, 1, SIZE).expand(x.shape[0], 2, *x.shape[2:])], 1)[:, 2:],
-        None,
-        r"'linspace' is the same for every image but is used like an activation; .* like the coordinates of CoordConv",
-    ),
-    "maximum with a map": (
-        lambda _, x: torch.maximum(x, torch.arange(float(SIZE))),
-        None,
-        r"the constant '.*' of shape \(8,\) is not one number per channel of \(8, 8, 8\)",
     ),
     "fmax": (
         lambda self, x: torch.fmax(x, self.c(x)),

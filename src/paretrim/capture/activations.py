@@ -11,7 +11,8 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
-from paretrim.capture.elementwise import added, affine, combine, each, larger_of, pointwise, smaller_of
+from paretrim.capture.elementwise import added, combine, each, larger_of, pointwise, smaller_of
+from paretrim.capture.scale_shift import affine
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.functions import SELU_ALPHA, SELU_SCALE
 

@@ -14,8 +14,9 @@ import torch
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
-from paretrim.capture.elementwise import added, affine, combine, larger_of, per_channel, pointwise
+from paretrim.capture.elementwise import added, combine, larger_of, pointwise
 from paretrim.capture.remedies import remedy
+from paretrim.capture.scale_shift import affine, numbers_of
 from paretrim.capture.scattered import index_put
 from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.graph.types import FloatArray
@@ -107,7 +108,7 @@ def _chosen(work: Work, call: Call, condition: object, yes: object, no: object) 
     shape, fixed = call.shape(), work.constant(condition)
     chosen: FloatArray | View
     if fixed is not None:
-        chosen = per_channel(call, Constant(fixed.name, fixed.tensor.float()), shape)
+        chosen = numbers_of(call, Constant(fixed.name, fixed.tensor.float()), shape)
     else:
         chosen = work.operand(call, condition)
     left = _opposite(work, call, chosen) if isinstance(chosen, View) else 1 - chosen
@@ -119,11 +120,12 @@ def _chosen(work: Work, call: Call, condition: object, yes: object, no: object) 
     term = sum(part for part in parts if not isinstance(part, View))
     if not np.any(term):
         return value
-    return affine(work, call, value.name, np.ones(shape[0], np.float32), np.broadcast_to(np.float32(term), shape[:1]))
+    shift = np.asarray(term, np.float32)
+    return affine(work, call, value.name, np.ones_like(shift), shift)
 
 
 def _share_of(work: Work, call: Call, side: object, share: FloatArray | View) -> FloatArray | View:
-    """One side of a choice times its share; of numbers with fixed shares the numbers [C] to add."""
+    """One side of a choice times its share; of numbers with fixed shares the numbers to add."""
     shape = call.shape()
     number = side if isinstance(side, int | float) else None
     constant = work.constant(side)
@@ -131,16 +133,17 @@ def _share_of(work: Work, call: Call, side: object, share: FloatArray | View) ->
         if number is not None:
             return _times(work, call, share, call.finite("value", float(number))) if number else np.zeros(1, np.float32)
         if constant is not None:
-            factor = per_channel(call, constant, shape)
+            factor = numbers_of(call, constant, shape)
             whole = work.spread(call, share, (shape[0], *share.shape[1:]))
             return affine(work, call, whole.name, factor, np.zeros_like(factor)) if factor.any() else np.zeros(1, np.float32)
         return combine(work, call, "mul", work.operand(call, side), share)
     if number is not None:
         return share * np.float32(call.finite("value", float(number)))
     if constant is not None:
-        return share * per_channel(call, constant, shape)
+        return share * numbers_of(call, constant, shape)
     value = work.operand(call, side)
-    name = work.spread(call, value, (shape[0], *value.shape[1:])).name if value.shape[0] != shape[0] else value.name
+    wide = shape if share.size > shape[0] else (shape[0], *value.shape[1:])
+    name = work.spread(call, value, wide).name if value.shape != wide else value.name
     return affine(work, call, name, share, np.zeros_like(share))
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
 from paretrim.capture.cut import placed
+from paretrim.capture.scale_shift import affine, numbers_of
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
 
 
 def concat(work: Work, call: Call) -> Value:
-    """Concatenated channels; zeros before or after the others become padding."""
+    """Concatenated channels, rows or columns."""
     shape = call.shape()
     parts = call.arguments["tensors"]
     axis = call.integer("dim") % (len(shape) + 1)
@@ -27,22 +29,39 @@ def concat(work: Work, call: Call) -> Value:
         )
     if len(shape) in (2, 4) and len(parts) > 1:
         return _stacked(work, call, parts)
-    first, last = 0, len(parts)
-    padded = len(shape) == 3
-    while padded and last - first > 1 and _is_zero(work, parts[first]):
-        first += 1
-    while padded and last - first > 1 and _is_zero(work, parts[last - 1]):
-        last -= 1
     if len(parts) == 1:
         return work.view(call, parts[0])
-    names = [work.read(call, part) for part in parts[first:last]]
-    if (first, last) == (0, len(parts)):
-        return work.emit(call, "concat", names, shape=shape)
-    channels = [sum(_extent(part, 0) for part in some) for some in (parts[:first], parts[first:last], parts[last:])]
-    name = names[0] if len(names) == 1 else work.emit(call, "concat", names, shape=(channels[1], *shape[1:])).name
-    still = (0,) * (len(shape) - 1)
-    attributes: dict[str, Attribute] = {"before": (channels[0], *still), "after": (channels[2], *still)}
-    return work.emit(call, "pad", [name], shape=shape, attributes=attributes)
+    if len(shape) == 3:
+        return _joined(work, call, parts)
+    return work.emit(call, "concat", [work.read(call, part) for part in parts], shape=shape)
+
+
+def _joined(work: Work, call: Call, parts: Sequence[object]) -> View:
+    """Maps joined along the channels. Zeros among them become padding, and so do other constants, which are then added."""
+    names: list[str] = []
+    before = after = 0
+    for part in parts:
+        constant = _is_constant(work, part)
+        if not constant and after:
+            names, before, after = [_padded(work, call, names, before, after)], 0, 0
+        if not constant:
+            names.append(work.read(call, part))
+        elif names:
+            after += _extent(part, 0)
+        else:
+            before += _extent(part, 0)
+    return _with_constants(work, call, View(_padded(work, call, names, before, after), call.shape()), parts, 0)
+
+
+def _padded(work: Work, call: Call, names: Sequence[str], before: int, after: int) -> str:
+    """Joined maps with so many channels of zeros before and after them."""
+    sizes = [work.shapes[name] for name in names]
+    joined = (sum(size[0] for size in sizes), *sizes[0][1:])
+    name = names[0] if len(names) == 1 else work.emit(call, "concat", names, shape=joined).name
+    if not before and not after:
+        return name
+    attributes: dict[str, Attribute] = {"before": (before, 0, 0), "after": (after, 0, 0)}
+    return work.emit(call, "pad", [name], shape=(before + joined[0] + after, *joined[1:]), attributes=attributes).name
 
 
 def _stacked(work: Work, call: Call, parts: Sequence[object]) -> View:
@@ -61,19 +80,32 @@ def _beside(work: Work, call: Call, parts: Sequence[object], axis: int) -> View:
     start, shape = 0, call.shape()
     total: View | None = None
     for part in parts:
-        if not _is_zero(work, part):
+        if not _is_constant(work, part):
             name = work.read(call, part)
             there = placed(work, call, View(name, work.shapes[name]), axis, start=start, extent=shape[axis])
             total = there if total is None else work.emit(call, "add", [total.name, there.name], shape=shape)
         start += _extent(part, axis)
     assert total is not None, "where all parts are constant, so is the whole"
-    return total
+    return _with_constants(work, call, total, parts, axis)
 
 
-def _is_zero(work: Work, part: object) -> bool:
-    """Whether it is a constant of zeros, such as the extra channels of option A of ResNet."""
+def _with_constants(work: Work, call: Call, value: View, parts: Sequence[object], axis: int) -> View:
+    """A value that is 0 where constant parts belong, with these."""
+    shift, start = np.zeros(value.shape, np.float32), 0
+    for part in parts:
+        end = start + _extent(part, axis)
+        constant = work.constant(part)
+        if constant is not None and _is_constant(work, part):
+            place = (slice(None),) * axis + (slice(start, end),)
+            shift[place] = numbers_of(call, constant, shift[place].shape)
+        start = end
+    return affine(work, call, value.name, np.ones_like(shift), shift) if shift.any() else value
+
+
+def _is_constant(work: Work, part: object) -> bool:
+    """Whether it is the same for every image, such as the zeros of option A of ResNet."""
     constant = work.constant(part)
-    return constant is not None and constant.memory not in work.changed and not bool(constant.tensor.any())
+    return constant is not None and constant.memory not in work.changed
 
 
 def _extent(part: object, axis: int) -> int:

@@ -30,7 +30,7 @@ from paretrim.capture.choices import CHOICES, COMPARISONS
 from paretrim.capture.constants import changes_constant, is_constant
 from paretrim.capture.decompose import written_out
 from paretrim.capture.elementwise import ELEMENTWISE
-from paretrim.capture.families import refuse_other_families
+from paretrim.capture.families import by_family, refuse_other_families
 from paretrim.capture.filled import write_into_new_ones_
 from paretrim.capture.layers import LAYERS, SAME
 from paretrim.capture.norms import NORMS
@@ -41,6 +41,7 @@ from paretrim.capture.program import Program, program_of
 from paretrim.capture.quick import without_collections
 from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
 from paretrim.capture.scattered import WRITING
+from paretrim.capture.softmax import SOFTMAX
 from paretrim.capture.stacked import PARTS, STACKED
 from paretrim.capture.stacked_first import stack_behind_the_batch_
 from paretrim.capture.transposed import TRANSPOSED
@@ -62,6 +63,7 @@ CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         **FUNCTIONS,
         **POOLING,
         **STACKED,
+        **SOFTMAX,
         **COPIES,
         **WRITING,
         **VIEWS,
@@ -133,14 +135,16 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     names, results = _results(graph.find_nodes(op="output")[0], program)
     work.returned = len(results)
     outputs: tuple[str, ...] = ()
-    needed = _needed(graph, set(work.constants))
-    refuse_other_families(work, [node for node in graph.nodes if node in needed])
+    refuse_other_families(needed := _needed(graph, set(work.constants)))
     _require_no_new_data(graph)
     for node in graph.nodes:
         if node.op == "placeholder" and node not in program.tensors:
             work.known[node] = View(INPUT, shape)
         elif node.op == "call_function" and not is_constant(work, node) and not changes_constant(work, node) and node in needed:
-            _converted(work, node)
+            try:
+                _converted(work, node)
+            except UnsupportedOperation as error:
+                raise by_family(work, needed, error) from error
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
@@ -189,8 +193,8 @@ def _require_no_new_data(graph: FxGraph) -> None:
             )
 
 
-def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
-    """The nodes that the output depends on, and all that overwrite a tensor other than a buffer."""
+def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> dict[FxNode, None]:
+    """The nodes that the output depends on, and all that overwrite a tensor other than a buffer, in order."""
     needed: set[FxNode] = set()
     for node in reversed(graph.nodes):
         overwrites = is_in_place(node)
@@ -198,7 +202,7 @@ def _needed(graph: FxGraph, buffers: Collection[FxNode]) -> set[FxNode]:
             continue
         if node.op == "output" or node in needed or overwrites:
             needed.update((node, *node.all_input_nodes))
-    return needed
+    return {node: None for node in graph.nodes if node in needed}
 
 
 def _memory_of(node: FxNode) -> FxNode:

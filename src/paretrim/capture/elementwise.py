@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,8 +11,9 @@ import numpy as np
 
 from paretrim.capture.call import Call
 from paretrim.capture.last import over_channels
+from paretrim.capture.scale_shift import affine, numbers_of, widened
 from paretrim.capture.work import Constant, Value, View, Work
-from paretrim.graph.types import Array, Attribute, FloatArray
+from paretrim.graph.types import Attribute
 
 
 def pointwise(work: Work, call: Call, source: View, function: str, constant: float | None = None) -> View:
@@ -54,7 +56,7 @@ def _arithmetic(*, scales: bool, inverts: bool) -> Callable[[Work, Call], Value]
         if constant is not None:
             scaled = constant if alpha == 1 else Constant(constant.name, alpha * constant.tensor)
             seen = work.view(call, left, may_be_last=True)
-            if not seen.last:
+            if not seen.last and not (seen.plain and len(seen.shape) > 1 and len(work.shapes[seen.name]) == 3):
                 seen = View(name := work.read(call, left), work.shapes[name])
             return _of_view(work, call, seen, scaled, scales=scales, inverts=inverts)
         first, second = work.operand(call, left), work.operand(call, right)
@@ -88,12 +90,27 @@ def combine(work: Work, call: Call, op: str, first: View, second: View) -> View:
     if (pair := _of_groups(work, call, first, second) or _of_groups(work, call, second, first)) is not None:
         groups, value, factor = pair
         return replace(groups, name=combine(work, call, op, value, factor).name)
+    if (flat := _flattened(work, first, second)) is not None:
+        made = combine(work, call, op, *flat)
+        return View(made.name, (made.shape[0], math.prod(made.shape[1:])))
     if first.last and second.last and first.shape != second.shape:
         made = combine(work, call, op, *(View(each.name, work.shapes[each.name]) for each in (first, second)))
         return View(made.name, (*made.shape[1:], made.shape[0]), last=True)
     first, second = _broadcast(work, call, op, first, second)
     wide = work.shapes[first.name]
     return replace(first, name=work.emit(call, op, [first.name, second.name], shape=wide).name)
+
+
+def _flattened(work: Work, first: View, second: View) -> tuple[View, View] | None:
+    """Two maps of the same pixels that are flattened, [C, H * W] and [1, H * W], as the maps themselves."""
+    sizes = [work.shapes[view.name] for view in (first, second)]
+    fits = all(
+        view.plain and len(size) == 3 and view.shape == (size[0], size[1] * size[2])
+        for view, size in zip((first, second), sizes, strict=True)
+    )
+    if not fits or sizes[0] == sizes[1] or sizes[0][1:] != sizes[1][1:]:
+        return None
+    return View(first.name, sizes[0]), View(second.name, sizes[1])
 
 
 def _of_groups(work: Work, call: Call, first: View, second: View) -> tuple[View, View, View] | None:
@@ -143,61 +160,33 @@ def _broadcast(work: Work, call: Call, op: str, first: View, second: View) -> tu
 
 
 def _of_view(work: Work, call: Call, seen: View, constant: Constant, *, scales: bool, inverts: bool) -> View:
-    """Like :func:`_affine`, for a value that may be channels-last; the constant then is, too."""
-    if not seen.last:
-        return _affine(work, call, seen.name, constant, scales=scales, inverts=inverts)
-    given = over_channels(constant, seen.shape[-1])
-    if given is constant and constant.tensor.numel() != 1:
-        shape = tuple(constant.tensor.shape)
-        raise call.refused(
-            f"the constant '{constant.name}' of shape {shape} is not one number per channel of {seen.shape}; reshape it to "
-            "[C, 1, 1]"
-        )
-    return replace(seen, name=_affine(work, call, seen.name, given, scales=scales, inverts=inverts).name)
+    """Like :func:`_affine`, for a value that may be seen in another shape or channels-last; the constant then is, too."""
+    base = work.shapes[seen.name]
+    if seen.last:
+        whole = widened(constant, seen.shape) if constant.tensor.dim() > 1 else (1, *seen.shape)
+        given = over_channels(constant, seen.shape[-1])
+        if given is constant and whole == seen.shape and constant.tensor.numel() > 1:
+            numbers = constant.tensor.reshape((1,) * (3 - constant.tensor.dim()) + constant.tensor.shape[-3:])
+            given = Constant(constant.name, numbers.permute(2, 0, 1))
+        return replace(seen, name=_affine(work, call, seen.name, given, scales=scales, inverts=inverts).name)
+    if seen.shape != base and widened(constant, seen.shape) == seen.shape:  # a number for every value, in the order of the map
+        numbers = constant.tensor.reshape(constant.tensor.shape[-len(seen.shape) :]).expand(seen.shape).reshape(base)
+        constant = Constant(constant.name, numbers)
+        return replace(seen, name=_affine(work, call, seen.name, constant, scales=scales, inverts=inverts).name)
+    return _affine(work, call, seen.name, constant, scales=scales, inverts=inverts)
 
 
 def _affine(work: Work, call: Call, source: str, constant: Constant, *, scales: bool, inverts: bool) -> View:
-    """A sum or product with one constant per channel: a BatchNorm with mean 0 and variance 1.
-
-    It is merged with a preceding one, so that ``(x - mean) / std`` is one node and rounds once.
-    """
-    shape = work.shapes[source]
-    operand = per_channel(call, constant, shape).astype(np.float64)
+    """A sum or product with constants, one per channel or per pixel, merged with a preceding one."""
+    shape = widened(constant, work.shapes[source])
+    if shape != work.shapes[source]:
+        source = work.spread(call, View(source, work.shapes[source]), shape).name
+    operand = numbers_of(call, constant, shape).astype(np.float64)
     if scales and inverts and not operand.all():
         raise call.refused(f"it divides by '{constant.name}', which contains 0; divide by other numbers")
-    before = next(node for node in work.nodes if node.name == source) if source in work.shapes and work.nodes else None
-    gamma, beta = np.ones(shape[0]), np.zeros(shape[0])
-    if before is not None and before.op == "batch_norm" and before.attributes["epsilon"] == 0.0:
-        source = before.inputs[0]
-        gamma, beta = (before.tensors[name].astype(np.float64) for name in ("gamma", "beta"))
     if scales:
-        factor = 1.0 / operand if inverts else operand
-        gamma, beta = gamma * factor, beta * factor
-    else:
-        beta = beta - operand if inverts else beta + operand
-    return affine(work, call, source, gamma.astype(np.float32), beta.astype(np.float32))
-
-
-def per_channel(call: Call, constant: Constant, shape: tuple[int, ...]) -> FloatArray:
-    """A constant as one number [C] for each channel of a value of this shape."""
-    array = constant.array
-    if not np.isfinite(array).all():
-        raise call.refused(f"the constant '{constant.name}' holds NaN or infinity; a file contains finite numbers only")
-    if array.ndim > 2 and array.size and (array == array[..., :1, :1]).all():  # such as from torch.ones_like
-        array = array[..., :1, :1]
-    if array.size != 1 and array.shape[-len(shape) :] != (shape[0], *[1] * (len(shape) - 1)):
-        raise call.refused(
-            f"the constant '{constant.name}' of shape {array.shape} is not one number per channel of {shape}; reshape it to "
-            "[C, 1, 1]"
-        )
-    return np.broadcast_to(array.reshape(-1), shape[:1])
-
-
-def affine(work: Work, call: Call, source: str, gamma: FloatArray, beta: FloatArray) -> View:
-    """A value with every channel scaled and shifted by constants [C]."""
-    ones, zeros = np.ones_like(gamma), np.zeros_like(gamma)
-    tensors: dict[str, Array] = {"gamma": gamma, "beta": beta, "mean": zeros, "variance": ones}
-    return work.emit(call, "batch_norm", [source], shape=work.shapes[source], attributes={"epsilon": 0.0}, tensors=tensors)
+        return affine(work, call, source, 1.0 / operand if inverts else operand, np.zeros_like(operand), joins=True)
+    return affine(work, call, source, np.ones_like(operand), -operand if inverts else operand, joins=True)
 
 
 def larger(work: Work, call: Call, first: View, second: View) -> View:
@@ -228,7 +217,7 @@ def _beside_constant(work: Work, call: Call, sides: tuple[object, object], sign:
         return None
     other = sides[0] if work.constant(sides[0]) is None else sides[1]
     source = other.name if isinstance(other, View) else work.read(call, other)
-    bound = per_channel(call, given, work.shapes[source])
+    bound = numbers_of(call, given, work.shapes[source])
     signs = np.full_like(bound, sign)
     beyond = each(work, call, "relu", affine(work, call, source, signs, -signs * bound))
     return affine(work, call, beyond.name, signs, bound)

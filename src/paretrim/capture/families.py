@@ -12,6 +12,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.call import call_of, is_aten, operation_of
 from paretrim.capture.work import Work
+from paretrim.errors import UnsupportedOperation
 
 _ATTENTION = (
     "this is attention, as in transformers, which is not supported: a file cannot express its products of activations; use a "
@@ -40,18 +41,23 @@ _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "mm")
 """Matrix products; with two activations and a softmax in between they are attention."""
 
 
-def refuse_other_families(work: Work, nodes: Iterable[FxNode]) -> None:
-    """Reject attention and recurrence by name, before any single operation is checked.
+def refuse_other_families(nodes: Iterable[FxNode]) -> None:
+    """Reject ready-made attention and recurrence by name, before any single operation is checked.
 
     Raises:
         UnsupportedOperation: there is one; the message names its layer.
     """
-    known = [node for node in nodes if is_aten(node)]
-    weighs = any(operation_of(node) in ("softmax", "_softmax") for node in known)
-    for node in known:
-        why = _FAMILIES.get(operation_of(node))
-        of_activations = operation_of(node) in _PRODUCTS and not any(source in work.constants for source in node.all_input_nodes)
-        if why is None and weighs and of_activations and len(node.all_input_nodes) > 1:
-            why = _ATTENTION
-        if why is not None:
+    for node in nodes:
+        if is_aten(node) and (why := _FAMILIES.get(operation_of(node))) is not None:
             raise call_of(node).refused(why)
+
+
+def by_family(work: Work, nodes: Iterable[FxNode], error: UnsupportedOperation) -> UnsupportedOperation:
+    """The error of an operation; of attention that is written out, one that says so and names the layer of its product."""
+    known = [node for node in nodes if is_aten(node)]
+    if any(operation_of(node) in ("softmax", "_softmax") for node in known):
+        for node in known:
+            constant = any(source in work.constants for source in node.all_input_nodes)
+            if operation_of(node) in _PRODUCTS and not constant and len(node.all_input_nodes) > 1:
+                return call_of(node).refused(_ATTENTION)
+    return error

@@ -14,7 +14,7 @@ from paretrim.capture.last import as_map
 from paretrim.capture.remedies import remedy
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.operations.attributes import Pair
-from paretrim.graph.types import Array, Attribute
+from paretrim.graph.types import Array, Attribute, FloatArray
 
 
 def around(padding: Pair) -> tuple[int, int, int, int]:
@@ -43,18 +43,40 @@ def conv2d(work: Work, call: Call) -> Value:
 
 
 def _conv1d(work: Work, call: Call) -> Value:
-    """A convolution along the channels of one pixel, as in efficient channel attention: a layer with one group per channel.
+    """A convolution of one axis: of rows [C, L], or along the channels of one pixel."""
+    view = work.view(call, call.source)
+    path, weight = work.weight(call, call.arguments["weight"])
+    if len(view.shape) != 2 or not view.plain:
+        raise call.refused(
+            f"a weight of shape {weight.shape} over {view.shape}; it takes rows [C, L], such as a map that is flattened or whose "
+            "height is averaged, without permuting its axes"
+        )
+    steps = {*call.integers("stride"), *call.integers("dilation")}
+    if view.shape[0] == 1 and weight.shape[:2] == (1, 1) and steps == {1}:
+        return _along_channels(work, call, view, path, weight)
+    base, rows = work.shapes[view.name], (view.shape[0], 1, view.shape[1])
+    (stride,), (dilation,), padding = call.integers("stride"), call.integers("dilation"), call.arguments["padding"]
+    reach = dilation * (weight.shape[2] - 1) if padding == "same" else 0
+    before, after = (reach // 2, reach - reach // 2) if isinstance(padding, str) else call.integers("padding") * 2
+    still = weight.shape[2] == stride == 1 and before == after == 0 and base[0] == view.shape[0]
+    source = view.name if still and len(base) == 3 else work.settled(call, replace(view, shape=rows))
+    attributes: dict[str, Attribute] = {
+        "stride": (1, stride),
+        "padding": (0, before, 0, after),
+        "dilation": (1, dilation),
+        "groups": call.integer("groups"),
+    }
+    tensors: dict[str, Array] = {"weight": weight[:, :, None, :]} | bias_of(work, call)
+    shape = (len(weight), *work.shapes[source][1:]) if source == view.name and still else (len(weight), 1, call.shape()[1])
+    made = work.emit(call, "conv2d", [source], shape=shape, attributes=attributes, tensors=tensors, name=path)
+    return View(made.name, call.shape())
+
+
+def _along_channels(work: Work, call: Call, view: View, path: str, weight: FloatArray) -> View:
+    """Along the channels of one pixel, as in efficient channel attention: a layer with one group per channel.
 
     The k neighbours of every channel are arranged next to each other, so that its group reads them.
     """
-    view = work.view(call, call.source)
-    path, weight = work.weight(call, call.arguments["weight"])
-    steps = {*call.integers("stride"), *call.integers("dilation")}
-    if len(view.shape) != 2 or view.shape[0] != 1 or weight.shape[:2] != (1, 1) or steps != {1}:
-        raise call.refused(
-            f"a weight of shape {weight.shape} over {view.shape}; only a convolution along the channels of one pixel [1, C] with "
-            "a weight [1, 1, k], stride and dilation 1, is supported; use Conv2d"
-        )
     reach, count = weight.shape[2], call.shape()[1]
     padding = call.arguments["padding"]
     named = {"same": (reach - 1) // 2, "valid": 0}
@@ -113,7 +135,9 @@ def _batch_norm(work: Work, call: Call) -> Value:
 
 def normalised_by_constants(work: Work, call: Call) -> View:
     """Every channel minus its running mean, over the root of its running variance."""
-    source = work.read(call, call.source)
+    view = work.view(call, call.source)
+    flat = view.plain and len(view.shape) == 2 and view.shape[0] == work.shapes[view.name][0]  # [C, L], the pixels of a map
+    source = view.name if flat else work.read(call, call.source)
     mean, variance = (work.constant(call.arguments[name]) for name in ("running_mean", "running_var"))
     if mean is None or variance is None:
         raise call.refused("it has no running statistics, so it cannot be folded; use track_running_stats=True")
@@ -129,7 +153,8 @@ def normalised_by_constants(work: Work, call: Call) -> View:
     # A second use becomes a separate layer from here on, with the same values.
     path = mean.name.removesuffix(".running_mean")
     epsilon = {"epsilon": call.number("eps")}
-    return work.emit(call, "batch_norm", [source], shape=call.shape(), attributes=epsilon, tensors=tensors, name=path)
+    made = work.emit(call, "batch_norm", [source], shape=work.shapes[source], attributes=epsilon, tensors=tensors, name=path)
+    return View(made.name, call.shape())
 
 
 def _dropout(work: Work, call: Call) -> Value:

@@ -14,10 +14,11 @@ from types import MappingProxyType
 import numpy as np
 
 from paretrim.capture.call import Call
-from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
+from paretrim.capture.elementwise import combine, pointwise
 from paretrim.capture.last import as_map, over_channels
 from paretrim.capture.layers import normalised_by_constants
 from paretrim.capture.pooling import mean, reduced, result_of
+from paretrim.capture.scale_shift import affine, numbers_of
 from paretrim.capture.work import Value, View, Work
 
 
@@ -37,7 +38,7 @@ def _scaled(work: Work, call: Call, value: View) -> View:
     for name, number in (("weight", 1.0), ("bias", 0.0)):
         given = work.constant(call.arguments[name]) if name in call.arguments else None
         none = np.full(channels, number, np.float32)
-        tensors.append(none if given is None else per_channel(call, over_channels(given, channels), value.shape))
+        tensors.append(none if given is None else numbers_of(call, over_channels(given, channels), value.shape))
     return affine(work, call, value.name, *tensors)
 
 

@@ -139,15 +139,18 @@ def mean_of_map(work: Work, call: Call) -> Value:
 
 def sum_of_map(work: Work, call: Call) -> Value:
     """Sums, as means times the count; over channels only, directly."""
-    view, axes = reduced(work, call, "sum")
+    return result_of(work, call, total(work, call, *reduced(work, call, "sum")))
+
+
+def total(work: Work, call: Call, view: View, axes: set[int]) -> View:
+    """Sums of a map over some of its axes, which are kept; of groups of channels one for each group."""
     if axes == {1}:
-        return result_of(work, call, work.mixed(call, view, np.ones((1, view.shape[0]), np.float32)))
+        return work.mixed(call, view, np.ones((1, view.shape[0]), np.float32))
     count = math.prod(view.shape[axis - 1] for axis in axes)
-    total = pointwise(work, call, mean(work, call, view, axes), "mul_constant", float(count))
-    return result_of(work, call, total)
+    return pointwise(work, call, mean(work, call, view, axes), "mul_constant", float(count))
 
 
-def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
+def largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
     """The maximum over some axes of a map, which are kept; over channels by halving until one is left."""
     if view.shape != work.shapes[view.name]:
         raise call.refused(
@@ -167,14 +170,14 @@ def _largest(work: Work, call: Call, view: View, axes: set[int]) -> View:
 
 def amax_of_map(work: Work, call: Call) -> Value:
     """Maxima over channels, height, width or several of them."""
-    return result_of(work, call, _largest(work, call, *reduced(work, call, "largest")))
+    return result_of(work, call, largest(work, call, *reduced(work, call, "largest")))
 
 
 def amin_of_map(work: Work, call: Call) -> Value:
     """Minima over channels, height, width or several of them."""
     view, axes = reduced(work, call, "smallest")
-    largest = _largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
-    return result_of(work, call, pointwise(work, call, largest, "mul_constant", -1.0))
+    turned = largest(work, call, pointwise(work, call, view, "mul_constant", -1.0), axes)
+    return result_of(work, call, pointwise(work, call, turned, "mul_constant", -1.0))
 
 
 def extreme(over_axes: Callable[[Work, Call], Value], of_two: Callable[[Work, Call], Value]) -> Callable[[Work, Call], Value]:

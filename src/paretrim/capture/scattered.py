@@ -13,7 +13,8 @@ import torch
 from paretrim.capture.along import along, fixed_places, ordered_channels
 from paretrim.capture.call import Call
 from paretrim.capture.cut import cut, placed
-from paretrim.capture.elementwise import affine, combine, per_channel, pointwise
+from paretrim.capture.elementwise import combine, pointwise
+from paretrim.capture.scale_shift import affine, per_channel
 from paretrim.capture.work import Constant, Value, View, Work
 
 

@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from torch.fx import Node as FxNode
-
-from paretrim.capture.call import Call, operation_of
+from paretrim.capture.call import Call
 from paretrim.capture.cut import axis_in, cut
 from paretrim.capture.elementwise import combine, larger, maximum, pointwise
 from paretrim.capture.pooling import amax_of_map, extreme, mean_of_map, sum_of_map
@@ -33,7 +31,7 @@ def _stack(work: Work, call: Call) -> Value:
     return View(work.emit(call, "concat", names, shape=(shape[0] * each[0], *each[1:])).name, shape)
 
 
-def _part(work: Work, call: Call, view: View, index: int) -> View:
+def part_of(work: Work, call: Call, view: View, index: int) -> View:
     """The ``index``-th of the maps stacked in a value."""
     base, count = work.shapes[view.name], view.shape[0]
     if not view.plain or base[0] % count:
@@ -65,9 +63,9 @@ def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], Vi
         elif axes != {1}:
             return of_map(work, call)
         call.no_effect("keepdim", "dtype")
-        total = _part(work, call, view, 0)
+        total = part_of(work, call, view, 0)
         for index in range(1, view.shape[0]):
-            total = joined(work, call, total, _part(work, call, view, index))
+            total = joined(work, call, total, part_of(work, call, view, index))
         if mean:
             total = pointwise(work, call, total, "mul_constant", 1 / view.shape[0])
         return View(total.name, call.shape())
@@ -77,52 +75,6 @@ def _over_maps(of_map: _Converter, joined: Callable[[Work, Call, View, View], Vi
 
 def _added(work: Work, call: Call, first: View, second: View) -> View:
     return combine(work, call, "add", first, second)
-
-
-def _softmax(work: Work, call: Call) -> Value:
-    """Omitted at the end of the network; between two alternatives it is a sigmoid of their difference."""
-    view = work.view(call, call.source)
-    call.no_effect("dtype")
-    if len(view.shape) == 1 and call.integer("dim") % 2 == 1 and ends(call.node):
-        if work.returned > 1:
-            raise call.refused(
-                f"{call.operation} at the end of one of {work.returned} outputs; return its input, and apply it to the output of "
-                "the deployed file"
-            )
-        work.left_out.append(call.node)
-        return view
-    if (
-        call.operation != "softmax"
-        or call.integer("dim") % (len(view.shape) + 1) != 1
-        or view.shape[0] != 2
-        or len(view.shape) == 1
-    ):
-        raise call.refused(
-            f"{call.operation} over axis {call.arguments['dim']} of {view.shape}; only softmax over two alternatives (axis 1 of "
-            "[2, ...]), and over the classes at the end, is supported"
-        )
-    first, second = (_part(work, call, view, index) for index in range(2))
-    difference = combine(work, call, "add", first, pointwise(work, call, second, "mul_constant", -1.0))
-    opposite = pointwise(work, call, difference, "mul_constant", -1.0)
-    shares = [pointwise(work, call, chosen, "sigmoid").name for chosen in (difference, opposite)]
-    return View(work.emit(call, "concat", shares, shape=work.shapes[view.name]).name, view.shape)
-
-
-def ends(node: FxNode) -> bool:
-    """Whether nothing between a value and the network's output changes the order of the classes."""
-    return all(
-        user.op == "output" or (operation_of(user) in ("log", "detach", "alias", "clone", "contiguous") and ends(user))
-        for user in node.users
-    )
-
-
-def _log(work: Work, call: Call) -> Value:
-    """The logarithm of a softmax that is omitted at the end is omitted too."""
-    source = call.source
-    if isinstance(source, FxNode) and source in work.left_out:
-        work.left_out.append(call.node)
-        return work.view(call, source)
-    return pointwise(work, call, work.elements(call, source), "log")
 
 
 def _select(work: Work, call: Call) -> Value:
@@ -135,7 +87,7 @@ def _select(work: Work, call: Call) -> Value:
     if view.plain and len(view.shape) < len(base) == 3 and (place := axis_in(view.shape, base, axis)) is not None:
         return View(cut(work, call, view.name, place, start=index, stop=index + 1, step=1).name, call.shape())
     if axis == 0:
-        return _part(work, call, view, index)
+        return part_of(work, call, view, index)
     if view.shape[axis] == 1:
         return replace(view, shape=call.shape())
     return View(cut(work, call, work.read(call, call.source), axis, start=index, stop=index + 1, step=1).name, call.shape())
@@ -148,9 +100,6 @@ STACKED: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
         "mean": _over_maps(mean_of_map, _added, mean=True),
         "amax": _over_maps(amax_of_map, larger),
         "max": extreme(_over_maps(amax_of_map, larger), maximum),
-        "softmax": _softmax,
-        "log_softmax": _softmax,
-        "log": _log,
     }
 )
 """Operations whose result is a new tensor."""

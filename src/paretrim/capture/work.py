@@ -120,8 +120,8 @@ class Work:
         if (constant := self.constant(argument)) is not None:
             raise call.refused(
                 f"'{constant.name}' is the same for every image but is used like an activation; a parameter, buffer or other "
-                "constant tensor can be a weight, or one number per channel in a sum, product, maximum or minimum, but not "
-                "additional channels beside those of the image, like the coordinates of CoordConv"
+                "constant tensor can be a weight, the other side of a sum, product, maximum, minimum or choice, or additional "
+                "channels in torch.cat"
             )
         if isinstance(argument, FxNode) and isinstance(argument.meta.get("val"), torch.SymInt):
             raise call.refused("it computes with the number of images in a batch, and a file computes every image by itself")
