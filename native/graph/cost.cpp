@@ -66,6 +66,7 @@ Cost cost_of(const Graph& graph) {
     for (const auto& [name, tensor] : node.tensors) {
       const bool is_widened = name == "weight" && !node.inputs.empty() && has_stored_weight(node, graph.type_of(node.inputs[0]));
       const Dtype held = is_widened ? Dtype::float32 : tensor.dtype;
+      cost.tensor_elements += product(tensor.shape);
       cost.tensor_bytes += product(tensor.shape) * static_cast<double>(bytes_of(held));
     }
     cost.tensor_bytes += bytes_per_channel * static_cast<double>(channels_of(node.type));

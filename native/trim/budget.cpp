@@ -1,5 +1,6 @@
 #include "trim/budget.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -17,14 +18,21 @@ std::string whole(double number) { return number < 1e18 ? std::to_string(static_
 // Of numbers that a model decodes, a byte takes about as long as twenty bytes of zeros.
 constexpr double modelled_base = 1 << 22, modelled_per_byte = 1 << 8;
 
-// The budget is `base`, plus `per_byte` for each stored byte.
-void check(double value, double base, double per_byte, std::uint64_t bytes, double times, const std::string& what) {
-  const double usual = base + per_byte * static_cast<double>(bytes);
+// Zeros take next to no bytes, but memory and time. A network of any sparsity may have as many numbers as the largest ones in
+// use, and a larger one as many as its bytes give with up to 99.6 % zeros.
+constexpr double elements_of_any = 1 << 28, elements_per_byte = 1 << 7;
+
+void check_usual(double value, double usual, std::uint64_t bytes, double times, const std::string& what) {
   if (value <= times * usual) return;
   const std::string wanted = whole(std::ceil(value / usual));
   corrupt("it would take " + whole(value) + " " + what + ", but the limit for " + whole(static_cast<double>(bytes)) +
               " stored bytes is " + whole(std::floor(times * usual)),
           "if you trust the file, load it with limit=" + wanted + ", or set PARETRIM_LIMIT=" + wanted);
+}
+
+// The budget is `base`, plus `per_byte` for each stored byte.
+void check(double value, double base, double per_byte, std::uint64_t bytes, double times, const std::string& what) {
+  check_usual(value, base + per_byte * static_cast<double>(bytes), bytes, times, what);
 }
 
 }  // namespace
@@ -47,6 +55,8 @@ void check_budget(const Graph& graph, std::uint64_t file_bytes, double times) {
   const Cost cost = cost_of(graph);
   check(cost.parts, 1 << 14, 1.0 / 64, file_bytes, times, "nodes and inputs");
   check(cost.tensor_bytes, 1 << 24, 1 << 11, file_bytes, times, "bytes of weights and tables");
+  const double elements = std::max(elements_of_any, elements_per_byte * static_cast<double>(file_bytes));
+  check_usual(cost.tensor_elements, elements, file_bytes, times, "numbers in weights and tables");
   check(cost.live_bytes, 1 << 28, 0, file_bytes, times, "bytes of values at once");
   check(cost.multiply_adds, 17179869184.0, 1 << 18, file_bytes, times, "multiply-adds for one image");
 }

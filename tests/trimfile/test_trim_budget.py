@@ -103,6 +103,16 @@ BOMBS = {
         forged(64, WIDE, height=500, small=64 * 8),
         r"it would take 98\d+ multiply-adds for one image",
     ),
+    "more zeros than the largest networks have": (
+        file_of(
+            network((2**14, 1, 1), *classifier(2**14, (), outputs=2**14 + 1)),
+            small_bytes=8 * (2**14 + 1),
+            rows=2**14 + 1,
+            weight_bytes=2**28 + 2**14,
+            weights=b"\2\5" + bytes(range(1, 251)) * 600,
+        ),
+        r"it would take 2684\d+ numbers in weights and tables, but the limit for \d+ stored bytes is 268435456; .* limit=2,",
+    ),
     "a tensor that no operation has": (
         file_of(
             network(

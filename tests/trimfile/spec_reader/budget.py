@@ -13,11 +13,12 @@ def check_budget(structure: Structure, size: int) -> None:
     """Refuse a structure that needs more than a file of ``size`` bytes may."""
     last = {value: index for index, layer in enumerate(structure.layers) for value in layer.inputs}
     last |= dict.fromkeys(structure.outputs, len(structure.layers))
-    parts = weights = sums = 0
+    parts = weights = numbers = sums = 0
     live = largest = value_bytes(structure.types[0])
     for index, layer in enumerate(structure.layers):
         parts += 1 + len(layer.inputs)
         weights += sum(tensor.bytes for tensor in layer.tensors.values()) + 16 * channels(layer.type)
+        numbers += sum(tensor.count for tensor in layer.tensors.values())
         weights += 4 * layer.tensors["weight"].count - layer.tensors["weight"].bytes if widens(layer) else 0
         sums += multiply_adds(layer)
         live += value_bytes(layer.type)
@@ -26,6 +27,7 @@ def check_budget(structure: Structure, size: int) -> None:
         live -= value_bytes(layer.type) if index + 1 not in last else 0
     require(parts <= 2**14 + size / 64, f"it would take {parts} nodes and inputs")
     require(weights <= 2**24 + 2**11 * size, f"it would take {weights} bytes of weights and tables")
+    require(numbers <= max(2**28, 2**7 * size), f"it would take {numbers} numbers in weights and tables")
     require(largest <= 2**28, f"it would take {largest} bytes of values at once")
     require(sums <= 2**34 + 2**18 * size, f"it would take {sums} multiply-adds for one image")
 
