@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from paretrim.cli import main
+from paretrim.cli import main, methods
 from paretrim.cli.methods import KINDS, METHODS, recipe_path
 from paretrim.run.recipe import read_recipe
 from paretrim.stages.stage_table import STAGES
@@ -94,3 +95,17 @@ def test_the_command_lists_all(capsys):
     shown = capsys.readouterr().out
     assert all(name in shown for _, name in PARTS)
     assert max(len(line) for line in shown.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("columns", [40, 80, 109])
+def test_a_narrow_terminal_gets_a_list(capsys, monkeypatch, columns):
+    """Five columns of a table would leave room for one or two words in each, and take seven lines a method."""
+    monkeypatch.setattr(methods, "result_console", lambda: Console(width=columns))
+    assert main(["methods"]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()[:-1]  # the last one says where recipes are
+    assert max(len(line) for line in lines) <= columns
+    assert {line for line in lines if line and not line.startswith(" ") and "docs/methods" not in line} >= set(KINDS) - {"search"}
+    flat_text = " ".join(shown.split())
+    assert all(f" {one.name}: {one.what} ({one.source}" in flat_text for one in METHODS)
+    assert columns < 80 or len(lines) < 4 * len(METHODS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
 from paretrim.cli.exits import DONE
-from paretrim.cli.output import emit, say, show_rows
+from paretrim.cli.output import emit, result_console, say, show_rows
 from paretrim.method import Method
 from paretrim.network import (
     clipped,
@@ -151,6 +153,10 @@ METHODS: tuple[Method, ...] = tuple(
 """Every method, by kind."""
 
 
+TABLE = 110
+"""Columns from which on the methods are shown as a table. In fewer its cells are a word or two wide."""
+
+
 def recipe_path(method: Method) -> str | None:
     """The path of its recipe in the repository."""
     return f"recipes/methods/{method.recipe}.toml" if method.recipe else None
@@ -161,10 +167,26 @@ def methods(parsed: argparse.Namespace) -> int:
     if parsed.json:
         emit([dataclasses.asdict(method) | {"recipe": recipe_path(method)} for method in METHODS])
         return DONE
-    show_rows(
-        ("kind", "name", "what it does", "source", "recipe"),
-        [(method.kind, method.name, method.what, method.source, method.recipe) for method in METHODS],
-        words=True,
-    )
+    width = result_console().width
+    if width < TABLE:
+        say("\n".join(_listed(width)))
+    else:
+        show_rows(
+            ("kind", "name", "what it does", "source", "recipe"),
+            [(method.kind, method.name, method.what, method.source, method.recipe) for method in METHODS],
+            words=True,
+        )
     say("\nrecipes are in recipes/methods; formulas and settings in docs/methods")
     return DONE
+
+
+def _listed(width: int) -> Iterator[str]:
+    """Lines for a narrow terminal: the methods of each kind below its name."""
+    wrapped = textwrap.TextWrapper(
+        max(width, 20), initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    for kind, of_kind in itertools.groupby(METHODS, key=lambda method: method.kind):
+        yield f"\n{kind}"
+        for method in of_kind:
+            recipe = f"; recipe {method.recipe}" if method.recipe else ""
+            yield from wrapped.wrap(f"{method.name}: {method.what} ({method.source}{recipe})")
