@@ -57,6 +57,11 @@ def test_every_line_is_of_a_recipe_as_it_is_now(maker, runner):
     assert len(runner.fresh(stored, wanted)) == len(stored)
 
 
+def test_every_recipe_has_a_line(maker, known):
+    """A new recipe is measured before it lands."""
+    assert set(known) == {one["recipe"] for one in maker.read(maker.LINES)}
+
+
 def test_recipes_with_the_same_goal_prune_and_train_as_much(maker, known):
     """Only then is one of them a fair baseline of the others."""
     for goal, names in maker.SAME_GOAL.items():
