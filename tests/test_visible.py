@@ -40,3 +40,15 @@ def test_reasons_of_foreign_exceptions_are_one_line():
     assert reason_of(ValueError("first\x1b\nsecond")) == "ValueError: first\ufffd"
     assert reason_of(KeyError()) == "KeyError"
     assert reason_of(Unspeakable()) == "Unspeakable"
+
+
+def test_no_message_floods_a_terminal():
+    """Libraries quote what they cannot read, which may be a whole forged file."""
+    message = str(CorruptFile(f"'a' cannot be read ({'x' * 10**6}); restore it from a copy"))
+    assert len(message) < 4100
+    assert message.startswith("'a' cannot be read (xxx")
+    assert message.endswith("xxx); restore it from a copy")
+    with pytest.raises(CorruptFile) as caught, located("file 'b'"):
+        raise CorruptFile("y" * 10**6)
+    assert len(str(caught.value)) < 4100
+    assert str(CorruptFile("z" * 4000)) == "z" * 4000

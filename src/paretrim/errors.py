@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 from paretrim.visible import visible, visible_lines
 
+START, END = 3000, 1000
+"""Characters kept of the start and of the end of a longer message: a library may quote a whole forged file."""
+
 
 class ParetrimError(Exception):
     """Base of every deliberate error. The command line prints it without a traceback and exits with 1.
@@ -19,7 +22,8 @@ class ParetrimError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(visible_lines(message))
+        long = len(message) > START + END
+        super().__init__(visible_lines(f"{message[:START]} [...] {message[-END:]}" if long else message))
 
 
 class InvalidRecipe(ParetrimError):

@@ -14,7 +14,7 @@ from typing import Any, cast
 import filelock
 
 from paretrim.errors import InvalidRecipe, RunInUse
-from paretrim.files import DAMAGE, clear_torn, read_json, write_atomically
+from paretrim.files import DAMAGE, clear_torn, is_file, is_folder, read_json, write_atomically
 
 NOTE = "holder.json"
 """Who holds the folder, for the error that a second process gets; the lock itself is another file."""
@@ -36,7 +36,9 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: no path has such characters, or not in this locale
-        raise InvalidRecipe(f"folder '{folder}' cannot be made: {_why(error)}; choose another with --folder") from error
+        raise InvalidRecipe(
+            f"folder '{folder}' cannot be made: {_in_the_way(folder) or _why(error)}; choose another with --folder"
+        ) from error
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -58,6 +60,13 @@ def hold(folder: Path) -> Iterator[None]:
     finally:
         (folder / NOTE).unlink(missing_ok=True)
         lock.release()
+
+
+def _in_the_way(folder: Path) -> str:
+    """What has the name of a folder that cannot be made, if anything; the system only says that a file exists."""
+    if is_file(folder):
+        return "there is a file of that name"
+    return "it is a link to nothing" if folder.is_symlink() and not is_folder(folder) else ""
 
 
 def _why(error: OSError | ValueError) -> str:

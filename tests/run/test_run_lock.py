@@ -97,3 +97,20 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         hold(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, said in (
+        ("file", "there is a file of that name"),
+        ("link", "it is a link to nothing"),
+        ("loop", "it is a link to"),
+    ):
+        with pytest.raises(InvalidRecipe, match=rf"{name}' cannot be made: {said}"), hold(tmp_path / name):
+            pass
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good").symlink_to("folder")
+    with hold(tmp_path / "good"):
+        assert (tmp_path / "folder" / NOTE).exists()
