@@ -127,6 +127,19 @@ REFUSED = {
         lambda maps, mean, head: (head, 3),
         r"output 1 of the network is 3; outputs are tensors \[N, ...\], so leave it out",
     ),
+    "numbers": (
+        lambda maps, mean, head: head[:, 0],
+        r"output 0 of the network is \[N\]; return vectors \[N, K\] or maps \[N, C, H, W\], and reshape or permute the output of",
+    ),
+    "boxes": (
+        lambda maps, mean, head: (head, maps.view(-1, 5, 1, 8, 8)),
+        r"output 1 of the network is \[N, 5, 1, 8, 8\]; return",
+    ),
+    "channels last": (lambda maps, mean, head: maps.permute(0, 2, 3, 1), r"is \[N, 8, 8, 5\] with permuted axes; return vectors"),
+    "places": (
+        lambda maps, mean, head: maps.flatten(2).mT,
+        r"output 0 of the network is \[N, 64, 5\] with permuted",
+    ),
     "none at all": (lambda maps, mean, head: None, "the network returns nothing; it must return logits"),
     "number": (lambda maps, mean, head: (head, 7), "output 1 of the network is 7; outputs are tensors"),
     "twice": (lambda maps, mean, head: (head, mean, head), "output 2 of the network is the same as output 0; leave it out"),

@@ -85,6 +85,12 @@ REFUSED = {
         None,
         r"\(aten.pow.Tensor_Tensor\): it raises sigmoid to the power of an activation; one of the two must be a fixed number",
     ),
+    "exponents": (
+        lambda _, x: x.clamp(min=0.1) ** torch.arange(1.0, 9.0).view(8, 1, 1),
+        None,
+        r"its exponent '.*' has 8 numbers; give all channels one exponent, or write the power as torch.exp\(exponent \* torch",
+    ),
+    "number of images": (lambda _, x: x.reshape(len(x), -1).view_as(x), None, r"len\(x\) of a tensor \(write x.shape\[0\]\)"),
     "fmax": (
         lambda self, x: torch.fmax(x, self.c(x)),
         None,

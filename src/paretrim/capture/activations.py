@@ -120,6 +120,11 @@ def _power(work: Work, call: Call) -> Value:
         given = work.constant(call.arguments["exponent"])  # a parameter, as in generalised-mean pooling, becomes a constant
         if given is None and isinstance(call.arguments["exponent"], FxNode):
             return _power_of(work, call)
+        if given is not None and given.array.size > 1:
+            raise call.refused(
+                f"its exponent '{given.name}' has {given.array.size} numbers; give all channels one exponent, or write the power "
+                "as torch.exp(exponent * torch.log(x)), with one exponent per channel"
+            )
         exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")
     else:
         exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]

@@ -17,14 +17,13 @@ from types import MappingProxyType
 
 import torch
 from torch import nn
-from torch.export.graph_signature import OutputKind
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 
 from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
-from paretrim.capture.call import Arguments, Call, call_of, is_aten, is_in_place, is_random, layer_of, operation_of
+from paretrim.capture.call import Call, call_of, is_aten, is_in_place, is_random, layer_of, operation_of
 from paretrim.capture.checks import check_classes, check_weights, without_dead
 from paretrim.capture.choices import CHOICES, COMPARISONS
 from paretrim.capture.constants import changes_constant, is_constant
@@ -37,9 +36,10 @@ from paretrim.capture.norms import NORMS
 from paretrim.capture.numbers_read import put_numbers_in_
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
-from paretrim.capture.program import Program, program_of
+from paretrim.capture.program import program_of
 from paretrim.capture.quick import without_collections
 from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
+from paretrim.capture.returned import outputs_of, results_of
 from paretrim.capture.scattered import WRITING
 from paretrim.capture.softmax import SOFTMAX
 from paretrim.capture.stacked import PARTS, STACKED
@@ -132,7 +132,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     work = Work({node: Constant(*named) for node, named in program.tensors.items()})
     work.shapes[INPUT] = shape
     values: dict[FxNode, View] = {}
-    names, results = _results(graph.find_nodes(op="output")[0], program)
+    names, results = results_of(graph.find_nodes(op="output")[0], program)
     work.returned = len(results)
     outputs: tuple[str, ...] = ()
     refuse_other_families(needed := _needed(graph, set(work.constants)))
@@ -148,7 +148,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
-            outputs = _outputs(work, node, _results(node, program)[1])  # again: those that were written out are other nodes
+            outputs = outputs_of(work, node, results_of(node, program)[1])  # again: those that were written out are other nodes
     several = len(outputs) > 1
     if classes and not several:
         check_classes(work.shapes[outputs[0]], len(classes))
@@ -318,33 +318,3 @@ def _take_element(work: Work, node: FxNode) -> None:
         return
     work.known[node] = parts[index]
     work.share_memory(node, source)
-
-
-def _results(node: FxNode, program: Program) -> tuple[tuple[str, ...], tuple[object, ...]]:
-    """Names and values of the module's outputs, flattened from tuples, lists and dictionaries, without None."""
-    returned = node.args[0]
-    assert isinstance(returned, tuple)
-    kinds = [result.kind for result in program.signature.output_specs]
-    found = [item for item, kind in zip(returned, kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
-    kept = [(name, item) for name, item in zip(program.results, found, strict=True) if item is not None]
-    return tuple(name for name, _ in kept), tuple(item for _, item in kept)
-
-
-def _outputs(work: Work, node: FxNode, results: tuple[object, ...]) -> tuple[str, ...]:
-    call = Call(node, Arguments({}))
-    if not results:
-        raise UnsupportedOperation("the network returns nothing; it must return logits [N, classes], or tensors [N, ...]")
-    outputs: list[str] = []
-    for place, item in enumerate(results):
-        if not isinstance(item, FxNode):
-            raise UnsupportedOperation(
-                f"output {place} of the network is {item!r}; outputs are tensors [N, ...], so leave it out"
-            )
-        if (dtype := item.meta["val"].dtype) != torch.float32:
-            raise UnsupportedOperation(f"output {place} of the network is of type {dtype}; return the float32 values behind it")
-        name = work.read(call, item)
-        if name == INPUT or name in outputs:
-            what = "the images themselves" if name == INPUT else f"the same as output {outputs.index(name)}"
-            raise UnsupportedOperation(f"output {place} of the network is {what}; leave it out")
-        outputs.append(name)
-    return tuple(outputs)

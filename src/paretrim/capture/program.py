@@ -172,7 +172,7 @@ def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str) ->
     elif any(sign in text for sign in _GUARDS):
         hint = (
             ". Data-dependent control flow, also by the value of a buffer, numbers read from one (float(), int(), .tolist()), "
-            "loops over the images and fixed batch sizes are the usual causes"
+            "len(x) of a tensor (write x.shape[0]), loops over the images and fixed batch sizes are the usual causes"
         )
     if _UNKNOWN_RESULT in text:
         first, hint = (
