@@ -62,6 +62,17 @@ def test_every_recipe_has_a_line(maker, known):
     assert set(known) == {one["recipe"] for one in maker.read(maker.LINES)}
 
 
+def test_lines_of_one_seed_begin_with_the_same_dense_network(maker, runner):
+    """Lines of different machines or versions would differ in it, and recipes could not be compared with each other."""
+    dense = {
+        (name, seed): runner.companions(recipe)["dense"].digest for seed in range(3) for name, recipe in runner.recipes(seed)
+    }
+    found = {}
+    for one in maker.read(maker.LINES):
+        found.setdefault(dense[runner.key_of(one)], set()).add((one["dense_accuracy"], one["dense_bytes"], one["int8_bytes"]))
+    assert {len(facts) for facts in found.values()} == {1}
+
+
 def test_recipes_with_the_same_goal_prune_and_train_as_much(maker, known):
     """Only then is one of them a fair baseline of the others."""
     for goal, names in maker.SAME_GOAL.items():
