@@ -96,8 +96,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     held = given.out.read_text(encoding="utf-8").splitlines() if given.out and given.out.exists() else []
-    done = {(one["network"], one["draw"]) for one in map(json.loads, held)}
+    done = {(one["network"], one["draw"]) for one in map(json.loads, held) if one.get("settings", "") == "; ".join(given.set)}
     stage = stage_with(given.set)
+    settings = {"settings": "; ".join(given.set)} if given.set else {}
     for name in given.networks.split(","):
         draws = [draw for draw in range(given.draws) if (name, draw) not in done]
         if not draws:
@@ -105,7 +106,7 @@ def main() -> None:
         network = public_network(name, weights=given.weights, data=data_of(name, given), validation=given.validation)
         wanted = network.outputs()
         for draw in draws:
-            text = json.dumps(line(network, stage, draw, wanted))
+            text = json.dumps(line(network, stage, draw, wanted) | settings)
             print(text, flush=True)
             if given.out:
                 with given.out.open("a", encoding="utf-8") as lines:

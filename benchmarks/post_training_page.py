@@ -5,7 +5,7 @@ python benchmarks/post_training_page.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -50,19 +50,29 @@ python benchmarks/post_training_page.py   # writes this page
 
 def page(lines: Sequence[Line]) -> str:
     """The whole page."""
-    names = list(dict.fromkeys(str(line["network"]) for line in lines))
-    networks = {name: [line for line in lines if line["network"] == name] for name in names}
-    rows = "".join(_row(name, draws) for name, draws in networks.items())
-    drops = {name: _drop(draws) for name, draws in networks.items() if "right" in draws[0]}
-    text = HEAD + "\n| network | data | tested | float32 | drop | unchanged, each draw | bytes | CPU s |\n"
-    text += f"|---|---|---|---|---|---|---|---|\n{rows}"
-    if not drops:
-        return text
-    worst = max(drops, key=lambda name: drops[name])
-    return text + (
-        f"\nOver the {len(drops)} networks with labels the drop is {_points(fmean(drops.values()))} points on average, and at "
-        f"most {_points(drops[worst])}, of {worst}.\n"
-    )
+    usual = _by_network([line for line in lines if "settings" not in line])
+    text = HEAD + _table(usual)
+    drops = {name: _drop(draws) for name, draws in usual.items() if "right" in draws[0]}
+    if drops:
+        worst = max(drops, key=lambda name: drops[name])
+        text += (
+            f"\nOver the {len(drops)} networks with labels the drop is {_points(fmean(drops.values()))} points on average, and "
+            f"at most {_points(drops[worst])}, of {worst}.\n"
+        )
+    for chosen in dict.fromkeys(str(line["settings"]) for line in lines if "settings" in line):
+        others = _by_network([line for line in lines if line.get("settings") == chosen])
+        text += f"\n## With `{chosen}`\n{_table(others)}"
+    return text
+
+
+def _by_network(lines: Sequence[Line]) -> Mapping[str, Sequence[Line]]:
+    names = dict.fromkeys(str(line["network"]) for line in lines)
+    return {name: [line for line in lines if line["network"] == name] for name in names}
+
+
+def _table(networks: Mapping[str, Sequence[Line]]) -> str:
+    head = "\n| network | data | tested | float32 | drop | unchanged, each draw | bytes | CPU s |\n"
+    return f"{head}|---|---|---|---|---|---|---|---|\n" + "".join(_row(name, draws) for name, draws in networks.items())
 
 
 def _drop(draws: Sequence[Line]) -> float:

@@ -28,6 +28,15 @@ def test_a_drop_is_the_mean_of_the_draws_with_the_interval_of_a_usual_one(maker)
     assert "Over the 2 networks with labels the drop is 0.00 points on average, and at most 0.20, of net.\n" in text
 
 
+def test_lines_with_settings_have_tables_of_their_own(maker):
+    lines = [line(0, right=900, lost=5, won=1), line(0, right=900, lost=2, won=1, unchanged=995, settings='adjust=["gptq"]')]
+    usual, other = maker.page(lines).split('\n## With `adjust=["gptq"]`\n')
+    assert "| net | some data | 1,000 | 90.00 % | 0.40 [" in usual
+    assert "| net | some data | 1,000 | 90.00 % | 0.10 [" in other
+    assert "99.50" in other
+    assert "Over the 1 networks with labels the drop is 0.40" in usual
+
+
 def test_decisions_are_compared_with_float32_and_with_labels():
     found = script("benchmarks/post_training.py").against_labels(
         np.array([1, 2, 3, 4]), np.array([1, 0, 3, 0]), np.array([1, 2, 0, 0])
