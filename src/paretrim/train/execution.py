@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal
 
@@ -60,9 +60,18 @@ class Execution:
             return True
         return _cpu_multiplies_bfloat16()
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context that training steps run in."""
-        return torch.autocast(self.torch_device().type, dtype=torch.bfloat16, enabled=self.bfloat16())
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The context that training steps run in.
+
+        Torch keeps the weights that it cast until the outermost autocast ends. That may be the caller's, around all steps: every
+        step would compute with the weights of the first.
+        """
+        try:
+            with torch.autocast(self.torch_device().type, dtype=torch.bfloat16, enabled=self.bfloat16()):
+                yield
+        finally:
+            torch.clear_autocast_cache()
 
 
 @cache
