@@ -14,6 +14,7 @@ from typing import TypeVar, cast, dataclass_transform, get_args
 
 import pydantic
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import ErrorDetails
 
 from paretrim.errors import InvalidRecipe, InvalidSettings
@@ -108,7 +109,7 @@ def _owner(kind: type, location: tuple[int | str, ...]) -> type:
     for part in location[:-1]:
         if isinstance(part, int):  # a place in a list
             continue
-        fields = [owner.__pydantic_fields__.get(part) for owner in several]  # type: ignore[attr-defined]
+        fields = [owner.__pydantic_fields__.get(part) for owner in several if is_pydantic_dataclass(owner)]
         tagged = [owner for owner in several if part in vars(owner).values()]  # one of a union, by the value of its tag
         inner = [found for field in fields if field is not None for found in _settings_in(field.annotation)]
         several = inner or tagged or several
@@ -117,7 +118,7 @@ def _owner(kind: type, location: tuple[int | str, ...]) -> type:
 
 def _settings_in(annotation: object) -> Iterator[type]:
     """Settings classes within a type such as ``tuple[A | B, ...]``."""
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+    if isinstance(annotation, type) and is_pydantic_dataclass(annotation):
         yield annotation
     for part in get_args(annotation):
         yield from _settings_in(part)
