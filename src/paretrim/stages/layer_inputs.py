@@ -160,9 +160,7 @@ def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int, s
     """The inputs of output positions on a grid, [G, D, N * positions] with D in the order [kh, kw, Ci]."""
     if OPERATIONS[node.op].multiplies == "vector":
         return x.T[None]
-    settings = settings_of(node)
-    top, left, bottom, right = settings.edges("padding")
-    padded = F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
+    settings, padded = settings_of(node), _padded(node, x)
     pixels = padded.permute(0, 2, 3, 1)  # contiguous, if x is in channels-last order
     kernel = list(itertools.product(range(weight_shape[2]), range(weight_shape[3])))
     found = x.new_empty(len(x), len(sides[0]), len(sides[1]), len(kernel), groups * weight_shape[1])
@@ -178,11 +176,14 @@ def _unfolded(node: Node, x: Tensor, weight_shape: Sequence[int], groups: int, s
     return split.permute(2, 1, 3, 0).reshape(groups, len(kernel) * weight_shape[1], -1)
 
 
+def _padded(node: Node, x: Tensor) -> Tensor:
+    top, left, bottom, right = settings_of(node).edges("padding")
+    return F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
+
+
 def patches(node: Node, x: Tensor, weight_shape: Sequence[int]) -> Tensor:
     """The inputs that a node with this weight shape reads at every output position, [N, groups * Ci * kh * kw, positions]."""
     if OPERATIONS[node.op].multiplies == "vector":
         return x[:, :, None]
-    settings = settings_of(node)
-    top, left, bottom, right = settings.edges("padding")
-    padded = F.pad(x, (left, right, top, bottom)) if any((top, left, bottom, right)) else x
+    settings, padded = settings_of(node), _padded(node, x)
     return F.unfold(padded, (weight_shape[2], weight_shape[3]), settings.pair("dilation"), 0, settings.pair("stride"))
