@@ -9,11 +9,11 @@ from function_bodies import ROOT, blocks, code_files, is_type_or_namespace, long
 from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, in_circles, part_of
 
 LEVELS = (
-    {"digest", "method", "metric", "torch_settings", "visible"},
-    {"errors", "history"},
-    {"curves", "files", "intervals", "own_code", "settings"},
-    {"bench", "data", "graph", "lock", "models"},
-    {"runtime"},
+    {"digest", "method", "stored_fields", "torch_settings", "visible"},
+    {"errors"},
+    {"files", "intervals", "own_code", "plain_settings", "settings"},
+    {"bench", "data", "graph", "lock", "metric", "models"},
+    {"curves", "history", "runtime"},
     {"trimfile"},
     {"deploy", "network"},
     {"capture", "results", "train"},
@@ -36,9 +36,11 @@ TORCH_FREE = {
     "intervals",
     "method",
     "metric",
+    "plain_settings",
     "report",
     "results",
     "runtime",
+    "stored_fields",
     "trimfile",
     "visible",
 }

@@ -2,12 +2,20 @@
 
 import dataclasses
 import importlib
+import json
 import pkgutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import paretrim
+from paretrim.bench.effort import Effort
+from paretrim.bench.types import Deployment
 from paretrim.errors import InvalidRecipe, InvalidSettings
+from paretrim.metric import Metric
+from paretrim.results.timing import RuntimeSetting
+from paretrim.run.delivery import TimingPlan
 from paretrim.run.recipe import Recipe
 from paretrim.run.teacher_spec import TeacherSpec
 from paretrim.stages.distill.stage import Distill
@@ -17,14 +25,25 @@ from paretrim.stages.quantize.layer_formats import Format
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
+from paretrim.train.losses import LossTerm
+from paretrim.train.task import Classification
+from paretrim.train.tasks import Regression
+
+
+def is_checked(kind):
+    """Its constructor is one of ``settings()`` or ``plain_settings()``."""
+    return getattr(vars(kind).get("__init__"), "__code__", None) in (
+        vars(Budget)["__init__"].__code__,
+        vars(Metric)["__init__"].__code__,
+    )
 
 
 def kinds():
-    """Every dataclass of the package that pydantic checks."""
+    """Every dataclass of the package that checks its values, with pydantic or without."""
     for module in pkgutil.walk_packages(paretrim.__path__, "paretrim."):
         if "libparetrim" not in module.name and not module.name.endswith("__main__"):
             for found in vars(importlib.import_module(module.name)).values():
-                if isinstance(found, type) and "__pydantic_fields__" in vars(found) and found.__module__ == module.name:
+                if isinstance(found, type) and is_checked(found) and found.__module__ == module.name:
                     yield found
 
 
@@ -32,7 +51,23 @@ KINDS = sorted(kinds(), key=lambda kind: kind.__name__)
 
 
 def test_they_are_found():
-    assert {Budget, Prune, Quantize, Distill, Together, Recipe, TeacherSpec, Format} <= set(KINDS)
+    assert {Budget, Prune, Quantize, Distill, Together, Recipe, TeacherSpec, Format, Metric, Effort, LossTerm} <= set(KINDS)
+
+
+MADE_FOR_YOU = {
+    *("Batch", "Candidate", "CompressedNetwork", "Evaluator", "Outcome", "Outputs", "Resources", "Start", "Step", "Trial"),
+    "WeightSettings",  # given to a weight grid
+    "Grid",  # what a grid returns, for every layer; what holds it checks it
+    "Training",  # what a stage of your own returns; the loop checks it
+    "IndexedDataset",  # wraps any data set; the reader checks what it yields
+}
+"""Public dataclasses that hold what Paretrim made, or are checked where they are used."""
+
+
+def test_every_public_class_of_settings_is_checked():
+    public = {name: getattr(paretrim, name) for name in paretrim.__all__}
+    unchecked = {name for name, found in public.items() if dataclasses.is_dataclass(found) and not is_checked(found)}
+    assert unchecked <= MADE_FOR_YOU
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,6 +115,37 @@ WRONG = {
         lambda: Together((3,)),
         r"^together: parts holds 3; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)$",
     ),
+    "a metric of no name": (lambda: Metric(" "), r"^Metric\.name is ' ': it must be a text that is not empty$"),
+    "a metric by its direction": (
+        lambda: Metric("psnr", "dB", "up"),
+        r"^Metric\.higher_is_better is 'up': it must be True or F",
+    ),
+    "a metric without a name": (lambda: Metric(), r"^Metric: missing a required argument: 'name'; it takes name, unit, higher_"),
+    "a metric twice": (lambda: Metric("a", name="b"), r"^Metric: multiple values for argument 'name'; it takes name"),
+    "another runtime": (
+        lambda: RuntimeSetting("onnx", 1),
+        r"^RuntimeSetting\.runtime is 'onnx': it must be one of paretrim, onnxruntime, openvino, reference$",
+    ),
+    "no threads": (lambda: RuntimeSetting("paretrim", 0), r"^RuntimeSetting\.threads is 0: it must be 1 or more$"),
+    "threads of another type": (
+        lambda: Deployment("a", "a.trim", "paretrim", True),
+        r"^Deployment\.threads is True: it must be a whole number$",
+    ),
+    "a path of another type": (lambda: Deployment("a", None, "paretrim"), r"^Deployment\.path is None: it must be a text$"),
+    "effort by its name": (
+        lambda: TimingPlan((RuntimeSetting("paretrim", 1),), "quick"),
+        r"^TimingPlan\.effort is 'quick': it must be of the class Effort$",
+    ),
+    "a runtime by its name": (
+        lambda: TimingPlan(["paretrim"], Effort()),
+        r"^TimingPlan\.settings\[0\] is 'paretrim': it must be of the class RuntimeSetting$",
+    ),
+    "no list": (lambda: TimingPlan("paretrim", Effort()), r"^TimingPlan\.settings is 'paretrim': it must be a list$"),
+    "a metric by its name": (lambda: Classification(metric="f1"), r"^Classification\.metric is 'f1': it must be of the class M"),
+    "the same": (lambda: Regression(metric="rmse"), r"^Regression\.metric is 'rmse': it must be of the class Metric$"),
+    "no function": (lambda: LossTerm(0.5), r"^LossTerm\.function is 0\.5: it must be a function$"),
+    "no number": (lambda: LossTerm(len, "1"), r"^LossTerm\.weight is '1': it must be a finite number or a function$"),
+    "one name": (lambda: LossTerm(len, features="conv1"), r"^LossTerm\.features is 'conv1': it must be a list$"),
     "many": (lambda: Budget(*["x"] * 11), r"^(Budget\.\w+ is 'x': [^;]*; ){5}and \d+ more$"),
 }
 
@@ -94,3 +160,13 @@ def test_what_is_wrong_is_named(name):
 def test_a_right_value_is_kept():
     assert Budget(3, batch_size=64) == Budget(epochs=3, batch_size=64)
     assert Prune(budget=Budget(epochs=1)).budget.epochs == 1
+
+
+def test_numbers_of_numpy_and_lists_become_pythons_own():
+    made = TimingPlan([RuntimeSetting("paretrim", np.int64(2))], Effort(settled=np.float32(0.5), primer_seconds=0))
+    assert made == TimingPlan((RuntimeSetting("paretrim", 2),), Effort(settled=0.5, primer_seconds=0.0))
+    assert json.loads(json.dumps(dataclasses.asdict(made)))["settings"] == [{"runtime": "paretrim", "threads": 2}]
+
+
+def test_a_path_of_a_deployment_may_be_a_path():
+    assert Deployment("a", Path("a.trim"), "paretrim") == Deployment("a", "a.trim", "paretrim")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from paretrim.plain_settings import FilledText, plain_settings
 
 _MINUS = "\N{MINUS SIGN}"
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class Metric:
     """A number over a set of images. ``count`` is what one image is called.
 
     With the unit "%" values are fractions in [0, 1], written as percent, and their differences as points. Any other unit is
     written after the number as it is; "" if there is none.
+
+    Raises:
+        InvalidSettings: a value is of another type, or the name is empty.
     """
 
-    name: str
+    name: FilledText
     unit: str = ""
     higher_is_better: bool = True
     count: str = "image"

@@ -7,7 +7,6 @@ of the class, which is also a ``ValueError``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, cast, dataclass_transform, get_args
@@ -18,7 +17,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from pydantic_core import ErrorDetails
 
 from paretrim.errors import InvalidRecipe, InvalidSettings
-from paretrim.visible import QUOTED, brief
+from paretrim.visible import QUOTED, brief, suggestion
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 """Settings refuse unknown keys and numbers that are not finite."""
@@ -85,7 +84,7 @@ def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
     key = f"{where}.{path}" if path else where
     if problem["type"] == "unexpected_keyword_argument":
         names = sorted(field.name for field in dataclasses.fields(_owner(kind, place)) if field.init)
-        return f"{key}: there is no such key; {_hint(str(place[-1]), names, 'allowed')}"
+        return f"{key}: there is no such key; {suggestion(str(place[-1]), names, 'allowed')}"
     if problem["type"] == "value_error":  # of settings that these settings make
         return f"{key}: {problem['ctx']['error']}"
     if problem["type"] in ("missing", "missing_argument"):
@@ -94,13 +93,10 @@ def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
         return f"{key} is {brief(problem['input'])}: it needs a key {problem['ctx']['discriminator'].strip(chr(39))}"
     if problem["type"] == "union_tag_invalid":
         tag, tags = str(problem["ctx"]["tag"]), problem["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{key}: there is no {problem['ctx']['discriminator'].strip(chr(39))} {brief(tag)}; {_hint(tag, tags, 'known')}"
+        return (
+            f"{key}: there is no {problem['ctx']['discriminator'].strip(chr(39))} {brief(tag)}; {suggestion(tag, tags, 'known')}"
+        )
     return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def _hint(given: str, names: list[str], what: str) -> str:
-    near = difflib.get_close_matches(given, names, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"{what} are {', '.join(names)}"
 
 
 def _owner(kind: type, location: tuple[int | str, ...]) -> type:

@@ -6,7 +6,9 @@ not print is shown as U+FFFD, so that a name stays a name.
 
 from __future__ import annotations
 
+import difflib
 import html
+from collections.abc import Sequence
 
 REPLACEMENT = "\ufffd"
 """Replaces a character that does not print: a control character, a change of direction, a lone surrogate."""
@@ -32,6 +34,12 @@ def brief(value: object) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits, or nesting as deep
         text = f"of type {type(value).__name__}"
     return visible(text if len(text) <= QUOTED else f"{text[: QUOTED - 3]}...")
+
+
+def suggestion(given: str, names: Sequence[str], what: str) -> str:
+    """The name that a wrong one was meant to be, or else all of them, called ``what``: "allowed"."""
+    near = difflib.get_close_matches(given, names, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"{what} are {', '.join(names)}"
 
 
 def escape(text: str) -> str:

@@ -218,13 +218,15 @@ def test_presets():
         ("rounds", -1, "1 or more"),
         ("checked", 0, "1 or more"),
         ("drift", 0.0, "above 0"),
-        ("drift", float("nan"), "above 0"),
+        ("drift", float("nan"), "a finite number"),
+        ("rounds", "many", "a whole number"),
+        ("settled", float("inf"), "a finite number"),
         ("gate_seconds", -1.0, "0 or more"),
         ("primers", -1, "0 or more"),
     ],
 )
 def test_invalid_effort_is_refused(field, value, rule):
-    with pytest.raises(InvalidRecipe, match=f"effort: {field} is {value}; it must be {rule}"):
+    with pytest.raises(InvalidRecipe, match=f"^Effort.{field} is {value!r}: it must be {rule}$"):
         Effort(**{field: value})
 
 

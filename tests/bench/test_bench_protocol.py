@@ -177,8 +177,9 @@ def test_a_file_that_changes_is_refused(tmp_path):
         ({"some": []}, r"the baseline 'a' is none of the deployments \(there are none\)"),
         ({"some": ["a", "a"]}, "2 deployments are named 'a'; give each a name of its own"),
         ({"some": ["a", "a" + COPY_SUFFIX]}, "is kept for the baseline's copy; give the deployment another"),
-        ({"threads": 0}, "deployment 'a' has 0 threads; it needs 1 or more"),
+        ({"threads": 0}, "^Deployment.threads is 0: it must be 1 or more$"),
         ({"path": "gone.net"}, "deployment 'a': there is no file 'gone.net'; deploy it first"),
+        ({"runtime": "onnxruntim"}, "deployment 'a': there is no runtime 'onnxruntim'; did you mean 'onnxruntime'"),
         ({"batch": 0}, "the batch is 0; it must be 1 or more"),
         ({"images": IMAGES[0]}, r"images are uint8 \(3, 2, 2\); give uint8 or float32 \[n, C, H, W\]"),
         ({"images": IMAGES[:0]}, r"images are uint8 \(0, 3, 2, 2\)"),
@@ -188,13 +189,12 @@ def test_a_file_that_changes_is_refused(tmp_path):
 def test_invalid_requests_are_refused_before_anything_runs(tmp_path, change, message):
     path = tmp_path / "net"
     path.write_text("fine")
-    given = [
-        Deployment(name, change.get("path", str(path)), "reference", change.get("threads", 1))
-        for name in change.get("some", "ab")
-    ]
     with pytest.raises(InvalidRecipe, match=message):
         measure(
-            given,
+            [
+                Deployment(name, change.get("path", str(path)), change.get("runtime", "reference"), change.get("threads", 1))
+                for name in change.get("some", "ab")
+            ],
             change.get("images", IMAGES),
             baseline=change.get("baseline", "a"),
             batch=change.get("batch", 1),

@@ -134,11 +134,28 @@ def test_eval_refuses_a_normalisation_that_a_file_of_pixels_would_not_use(files,
     status, out, _ = command("eval", trim, "--data", "digits", *own)
     assert status == 0
     assert f"; the file takes pixels and normalises them itself with mean {data.mean[0]:.4g} and std" in out
-    for file, options in ((trim, ("--mean=0.5", "--std=0.5")), (files["dense"], own)):
+    status, out, _ = command("eval", files["dense"], "--data", "digits", *own)
+    assert status == 0
+    assert f"; the file takes pixels and normalises them itself with mean {data.mean[0]:.4g} and std" in out
+    for file in (trim, files["dense"]):
+        options = ("--mean=0.5", "--std=0.5")
         status, _, err = command("eval", file, "--data", "digits", *options)
         assert status == 2
         assert "takes pixels and normalises them itself" in err
         assert "leave out --mean and --std" in err
+
+
+def test_a_file_of_pixels_that_does_not_store_its_normalisation_says_so(files, command, tmp_path):
+    """As those of earlier versions."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(files["dense"])
+    kept = [one for one in model.metadata_props if one.key not in ("mean", "std")]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save(model, tmp_path / "old.onnx")
+    status, out, _ = command("eval", tmp_path / "old.onnx", "--data", "digits")
+    assert status == 0
+    assert "; the file takes pixels and normalises them itself; it does not store with which mean and std\n" in out
 
 
 def with_metadata(file, name, value):

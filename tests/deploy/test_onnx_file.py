@@ -29,7 +29,12 @@ def test_what_the_file_says(tmp_path):
     export_onnx(graph, tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     model = onnx.load(tmp_path / "a.onnx")
-    assert [(entry.key, entry.value.split("\n")) for entry in model.metadata_props] == [("classes", list(graph.classes))]
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert said.pop("classes").split("\n") == list(graph.classes)
+    assert {key: tuple(map(float, text.split(","))) for key, text in said.items()} == {
+        "mean": graph.input.mean,
+        "std": graph.input.std,
+    }
     (images_in,), (logits,) = model.graph.input, model.graph.output
     assert (images_in.name, images_in.type.tensor_type.elem_type) == ("images", TensorProto.UINT8)
     assert images_in.type.tensor_type.shape.dim[0].dim_param == "N"

@@ -6,12 +6,12 @@ import pytest
 
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe
-from paretrim.history import LATER
 from paretrim.run.recipe import Recipe, canonical, parse_recipe, parse_stage, read_recipe, stage_settings
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage_table import STAGES
+from paretrim.stored_fields import LATER
 from paretrim.train.budget import Budget
 
 TEXT = """

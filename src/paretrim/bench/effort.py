@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from types import MappingProxyType
 
-from paretrim.errors import InvalidRecipe
+from paretrim.plain_settings import AboveZero, OneOrMore, ZeroOrAbove, ZeroOrMore, plain_settings
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class Effort:
     """Settings of one measuring session.
 
@@ -33,36 +32,24 @@ class Effort:
     take.
 
     Raises:
-        InvalidRecipe: a number is too small.
+        InvalidSettings: a number is too small or not finite.
     """
 
-    processes: int = 5
-    rounds: int = 300
-    primers: int = 10
-    primer_seconds: float = 0.03
-    warmup_calls: int = 50
-    warmup_seconds: float = 1.0
-    warmup_limit_seconds: float = 20.0
-    settled: float = 0.02
-    window: int = 25
-    drift: float = 0.03
-    preempted: float = 0.10
-    shared: float = 0.3
-    checked: int = 64
-    gate_seconds: float = 60.0
-    timeout_seconds: float = 1800.0
-
-    def __post_init__(self) -> None:
-        at_least_one = ("processes", "rounds", "window", "warmup_calls", "checked")
-        above_zero = ("settled", "drift", "preempted", "shared", "timeout_seconds")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in at_least_one and value < 1:
-                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be 1 or more")
-            if field.name in above_zero and not value > 0:
-                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be above 0")
-            if not value >= 0:
-                raise InvalidRecipe(f"effort: {field.name} is {value}; it must be 0 or more")
+    processes: OneOrMore = 5
+    rounds: OneOrMore = 300
+    primers: ZeroOrMore = 10
+    primer_seconds: ZeroOrAbove = 0.03
+    warmup_calls: OneOrMore = 50
+    warmup_seconds: ZeroOrAbove = 1.0
+    warmup_limit_seconds: ZeroOrAbove = 20.0
+    settled: AboveZero = 0.02
+    window: OneOrMore = 25
+    drift: AboveZero = 0.03
+    preempted: AboveZero = 0.10
+    shared: AboveZero = 0.3
+    checked: OneOrMore = 64
+    gate_seconds: ZeroOrAbove = 60.0
+    timeout_seconds: AboveZero = 1800.0
 
 
 QUICK = Effort(processes=4, rounds=30, warmup_calls=10, warmup_seconds=0.1, warmup_limit_seconds=1.0, gate_seconds=0.0)

@@ -17,7 +17,7 @@ import numpy as np
 
 import paretrim.errors
 from paretrim.bench.effort import Effort
-from paretrim.bench.machine import describe, runtime_version, standing, versions
+from paretrim.bench.machine import RUNTIME_PACKAGES, describe, runtime_version, standing, versions
 from paretrim.bench.machine_load import disturbed, read_load, wait_until_quiet
 from paretrim.bench.pinning import choose_cores, usable_cores
 from paretrim.bench.sampling import ENOUGH, Images, differing
@@ -25,6 +25,7 @@ from paretrim.bench.types import Deployment, Load, Timing, TimingSession
 from paretrim.bench.worker import PHASES, Job, ProcessSamples, write_job
 from paretrim.errors import ExportMismatch, InvalidRecipe, ParetrimError, UnstableMachine
 from paretrim.files import temporary_folder
+from paretrim.visible import brief, suggestion
 
 OPENER = "paretrim.deploy.runnable:open_outputs"
 """``open_outputs(path, runtime=..., threads=...)`` gives a callable: images [batch, C, H, W] -> outputs [batch, ...], a tuple."""
@@ -63,7 +64,7 @@ def measure(
         UnstableMachine: too few cores, or a process died or hung.
         ExportMismatch: a deployment raises, gives other outputs from process to process, or a file changed.
     """
-    everyone = _with_copy(deployments, images, baseline=baseline, batch=batch)
+    everyone = _with_copy(deployments, images, baseline=baseline, batch=batch, opener=opener)
     threads = max(deployment.threads for deployment in everyone)
     job = Job(everyone, opener, batch, effort, seed, choose_cores(threads, usable_cores()))
     digests = [digest(Path(deployment.path)) for deployment in everyone]
@@ -122,7 +123,9 @@ def digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def _with_copy(deployments: Sequence[Deployment], images: Images, *, baseline: str, batch: int) -> tuple[Deployment, ...]:
+def _with_copy(
+    deployments: Sequence[Deployment], images: Images, *, baseline: str, batch: int, opener: str
+) -> tuple[Deployment, ...]:
     """Check the request and append the A/A copy."""
     names = [deployment.name for deployment in deployments]
     if baseline not in names:
@@ -136,8 +139,9 @@ def _with_copy(deployments: Sequence[Deployment], images: Images, *, baseline: s
             )
         if deployment.name == baseline + COPY_SUFFIX:
             raise InvalidRecipe(f"the name '{deployment.name}' is kept for the baseline's copy; give the deployment another")
-        if deployment.threads < 1:
-            raise InvalidRecipe(f"deployment '{deployment.name}' has {deployment.threads} threads; it needs 1 or more")
+        if opener == OPENER and deployment.runtime not in RUNTIME_PACKAGES:
+            hint = suggestion(deployment.runtime, tuple(RUNTIME_PACKAGES), "known")
+            raise InvalidRecipe(f"deployment '{deployment.name}': there is no runtime {brief(deployment.runtime)}; {hint}")
         if not Path(deployment.path).is_file():
             raise InvalidRecipe(f"deployment '{deployment.name}': there is no file '{deployment.path}'; deploy it first")
     if images.ndim != 4 or not len(images) or images.dtype not in (np.uint8, np.float32):

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from paretrim.bench.effort import Effort
-from paretrim.history import LATER
 from paretrim.intervals import Estimate
+from paretrim.plain_settings import FilledText, OneOrMore, plain_settings
+from paretrim.stored_fields import LATER
 
 Verdict = Literal["faster", "slower", "no difference"]
 """``no difference`` means none was shown beyond the difference between the baseline and its own copy."""
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class Deployment:
     """What is timed: a deployed file in a runtime, with a number of threads.
 
     ``runtime`` is one of :data:`paretrim.deploy.runnable.RUNTIMES`, ``path`` the deployed file.
+
+    Raises:
+        InvalidSettings: a value is of another type, a text is empty, or there are fewer than 1 threads.
     """
 
-    name: str
-    path: str
-    runtime: str
-    threads: int = 1
+    name: FilledText
+    path: FilledText
+    runtime: FilledText
+    threads: OneOrMore = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):  # as most callers have it; sessions are stored with texts
+            object.__setattr__(self, "path", os.fspath(self.path))
 
 
 @dataclass(frozen=True)

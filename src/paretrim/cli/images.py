@@ -47,7 +47,8 @@ class Preparation:
 
     def _normalised_in_words(self, data: str, numbers: str) -> str:
         if self.source == FILE:
-            return f"the file takes pixels and normalises them itself{numbers}"
+            said = numbers or "; it does not store with which mean and std"
+            return f"the file takes pixels and normalises them itself{said}"
         hint = "; the file does not store its own, so give --mean and --std if it was trained with others"
         which = f"{self.source} '{data}'{hint}" if self.source == DEFAULT else self.source
         return f"images were normalised{numbers}, {which}"

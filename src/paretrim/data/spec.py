@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import StrictBool, StrictFloat, StrictInt
 
 from paretrim.errors import InvalidRecipe
-from paretrim.history import LATER
 from paretrim.settings import settings
+from paretrim.stored_fields import LATER
 from paretrim.visible import brief
 
 DATA_SETS = ("digits", "cifar10", "cifar100")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.onnx_operations import OPERATIONS
-from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer, class_facts
+from paretrim.deploy.onnx_writer import FLOAT, FourBits, OnnxOperation, Writer, graph_facts
 from paretrim.errors import ExportMismatch, MissingDependency, UnsupportedOperation
 from paretrim.files import path_of, write_atomically
 from paretrim.graph.checks import validate
@@ -47,7 +47,8 @@ def export_onnx(
 
     The input ``images`` is uint8 pixels [N, C, H, W] if the graph takes pixels, otherwise float32; the output ``logits`` is
     float32 [N, classes]. Several outputs, float32 [N, ...], have the names of ``graph.outputs``, with dots for slashes. Equal
-    graphs give equal bytes. The metadata holds the class names under ``classes``, one per line, and ``facts``.
+    graphs give equal bytes. The metadata holds the class names under ``classes``, one per line, how
+    pixels are normalised under ``mean`` and ``std``, and ``facts``.
 
     ``four_bits`` stores weights that fit into four bits as INT4 (operator set 21); results stay the same. Today's runtimes
     compute such layers in floating point, so the file is smaller but not faster.
@@ -104,7 +105,7 @@ def _model(graph: Graph, facts: Mapping[str, str] = MappingProxyType({}), four_b
     )
     opset, version = (OPSET, IR_VERSION) if four_bits is None else (OPSET_FOUR_BITS, IR_FOUR_BITS)
     model = helper.make_model(body, producer_name="paretrim", ir_version=version, opset_imports=[helper.make_opsetid("", opset)])
-    props = {**class_facts(graph), **facts}
+    props = {**graph_facts(graph), **facts}
     if props:
         helper.set_model_props(model, props)
     try:

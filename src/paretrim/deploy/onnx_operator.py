@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paretrim.deploy.onnx_file import IR_VERSION, OPSET, file_output_names
 from paretrim.deploy.onnx_runtime import DOMAIN, OPERATOR, THREADS
-from paretrim.deploy.onnx_writer import class_facts
+from paretrim.deploy.onnx_writer import graph_facts
 from paretrim.errors import MissingDependency
 from paretrim.files import write_atomically
 from paretrim.graph.interpreter import checked_threads
@@ -60,5 +60,5 @@ def export_operator(trim: bytes, path: Path | str, *, threads: int) -> None:
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
     )
     prepared = {key: str(known[key]) for key in (MEAN, STD, RESIZE) if key in known}
-    helper.set_model_props(model, {**class_facts(graph), **prepared, THREADS: str(threads)})
+    helper.set_model_props(model, {**graph_facts(graph), **prepared, THREADS: str(threads)})
     write_atomically(Path(path), model.SerializeToString(deterministic=True))

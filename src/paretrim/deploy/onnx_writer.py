@@ -11,6 +11,7 @@ import numpy.typing as npt
 from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Array, Graph, Node, ValueType
+from paretrim.trimfile.provenance import normalisation_facts
 from paretrim.visible import brief
 
 FLOAT = 1
@@ -190,8 +191,10 @@ def _clash(name: str) -> UnsupportedOperation:
     return UnsupportedOperation(f"two values of the ONNX file would be named '{name}'; rename the node of that name")
 
 
-def class_facts(graph: Graph) -> dict[str, str]:
-    """The names of the classes as the metadata of an ONNX file holds them, a line each; {} if there are none.
+def graph_facts(graph: Graph) -> dict[str, str]:
+    """What the metadata of an ONNX file say of a graph: the names of its classes, a line each, and how it normalises pixels.
+
+    What is unknown is left out: without classes, or for a graph that takes normalised images.
 
     Raises:
         UnsupportedOperation: a name has a line break, so that readers would see two classes.
@@ -202,4 +205,5 @@ def class_facts(graph: Graph) -> dict[str, str]:
             f"class name {brief(broken)} has a line break, and an ONNX file holds the names as lines; rename the class, or use "
             "the .trim file"
         )
-    return {"classes": "\n".join(graph.classes)} if graph.classes else {}
+    classes = {"classes": "\n".join(graph.classes)} if graph.classes else {}
+    return classes | (normalisation_facts(graph.input.mean, graph.input.std) if graph.input.takes_pixels else {})

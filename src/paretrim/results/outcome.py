@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from paretrim.bench.types import Latency, Machine
 from paretrim.errors import CorruptFile
 from paretrim.graph.entropy import WeightSummary
-from paretrim.history import LATER, once_called
 from paretrim.history import StageOutcome as StageOutcome
 from paretrim.intervals import Estimate
 from paretrim.metric import ACCURACY, Metric
+from paretrim.stored_fields import LATER, once_called
 from paretrim.visible import brief
 
 FORMAT = 5

@@ -22,7 +22,7 @@ from typing import Any, Literal, NoReturn, Protocol, Union, cast, get_args, get_
 import filelock
 
 from paretrim import files
-from paretrim.errors import CorruptFile
+from paretrim.errors import CorruptFile, InvalidSettings
 from paretrim.results.outcome import FORMAT, METRIC_VALUES, Outcome
 
 
@@ -221,12 +221,13 @@ def _to_dataclass(value: object, kind: type[Any], *, place: str, earlier: bool) 
         parts = [f"{word} {', '.join(map(repr, keys))}" for word, keys in (("unknown", unknown), ("missing", missing)) if keys]
         raise CorruptFile(f"{place}: keys of {kind.__name__} do not match: {'; '.join(parts)}; allowed are {', '.join(known)}")
     there = {key.field: (name, key.hint) for name, key in known.items() if name in value}
-    return kind(
-        **{
-            field: _from_plain(value[name], hint, place=f"{place}, {name}", earlier=earlier)
-            for field, (name, hint) in there.items()
-        }
-    )
+    found = {
+        field: _from_plain(value[name], hint, place=f"{place}, {name}", earlier=earlier) for field, (name, hint) in there.items()
+    }
+    try:
+        return kind(**found)
+    except InvalidSettings as error:  # a class that checks its values
+        raise CorruptFile(f"{place}: {error}") from error
 
 
 def _checked(value: object, hint: object, *, place: str, descend: Descend) -> object:

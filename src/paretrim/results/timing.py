@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,21 @@ from paretrim.bench.protocol import measure
 from paretrim.bench.raw import save_session
 from paretrim.bench.statistics import summarize
 from paretrim.bench.types import Deployment, Latency, TimingSession
-from paretrim.deploy.runnable import NATIVE
+from paretrim.deploy.runnable import NATIVE, RUNTIMES
+from paretrim.plain_settings import OneOrMore, one_of, plain_settings
 from paretrim.results.run_folder import graph_file_in
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class RuntimeSetting:
-    """A runtime with a number of threads."""
+    """A runtime with a number of threads.
 
-    runtime: str
-    threads: int
+    Raises:
+        InvalidSettings: there is no such runtime, or there are fewer than 1 threads.
+    """
+
+    runtime: Annotated[str, one_of(RUNTIMES)]
+    threads: OneOrMore
 
 
 Problems = Mapping[str, Mapping[str, str]]

@@ -20,8 +20,8 @@ from paretrim.deploy.saturation import SATURATES, may_saturate
 from paretrim.errors import CorruptFile, UnstableMachine, located
 from paretrim.files import DAMAGE, read_json, write_atomically
 from paretrim.graph.windows import Values
-from paretrim.history import under_todays_names
 from paretrim.metric import Metric
+from paretrim.plain_settings import plain_settings
 from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, deployments_of, latencies_of, left_out, time_files
@@ -35,6 +35,7 @@ from paretrim.run.records import Records, keep_outcomes
 from paretrim.run.start import Start, TestSet
 from paretrim.run.teachers import Teaching
 from paretrim.stages.stage import Stage
+from paretrim.stored_fields import under_todays_names
 from paretrim.train.budget import Budget
 from paretrim.train.task import CLASSIFICATION
 
@@ -42,7 +43,7 @@ TIMED_IMAGES = 512
 """Distinct test images that are timed; more would only fill the disk of every measuring process."""
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class TimingPlan:
     """In which runtimes, with how many threads and how thoroughly latency is measured."""
 

@@ -21,7 +21,6 @@ from paretrim.data.spec import DataSpec
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.files import read_regular
-from paretrim.history import LATER
 from paretrim.models.spec import ModelSpec
 from paretrim.run.teacher_spec import TeacherSpec, check_names
 from paretrim.settings import checked, settings
@@ -29,6 +28,7 @@ from paretrim.stages.prune.lottery import require_early
 from paretrim.stages.stage import Stage
 from paretrim.stages.stage_table import STAGES
 from paretrim.stages.together import Together, stage_label
+from paretrim.stored_fields import LATER
 from paretrim.train.budget import AtLeastOne, Budget
 from paretrim.train.execution import Execution
 from paretrim.visible import QUOTED, brief

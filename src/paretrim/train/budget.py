@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
-from paretrim.history import LATER
 from paretrim.settings import settings
+from paretrim.stored_fields import LATER
 
 LARGEST = 1e30
 """Far above any sensible setting; float32 can hold it and its quotients in an optimizer."""

@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from paretrim.network.constraints import WeightedLayer
+from paretrim.plain_settings import plain_settings
 from paretrim.train.task import CLASSIFICATION, Task
 from paretrim.train.task import softened_kl as softened_kl
 
@@ -48,7 +49,7 @@ class Outputs:
         return () if self.teacher_logits is None else (self.teacher_logits, *self.teacher_others)
 
 
-@dataclass(frozen=True, eq=False)
+@plain_settings(eq=False)
 class LossTerm:
     """One summand. ``weight`` is a number or a function of the stage's progress in [0, 1].
 

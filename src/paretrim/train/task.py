@@ -7,7 +7,6 @@ and ``examples/own_task.py`` one of your own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.nn import functional
 from paretrim.data.user_loader import SUPPORTED, class_labels
 from paretrim.errors import DataUnavailable, UnsupportedOperation
 from paretrim.metric import ACCURACY, Metric
+from paretrim.plain_settings import FilledText, plain_settings
 
 TaskArray = npt.NDArray[Any]
 
@@ -86,11 +86,11 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class Classification:
     """One class for each image: logits [N, K], labels int64 [N]."""
 
-    name: str = "classification"
+    name: FilledText = "classification"
     metric: Metric = ACCURACY
 
     def batch_labels(self, labels: Tensor, images: int, where: str, /) -> Tensor:

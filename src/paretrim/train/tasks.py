@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn import functional
 from paretrim.errors import DataUnavailable, InvalidRecipe
 from paretrim.metric import SQUARED_ERROR, Metric
 from paretrim.own_code import imported
+from paretrim.plain_settings import FilledText, plain_settings
 from paretrim.train.task import CLASSIFICATION, Task, TaskArray
 from paretrim.visible import brief
 
@@ -21,14 +21,14 @@ ALIKE = 0.01
 """Numbers of two networks count as the same if they differ by at most this share of the largest number over all images."""
 
 
-@dataclass(frozen=True)
+@plain_settings()
 class Regression:
     """Numbers for each image: labels [N] or [N, ...], as many as the outputs, concatenated in order, have numbers.
 
     For a data set of classes, the label is the class number, and the network has one output.
     """
 
-    name: str = "regression"
+    name: FilledText = "regression"
     metric: Metric = SQUARED_ERROR
 
     def batch_labels(self, labels: Tensor, _images: int, _where: str, /) -> Tensor:

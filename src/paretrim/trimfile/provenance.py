@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from paretrim.errors import CorruptFile
 from paretrim.graph.structure import parse_strictly
-from paretrim.history import LATER, StageOutcome, stage_of
+from paretrim.history import StageOutcome, stage_of
 from paretrim.metric import Metric
+from paretrim.stored_fields import LATER
 
 FORMAT = 1
 """Version of the JSON text; a reader refuses a newer one."""
@@ -69,10 +70,11 @@ def task_facts(name: str, metric: Metric) -> dict[str, str]:
 
 def metric_of(measured: Mapping[str, object]) -> Metric | None:
     """The metric that a file stores; None, which means accuracy, if it stores none."""
-    if not isinstance(measured.get(METRIC), str):
+    name = measured.get(METRIC)
+    if not isinstance(name, str) or not name.strip():
         return None
     rises = str(measured.get(METRIC_RISES, 1)) != "0"
-    return Metric(str(measured[METRIC]), str(measured.get(METRIC_UNIT, "")), higher_is_better=rises)
+    return Metric(name, str(measured.get(METRIC_UNIT, "")), higher_is_better=rises)
 
 
 def encode(provenance: Provenance) -> str:

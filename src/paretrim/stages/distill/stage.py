@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import nn
 
 from paretrim.errors import InvalidRecipe
-from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.distill.criteria import AnyCriterion
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.logits import SoftLogits
+from paretrim.stored_fields import LATER
 from paretrim.train.budget import Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, task_loss, with_modules
 from paretrim.train.resources import Resources

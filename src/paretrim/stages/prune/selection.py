@@ -11,13 +11,13 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.operations.table import OPERATIONS
-from paretrim.history import LATER
 from paretrim.method import OURS, Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.layer_names import matches, require_match
+from paretrim.stored_fields import LATER
 
 METHODS = (
     Method(

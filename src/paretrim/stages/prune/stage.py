@@ -15,7 +15,6 @@ from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelGroups
 from paretrim.graph.types import IntArray
-from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
@@ -31,6 +30,7 @@ from paretrim.stages.prune.score_table import ROUNDS, SECOND_ORDER, channel_scor
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.sensitivity import scan_channels, scan_weights
+from paretrim.stored_fields import LATER
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

@@ -15,7 +15,6 @@ from torch import Tensor
 from paretrim.errors import InvalidRecipe, TrainingFailed, located
 from paretrim.graph.fusion import grid_values, values_of_few_levels
 from paretrim.graph.types import Graph
-from paretrim.history import LATER
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.formats import FLOAT_WEIGHTS, UNIFORM, activation_grid_named, new_activation_grid, new_weight_grid
@@ -33,6 +32,7 @@ from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.stages.quantize.reciprocals import reciprocals_of
+from paretrim.stored_fields import LATER
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
