@@ -129,7 +129,7 @@ REFUSED = {
     ),
     "numbers": (
         lambda maps, mean, head: head[:, 0],
-        r"output 0 of the network is \[N\]; return vectors \[N, K\] or maps \[N, C, H, W\], and reshape or permute the output of",
+        r"output 0 of the network is \[N\], one number for each image without an axis; return \[N, 1\], so leave out squeeze",
     ),
     "boxes": (
         lambda maps, mean, head: (head, maps.view(-1, 5, 1, 8, 8)),

@@ -40,6 +40,13 @@ CHOICES = {
     "einsum: gate": lambda _, x: torch.einsum("nchw,nc->nchw", x, x.mean((2, 3)).sigmoid()),
     "einsum: three": lambda self, x: torch.einsum("nchw,c,nhw->nchw", x, self.bound[:, 0, 0], x.mean(1).sigmoid()),
     "einsum: product summed": lambda _, x: x + torch.einsum("nchw,nchw->nc", x, x.sigmoid())[:, :, None, None] / 64,
+    "einsum: products of channels": lambda _, x: x + torch.einsum("nchw,ndhw->ncd", x, x).flatten(1)[:, :8, None, None] / 64,
+    "einsum: products of maps": lambda _, x: torch.einsum("nchk,nckw->nchw", x, x.sigmoid()),
+    "einsum: products of turned maps": lambda _, x: torch.einsum("nchk,ncwk->nchw", x.sigmoid(), x),
+    "einsum: in the other order": lambda _, x: torch.einsum("nckw,nchk->nchw", x, x.sigmoid()),
+    "log of sums": lambda _, x: x + torch.logsumexp(x, (2, 3), keepdim=True) * torch.logsumexp(x, 1)[:, None],
+    "log of two": lambda _, x: torch.logaddexp(x, -x) + torch.logaddexp(x, x.mean((2, 3), keepdim=True)),
+    "running sums": lambda _, x: x.cumsum(1) / 8 + x.cumsum(2) / 8 + x.sigmoid().cumsum(-1) / 8,
     "einsum: order": lambda _, x: torch.einsum("nchw->nhwc", x).permute(0, 3, 1, 2),
 }
 
@@ -70,8 +77,8 @@ REFUSED = {
         r"its value is inf; a file contains finite numbers|NaN or inf",
     ),
     "infinite constant": (lambda _, x: x + torch.full((8, 1, 1), torch.inf), r"the constant '.*' holds NaN or infinity; a file"),
-    "products of channels": (
-        lambda _, x: torch.einsum("nchw,ndhw->ncd", x, x)[..., None],
+    "of two products": (
+        lambda _, x: torch.einsum("nchw,nkhw,ndhw->nckd", x, x, x).flatten(2)[..., None],
         r"einsum is supported only where it",
     ),
     "diagonal": (lambda _, x: torch.einsum("nchh->nch", x)[..., None], r"einsum is supported only where it is one of these"),
@@ -104,6 +111,11 @@ class Positive(nn.Module):
         ("nc,c", [(2, 3), (3,)]),
         ("nchw,nc,hw->nwc", [(2, 3, 4, 5), (2, 3), (4, 5)]),
         ("nchw->cn", [(2, 3, 4, 5)]),
+        ("nchw,ndhw->ncd", [(2, 3, 4, 5), (2, 6, 4, 5)]),
+        ("nch,nhwd->ncwd", [(2, 3, 4), (2, 4, 5, 6)]),
+        ("nabk,nkc->nabc", [(2, 3, 4, 5), (2, 5, 6)]),
+        ("nkc,nabk->nabc", [(2, 5, 6), (2, 3, 4, 5)]),
+        ("gnij,gnkj->gnik", [(2, 3, 4, 5), (2, 3, 6, 5)]),
         ("ab...,b...->a...", [(2, 3, 4, 5), (3, 4, 5)]),
     ],
 )

@@ -166,11 +166,11 @@ REFUSED = {
     ),
     "NumPy": (
         lambda: body(lambda _, x: torch.from_numpy(x.numpy() * 2)),
-        r"it turns an activation into a NumPy array; use the functions of torch, and return tensors",
+        r"it turns an activation into a NumPy array \(at x.numpy\(\) in .*\); use the functions of torch, and return tensors",
     ),
     "a loop over images": (
         lambda: body(lambda _, x: torch.stack([image * 2 for image in x])),
-        r"Constraints violated \(batch\)\. .*loops over the images and fixed batch sizes are the usual causes",
+        r"works for some numbers of images only; loops over the images, .* and fixed batch sizes are the usual causes",
     ),
     "another type": (
         lambda: body(lambda self, x: self.k(x.double()).float(), k=nn.Conv2d(8, 8, 1).double()),

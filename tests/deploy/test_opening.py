@@ -1,6 +1,8 @@
 """Arguments for opening a deployed file: a wrong type or size is one typed error in every runtime."""
 
 import os
+import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -11,6 +13,7 @@ from paretrim import runtime, trimfile
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import RUNTIMES, integer_share, open_runnable
+from paretrim.deploy.statistics_of_use import OF_OPENVINO, SWITCH, without_statistics
 from paretrim.errors import CannotWrite, CorruptFile, ParetrimError, UnsupportedOperation
 from paretrim.graph import storage
 
@@ -80,3 +83,25 @@ def test_paths_of_nothing(path):
     ):
         with pytest.raises(ParetrimError):
             read(path)
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_nothing_is_left_in_the_home_folder(name, files, tmp_path):
+    """ONNX Runtime and OpenVINO make files there to report their use, as soon as they are imported."""
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    program = f"from paretrim.deploy.runnable import open_runnable\nopen_runnable({str(files[name])!r}, runtime={name!r})\n"
+    program += f"import os, sys; assert {OF_OPENVINO!r} not in sys.modules and {SWITCH!r} not in os.environ\n"
+    places = {name: value for name, value in os.environ.items() if name not in (SWITCH, "CI")}
+    places |= {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=places, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_about_statistics_is_kept(monkeypatch):
+    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setitem(sys.modules, OF_OPENVINO, os)
+    with without_statistics():
+        assert (os.environ[SWITCH], sys.modules[OF_OPENVINO]) == ("0", os)
+    assert (os.environ[SWITCH], sys.modules[OF_OPENVINO]) == ("0", os)

@@ -20,20 +20,23 @@ from torch.fx import Node as FxNode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import Argument, map_arg
 
-from paretrim.capture.call import is_in_place, operation_of
+from paretrim.capture import own_forms
+from paretrim.capture.call import is_in_place, is_random, operation_of
 from paretrim.capture.einsum import einsum
 
-
-def _cosine_similarity(first: torch.Tensor, second: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
-    """As documented by torch: the dot product of both, each divided by its norm or ``eps``."""
-    units = [value / value.square().sum(dim, keepdim=True).sqrt().clamp_min(eps) for value in (first, second)]
-    return (units[0] * units[1]).sum(dim)
-
-
 OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType(
-    {torch.ops.aten.einsum.default: einsum, torch.ops.aten.cosine_similarity.default: _cosine_similarity}
+    {
+        torch.ops.aten.einsum.default: einsum,
+        torch.ops.aten.cosine_similarity.default: own_forms.cosine_similarity,
+        torch.ops.aten.logsumexp.default: own_forms.logsumexp,
+        torch.ops.aten.logaddexp.default: own_forms.logaddexp,
+        torch.ops.aten.cumsum.default: own_forms.cumsum,
+    }
 )
 """Operations that are written out in another way than torch does it."""
+
+_FIXED = "fixed"
+"""Key of the facts of a new node: whether it is a constant that the decomposition itself makes."""
 
 Result = FxNode | tuple[FxNode, ...]
 
@@ -135,7 +138,9 @@ def _copied(part: FxNode, node: FxNode, places: dict[FxNode, Result]) -> FxNode:
 def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
     """The node itself if its operation is known, else its decomposition, which replaces it."""
     of_size = not isinstance(new.meta["val"], torch.Tensor | list | tuple)
-    if new.target is operator.getitem or operation_of(new) in known or of_size:
+    fixed = not is_random(new) and all(source.meta.get(_FIXED) for source in new.all_input_nodes)
+    new.meta[_FIXED] = fixed
+    if new.target is operator.getitem or operation_of(new) in known or of_size or fixed:
         return [new], new
     inner = written_out(new, known)
     if inner is not None:

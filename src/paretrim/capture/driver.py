@@ -24,6 +24,7 @@ from torch.fx import Node as FxNode
 from paretrim.capture.activations import FUNCTIONS
 from paretrim.capture.arrange import COPIES, VIEWS
 from paretrim.capture.call import Call, call_of, is_aten, is_in_place, is_random, layer_of, operation_of
+from paretrim.capture.called_from import call_site_of
 from paretrim.capture.checks import check_classes, check_weights, without_dead
 from paretrim.capture.choices import CHOICES, COMPARISONS
 from paretrim.capture.constants import changes_constant, is_constant
@@ -36,7 +37,7 @@ from paretrim.capture.norms import NORMS
 from paretrim.capture.numbers_read import put_numbers_in_
 from paretrim.capture.pooling import POOLING
 from paretrim.capture.private import private_copy
-from paretrim.capture.program import program_of
+from paretrim.capture.program import program_of, silence
 from paretrim.capture.quick import without_collections
 from paretrim.capture.remedies import INSTEAD, RANDOM, remedy
 from paretrim.capture.returned import outputs_of, results_of
@@ -144,7 +145,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             try:
                 _converted(work, node)
             except UnsupportedOperation as error:
-                raise by_family(work, needed, error) from error
+                raise _called(by_family(work, needed, error), error, node, private, shape) from error
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
@@ -160,6 +161,15 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     check_weights(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
+
+
+def _called(
+    error: UnsupportedOperation, of_node: UnsupportedOperation, node: FxNode, module: nn.Module, shape: tuple[int, ...]
+) -> UnsupportedOperation:
+    """The error with the user's own line, if it is about that operation."""
+    with silence():
+        site = call_site_of(node, module, shape) if error is of_node else None
+    return error if site is None else UnsupportedOperation(f"{error}; it is called as {site.in_words()}")
 
 
 def _remarks(work: Work, all_names: Sequence[str], names: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:

@@ -1,16 +1,17 @@
-"""``torch.einsum`` written with permutations, products, sums, and layers where a weight is multiplied over an axis."""
+"""``torch.einsum`` written with permutations, products, sums, and layers and matrix products."""
 
 from __future__ import annotations
 
 import string
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def einsum(equation: str, tensors: Sequence[Tensor]) -> Tensor:
-    """What ``torch.einsum`` computes, where it is a linear layer, a convolution of one pixel, or products that are then summed.
+    """What ``torch.einsum`` computes where it is a matrix over one axis, a matrix product, or products that are then summed.
 
     Raises:
         NotImplementedError: it is none of these.
@@ -23,6 +24,9 @@ def einsum(equation: str, tensors: Sequence[Tensor]) -> Tensor:
         for value, weight in ((first, second), (second, first)):
             if (made := _layer(*value, *weight, output)) is not None:
                 return _ordered(*made, output)
+        for left, right in ((first, second), (second, first)):
+            if (product := _matrix_product(*left, *right, output)) is not None:
+                return product
     return _ordered(*_product(tensors, inputs), output)
 
 
@@ -55,6 +59,34 @@ def _layer(value: Tensor, labels: str, weight: Tensor, pair: str, output: str) -
     if len(labels) == 4 and labels[1] == axis:
         return F.conv2d(value, matrix[:, :, None, None]), result
     return None
+
+
+def _matrix_product(left: Tensor, rows: str, right: Tensor, columns: str, output: str) -> Tensor | None:
+    """A matrix product for every image and perhaps every channel, where all axes stand as it has them; else None."""
+    summed = "".join(letter for letter in rows if letter in columns and letter not in output)
+    shared = "".join(letter for letter in rows if letter in columns and letter in output)
+    height, width = ("".join(letter for letter in labels if letter not in shared + summed) for labels in (rows, columns))
+    turned = columns == shared + width + summed
+    if not (summed and shared and height and width) or rows != shared + height + summed or output != shared + height + width:
+        return None
+    if not turned and columns != shared + summed + width:
+        return None
+    first = _joined(_joined(left, len(shared) + len(height), len(summed)), len(shared), len(height))
+    parts = (width, summed) if turned else (summed, width)
+    second = _joined(_joined(right, len(shared) + len(parts[0]), len(parts[1])), len(shared), len(parts[0]))
+    product = first @ (second.transpose(-1, -2) if turned else second)
+    for place, sizes in ((-1, _sizes(right, columns, width)), (-1 - len(width), _sizes(left, rows, height))):
+        product = torch.unflatten(product, place, sizes) if len(sizes) > 1 else product
+    return product
+
+
+def _joined(value: Tensor, start: int, count: int) -> Tensor:
+    """``count`` axes from ``start`` as one."""
+    return value.flatten(start, start + count - 1) if count > 1 else value
+
+
+def _sizes(value: Tensor, labels: str, letters: str) -> list[int]:
+    return [value.shape[labels.index(letter)] for letter in letters]
 
 
 def _product(tensors: Sequence[Tensor], inputs: Sequence[str]) -> tuple[Tensor, str]:

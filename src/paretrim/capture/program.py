@@ -23,8 +23,10 @@ from torch.fx import GraphModule
 from torch.fx import Node as FxNode
 from torch.utils._pytree import TreeSpec, tree_flatten_with_path, tree_unflatten
 
+from paretrim.capture.called_from import CallSite, call_site_in, first_fixed_batch
 from paretrim.capture.private import reading_copy
 from paretrim.capture.quick import make_norms_opaque, only_what_is_needed, put_norms_back
+from paretrim.capture.remedies import INSTEAD, remedy
 from paretrim.capture.scripted import INSTEAD_OF_SCRIPTS, ScriptModule, open_scripts
 from paretrim.errors import UnsupportedOperation, reason_of
 from paretrim.graph.names import free_name, printable
@@ -34,8 +36,14 @@ from paretrim.visible import visible
 _LINE = re.compile(r'File "([^"]+)", line (\d+)')
 """A place in the user's code, as torch.export names it."""
 
-_GUARDS = ("data-dependent", "Constraints violated", "unbacked")
+_ONE_NUMBER = "Constraints violated"
+"""Text in errors of torch.export about the number of images."""
+
+_GUARDS = ("data-dependent", _ONE_NUMBER, "unbacked")
 """Texts in errors of torch.export if control flow or a size depends on the images or the batch size."""
+
+_NO_FORM = re.compile(r"^aten\.(\w+?)(?:_cachemask)?\.\w+$")
+"""An error of torch.export that is nothing but the name of an operation without a form for sizes alone."""
 
 _DATA = "fake tensor in the exported program constant"
 """Text in errors of torch.export if the ``.data`` of an activation is read."""
@@ -136,7 +144,7 @@ def _export(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
 
 
 def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
-    with silence(), refusing_to_end(module):
+    with silence(), refusing_to_end(module), first_fixed_batch(module) as fixed:
         try:
             return _export(module, shape)
         except UnsupportedOperation:
@@ -150,15 +158,22 @@ def _exported(module: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
             first = visible(next(iter(text.strip().splitlines()), type(error).__name__)).partition(_MORE)[0].rstrip("!. ")
             lines = _LINE.findall(text)
             place = f" (file '{lines[-1][0]}', line {lines[-1][1]})" if lines else ""
-            first, hint = _advice(module, shape, first, text)
+            if site := call_site_in(error.__traceback__, module):
+                place = f" (at {site.with_layer()})"
+            call = fixed[0] if fixed and _ONE_NUMBER in text else None
+            first, hint = _advice(module, shape, first, text, call)
+            place = "" if call else place
             raise UnsupportedOperation(
                 f"{type(module).__name__} could not be captured with one input of shape [N, {', '.join(map(str, shape))}] and a "
                 f"free batch size: {first}{place}{hint}"
             ) from error
 
 
-def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str) -> tuple[str, str]:
-    """What an error of torch.export says in its first line, perhaps in other words, and what to do about it."""
+def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str, fixing: CallSite | None) -> tuple[str, str]:
+    """What an error of torch.export says in its first line, perhaps in other words, and what to do about it.
+
+    ``fixing`` is the call that allows only some numbers of images, if that is the error.
+    """
     hint = ""
     if not _runs(module, torch.zeros(2, *shape)):
         hint = (
@@ -169,11 +184,17 @@ def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str) ->
         first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
     elif _NUMPY in text:
         first, hint = "it turns an activation into a NumPy array", "; use the functions of torch, and return tensors"
+    elif fixing is not None:
+        first = f"{fixing.with_layer()}, works for some numbers of images only"
+        general = "loops over the images, len(x) of a tensor (write x.shape[0]) and fixed batch sizes are the usual causes"
+        hint = f"; {remedy(fixing.function) if fixing.function in INSTEAD else general}"
     elif any(sign in text for sign in _GUARDS):
         hint = (
             ". Data-dependent control flow, also by the value of a buffer, numbers read from one (float(), int(), .tolist()), "
             "len(x) of a tensor (write x.shape[0]), loops over the images and fixed batch sizes are the usual causes"
         )
+    if (alone := _NO_FORM.match(first)) is not None:
+        first, hint = f"'{alone[1]}' cannot be captured", f"; {remedy(alone[1])}"
     if _UNKNOWN_RESULT in text:
         first, hint = (
             first.split(_UNKNOWN_RESULT)[0] + _UNKNOWN_RESULT,

@@ -19,7 +19,24 @@ _CHOICE = (
     "use relu, clamp, maximum or minimum; of comparisons >, >=, < and <= are supported, and selection by them with torch.where"
 )
 _ROUNDING = "leave the rounding out; paretrim.Quantize rounds values where the file needs it"
+_QUANTIZING = ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine")
 _PLACES = "return the logits; compute indices and orders outside of the network"
+_ORDER = (
+    "use the maximum or the mean (amax, mean, nn.AdaptiveMaxPool2d), or compute it outside of the network; a file does not order "
+    "values"
+)
+_RUNNING = (
+    "use a sum, maximum or mean of the whole axis, or a convolution; running products, maxima and minima are not supported, "
+    "running sums over channels, height or width are"
+)
+_DISTANCES = (
+    "write out the squared distances of vectors x [N, K] to prototypes p [M, K] as F.linear(x, -2 * p, p.square().sum(1)) + "
+    "x.square().sum(1, keepdim=True), or put a sum over differences in its place; torch.cdist is not supported"
+)
+_GATHERING = (
+    "use index_select or x[:, indices] with fixed indices, the same for all images and pixels; choosing by the values of an "
+    "image is not supported"
+)
 _WRITING = (
     "join the parts with torch.cat; writing to parts of a value that is read again through another view, or filling all of it, "
     "is not supported"
@@ -36,13 +53,20 @@ _MORE_PIXELS = (
 INSTEAD: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("matmul", "bmm", "mm"), _ATTENTION)
     | dict.fromkeys(("eq", "ne", "heaviside", "isnan", "isinf", "isfinite"), _CHOICE)
-    | dict.fromkeys(("round", "floor", "ceil", "trunc", "fake_quantize_per_tensor_affine"), _ROUNDING)
-    | dict.fromkeys(("argmax", "argmin", "sort", "argsort", "topk", "one_hot"), _PLACES)
-    | dict.fromkeys(("conv_transpose1d", "conv_transpose3d", "grid_sampler"), _MORE_PIXELS)
+    | dict.fromkeys(("round", "floor", "ceil", "trunc", *_QUANTIZING), _ROUNDING)
+    | dict.fromkeys(("argmax", "argmin", "argsort", "one_hot", "nonzero", "histc", "bucketize", "searchsorted"), _PLACES)
+    | dict.fromkeys(("sort", "topk", "kthvalue", "median", "nanmedian", "mode", "quantile", "nanquantile", "msort"), _ORDER)
+    | dict.fromkeys(("cumprod", "cummax", "cummin", "logcumsumexp"), _RUNNING)
+    | dict.fromkeys(("gather", "take", "take_along_dim", "scatter"), _GATHERING)
+    | dict.fromkeys(("conv_transpose3d", "grid_sampler", "affine_grid_generator", "max_unpool2d"), _MORE_PIXELS)
     | dict.fromkeys(("fill", "zero", "index_put", "masked_scatter"), _WRITING)
     | dict.fromkeys(("empty", "empty_like", "new_empty"), _UNWRITTEN)
     | {
         "item": "compute with the tensor itself, without .item() or float()",
+        "cdist": _DISTANCES,
+        "conv_transpose1d": "use nn.ConvTranspose2d on maps of one row: x.unsqueeze(2), and kernels (1, K)",
+        "bilinear": "multiply two linear layers, or use torch.bmm of maps; nn.Bilinear is not supported",
+        "col2im": "use nn.PixelShuffle or nn.ConvTranspose2d; overlapping patches are not supported",
         "fmax": "use torch.maximum; it is the same if nothing is NaN",
         "fmin": "use torch.minimum; it is the same if nothing is NaN",
         "conv3d": "use Conv2d; images have no depth",
@@ -63,7 +87,8 @@ _BEHIND = MappingProxyType(
     {
         "where": "choose between values of the network; a choice between two numbers that are 0 is 0",
         "masked_fill": "choose between values of the network; a choice between two numbers that are 0 is 0",
-        "einsum": "use nn.Linear, nn.Conv2d, products and sums; einsum is supported only where it is one of these",
+        "einsum": "use nn.Linear, nn.Conv2d, matmul, products and sums; einsum is supported only where it is one of these",
+        "cumsum": _RUNNING,
     }
 )
 """As :data:`INSTEAD`, of operations that are known in part."""

@@ -53,6 +53,11 @@ def _require_shape(work: Work, item: FxNode, place: int) -> None:
     view = work.known.get(item)
     if isinstance(view, View) and (view.turned or view.last or len(view.shape) not in (1, 3)):
         shape, order = ", ".join(("N", *map(str, view.shape))), " with permuted axes" if view.turned or view.last else ""
+        if not view.shape:
+            raise UnsupportedOperation(
+                f"output {place} of the network is [N], one number for each image without an axis; return [N, 1], so leave out "
+                "squeeze(1), flatten(0), view(-1) or the index at its end, and give a sum or mean at its end keepdim=True"
+            )
         raise UnsupportedOperation(
             f"output {place} of the network is [{shape}]{order}; return vectors [N, K] or maps [N, C, H, W], and reshape or "
             "permute the output of the deployed file"

@@ -12,6 +12,7 @@ import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
 from paretrim.deploy.saturation import EXACT_SUMS
+from paretrim.deploy.statistics_of_use import without_statistics
 from paretrim.errors import MissingDependency, UnsupportedOperation
 from paretrim.files import name_or_content, temporary_folder
 from paretrim.graph.interpreter import OneOutput, check_images
@@ -126,7 +127,8 @@ def _open(
     path: Path, threads: int, optimized: Path | None = None, *, content: bytes | None = None
 ) -> tuple[InferenceSession, str]:
     try:
-        import onnxruntime
+        with without_statistics():
+            import onnxruntime
     except ImportError as error:
         raise MissingDependency("running ONNX files needs ONNX Runtime; install it with: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from paretrim.deploy.report import IntegerReport, report_of, typed
+from paretrim.deploy.statistics_of_use import without_statistics
 from paretrim.errors import MissingDependency
 from paretrim.files import name_or_content
 from paretrim.graph.interpreter import OneOutput, check_images
@@ -106,10 +107,11 @@ def _reported(core: Core, model: Model) -> IntegerReport:
 
 
 def _read(path: Path) -> tuple[Core, Model, str]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependency("OpenVINO is not installed; install it with: pip install 'paretrim[openvino]'") from error
+    with without_statistics():
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependency("OpenVINO is not installed; install it with: pip install 'paretrim[openvino]'") from error
     core = openvino.Core()
     with typed(f"OpenVINO {openvino.__version__} cannot read '{path}'"):
         model = core.read_model(name_or_content(path))
