@@ -160,7 +160,7 @@ def test_few_broken_images_are_left_out_and_named(folder):
 def test_many_broken_images_are_an_error(folder):
     (folder / "train" / "dog" / "1.png").write_bytes(b"")
     with pytest.raises(
-        DataUnavailable, match=r"1 of 6 images cannot be read, at most 1 % may: train/dog/1\.png: cannot identify"
+        DataUnavailable, match=r"1 of 6 images cannot be read, at most 1 % may: train/dog/1\.png: it is empty; fix"
     ):
         read(folder)
 
@@ -195,7 +195,9 @@ def test_missing_data_folder(tmp_path):
 def test_empty_class(folder):
     for path in (folder / "train" / "dog").iterdir():
         path.unlink()
-    with pytest.raises(DataUnavailable, match=r"class folder '.*train/dog' has no images \(\.bmp, .*\); add some or remove it"):
+    with pytest.raises(
+        DataUnavailable, match=r"class folder '.*train/dog' has no images \(\.avif, \.bmp, .*\); add some or remove it"
+    ):
         read(folder)
 
 
@@ -244,7 +246,7 @@ def test_a_picture_that_would_start_a_program_is_not_opened(folder):
     """Pillow hands PostScript to Ghostscript, whatever the file is called."""
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
     (folder / "train" / "cat" / "0.png").write_bytes(script)
-    with pytest.raises(DataUnavailable, match=r"train/cat/0\.png: cannot identify image file"):
+    with pytest.raises(DataUnavailable, match=r"train/cat/0\.png: it is no picture of a known format"):
         read(folder)
 
 
@@ -252,3 +254,40 @@ def test_a_picture_that_would_start_a_program_is_not_opened(folder):
 def test_a_picture_is_known_by_its_content(folder, kind):
     Image.new("RGB", (8, 8), (255, 255, 255)).save(folder / "train" / "cat" / "0.png", format=kind)
     assert int(read(folder).train.images[0].min()) > 250
+
+
+def test_hidden_files_are_no_images(folder):
+    """macOS puts one beside every image that it copies to another disk or into an archive."""
+    for name in ("._0.png", ".hidden.png", ".thumbnails/0.png"):
+        path = folder / "train" / "cat" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\0\5\x16\7")
+    assert len(read(folder).train) == 6
+
+
+def test_a_link_to_nothing_is_an_image_that_is_missing(folder):
+    for name, target in (("7.png", "/nowhere/7.png"), ("8.png", "8.png")):
+        (folder / "train" / "cat" / name).symlink_to(target)
+    with pytest.raises(
+        DataUnavailable,
+        match=r"2 of 8 images .*: train/cat/7\.png: it is a link to nothing \('/nowhere/7\.png'\); train/cat/8\.png: it is a l",
+    ):
+        read(folder)
+
+
+def test_links_are_followed_once(folder):
+    (folder / "train" / "cat").rename(folder / "cats")
+    (folder / "train" / "cat").symlink_to(folder / "cats")
+    (folder / "train" / "dog" / "circle").symlink_to(folder / "train")
+    assert len(read(folder).train) == 6
+
+
+KINDS = {".JPG": "JPEG", ".jfif": "JPEG", ".jpe": "JPEG", ".Png": "PNG", ".dib": "DIB"}
+
+
+@pytest.mark.parametrize("ending", KINDS)
+def test_other_endings_of_known_formats(folder, ending):
+    for path in list(folder.rglob("*.png")):
+        Image.open(path).convert("RGB").save(path.with_suffix(ending), format=KINDS[ending])
+        path.unlink()
+    assert len(read(folder).train) == 6

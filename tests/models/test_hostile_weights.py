@@ -124,9 +124,15 @@ def test_whole_network_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "neither a safetensors file nor a zip archive"),
+        (b"", "it is empty; download or save it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "it is a pointer of Git LFS, .*: git lfs pull"),
+        (b"\n<!DOCTYPE html><html>404", "it is a web page, perhaps the message of a failed download"),
+        (b"\x1f\x8b" + bytes(100), "it is compressed with gzip; unpack it with gunzip"),
+        (b"BZh9" + bytes(100), "it is compressed with bzip2"),
+        (b"\xfd7zXZ" + bytes(100), "it is compressed with xz"),
+        (b"GGUF" + bytes(100), "it is a GGUF file, which holds language models"),
         (b"hello, world", "neither a safetensors file nor a zip archive"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "neither a safetensors file nor a zip archive"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "it is an HDF5 file, as Keras writes"),
         (pickle.dumps({"a": 1}), "it is a plain pickle, which is not read because loading it may run code from it"),
     ],
 )

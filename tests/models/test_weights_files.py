@@ -61,7 +61,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
     del state["conv.bias"]
     state["head.weight"] = torch.zeros(3, 4)
     state["conv.weight"] = torch.zeros(2, 3, 1, 1)
-    state["bn.weight"] = state["bn.weight"].half()
+    state["bn.weight"] = state["bn.weight"].double()
     network = tiny()
     with pytest.raises(WeightsMismatch) as caught:
         load_weights(network, saved(tmp_path / "w.pt", state))
@@ -70,7 +70,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
         "1 missing from the file:\n    conv.bias [2]",
         "1 not in the network:\n    head.weight [3, 4]",
         "1 of another shape:\n    conv.weight file [2, 3, 1, 1], network [2, 1, 1, 1]",
-        "1 of another dtype:\n    bn.weight file torch.float16, network torch.float32",
+        "1 of another dtype:\n    bn.weight file torch.float64, network torch.float32",
     ):
         assert line in str(caught.value)
     assert same(network, tiny())
@@ -79,7 +79,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
 def test_another_dtype_alone_says_what_to_do(tmp_path):
     text = r"1 of another dtype(?s:.*)\nconvert them to the network's dtype and save them again"
     with pytest.raises(WeightsMismatch, match=text):
-        load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).half()}))
+        load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).double()}))
 
 
 def test_long_names_are_cut(tmp_path):
@@ -202,3 +202,52 @@ def test_another_format_is_named_with_a_command_that_converts_it(tmp_path, monke
     network = zeroed()
     load_weights(network, tmp_path / "NEW.pt")
     assert same(network, tiny())
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "backbone.", "a.b.c.", "module.encoder.", "model.module."])
+def test_a_prefix_without_which_everything_fits_is_taken_away(tmp_path, prefix):
+    """As Lightning and others put it before the names of the network that they train."""
+    network = zeroed()
+    state = {prefix + key: tensor for key, tensor in tiny().state_dict().items()}
+    load_weights(network, saved(tmp_path / "w.pt", {"state_dict": state}))
+    assert same(network, tiny())
+
+
+def test_a_prefix_stays_if_not_everything_fits_without_it(tmp_path):
+    state = {f"model.{key}": tensor for key, tensor in tiny().state_dict().items()}
+    for change in ({"model.more": torch.ones(1)}, {"other": torch.ones(1)}):
+        with pytest.raises(WeightsMismatch, match=r"not in the network:(?s:.*)model\.conv\.weight"):
+            load_weights(tiny(), saved(tmp_path / "w.pt", state | change))
+
+
+def test_averages_of_torch_are_loaded(tmp_path):
+    network = zeroed()
+    load_weights(network, saved(tmp_path / "w.pt", torch.optim.swa_utils.AveragedModel(tiny()).state_dict()))
+    assert same(network, tiny())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_sixteen_bits_are_widened(tmp_path, dtype):
+    narrow = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in tiny().state_dict().items()}
+    network = zeroed()
+    load_weights(network, saved(tmp_path / "w.pt", narrow))
+    found = network.state_dict()
+    assert all(
+        found[key].dtype != dtype and torch.equal(found[key], tensor.to(found[key].dtype)) for key, tensor in narrow.items()
+    )
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema"])
+def test_averages_that_are_not_used_are_named(tmp_path, key):
+    network = zeroed()
+    path = saved(tmp_path / "w.pt", {"model": tiny().state_dict(), key: zeroed().state_dict()})
+    with pytest.warns(UserWarning, match=f"holds averaged weights under '{key}' beside those under 'model', which are used"):
+        load_weights(network, path)
+    assert same(network, tiny())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_archive_is_told_how_to_save_its_weights(tmp_path):
+    torch.jit.save(torch.jit.script(tiny().eval()), tmp_path / "w.pt")
+    with pytest.raises(CorruptFile, match=r"it is a TorchScript archive, which is a program; save its weights where you trust"):
+        load_weights(tiny(), tmp_path / "w.pt")

@@ -23,7 +23,10 @@ from paretrim.data.types import Augmentation, Dataset, ImageSet, images_digest
 from paretrim.errors import DataUnavailable, MissingDependency
 from paretrim.visible import brief
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".pnm", ".ppm"}
+    | {".tif", ".tiff", ".webp"}
+)
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of pictures that are read, whatever a file's name ends in. Pillow knows others that start a program, such as EPS."""
 
@@ -135,7 +138,7 @@ def _listed(folder: Path, classes: tuple[str, ...]) -> _Listing:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = sorted(path for path in (folder / name).rglob("*") if _is_image(path, folder / name))
         if not found:
             raise DataUnavailable(
                 f"class folder '{folder / name}' has no images ({', '.join(sorted(SUFFIXES))}); add some or remove it"
@@ -143,6 +146,17 @@ def _listed(folder: Path, classes: tuple[str, ...]) -> _Listing:
         paths += found
         labels += [label] * len(found)
     return _Listing(tuple(paths), tuple(labels))
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    """Whether a file of a class folder counts as one of its images.
+
+    Hidden files do not: macOS leaves one beside every image that it copies. A link to nothing does, and cannot be read: an image
+    has been lost.
+    """
+    if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _own_size(pillow: ModuleType, paths: Sequence[Path]) -> int:
@@ -176,10 +190,11 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) ->
     images = np.empty((len(listing.paths), 3, sides[0], sides[0]), np.uint8)
 
     def decode(index: int) -> str:
+        path = listing.paths[index]
         try:
-            images[index] = _decoded(pillow, listing.paths[index], sides)
+            images[index] = _decoded(pillow, path, sides)
         except Exception as error:  # what Pillow raises for damaged files differs from format to format
-            return f"{listing.paths[index].relative_to(folder)}: {error}"
+            return f"{path.relative_to(folder)}: {_reason(pillow, path, error)}"
         return ""
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -193,6 +208,15 @@ def _read(pillow: ModuleType, folder: Path, listing: _Listing, sides: _Sides) ->
     good = np.array([not failure for failure in failures])
     labels = np.array(listing.labels, np.int64)[good]
     return ImageSet(torch.from_numpy(images[good] if broken else images), torch.from_numpy(labels)), broken
+
+
+def _reason(pillow: ModuleType, path: Path, error: Exception) -> str:
+    """Why a file cannot be decoded, without its path once more."""
+    if path.is_symlink() and not path.exists():
+        return f"it is a link to nothing ('{path.readlink()}')"
+    if isinstance(error, pillow.UnidentifiedImageError):
+        return "it is empty" if path.stat().st_size == 0 else "it is no picture of a known format"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _decoded(pillow: ModuleType, path: Path, sides: _Sides) -> DecodedImage:

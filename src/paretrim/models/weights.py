@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from torch import nn
 
 from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located, reason_of
 from paretrim.files import NO_REGULAR, NONE, why_no_file
+from paretrim.models import no_weights
 from paretrim.visible import brief
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -26,6 +28,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key; both may."""
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "model_ema_state_dict")
+"""Top-level keys under which they keep averages of the weights."""
+
+COUNT_OF_AVERAGES = "n_averaged"
+"""What ``torch.optim.swa_utils.AveragedModel`` adds to its weights."""
 
 COUNTER = "num_batches_tracked"
 """BatchNorm's step counter; older files lack it and nothing depends on it."""
@@ -86,8 +94,11 @@ _IGNORED = {
 def load_weights(network: nn.Module, path: Path) -> None:
     """Fill ``network`` in place from a ``.safetensors`` file or a ``torch.save`` file of any age that holds only tensors.
 
-    Keys must fit exactly; one of :data:`WRAPPERS` around them, :data:`PREFIXES` before every one of them and a missing
-    ``num_batches_tracked`` are accepted. On any error the network is unchanged.
+    Keys must fit exactly; one of :data:`WRAPPERS` around them, :data:`PREFIXES` before every one of them, another prefix
+    before every one without which all fit, and a missing ``num_batches_tracked`` are accepted. Weights of 16 bits are widened,
+    which changes no value. On any error the network is unchanged.
+
+    Warns if the file also holds averaged weights, which are not used.
 
     Raises:
         InvalidRecipe: there is no such file.
@@ -95,7 +106,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         WeightsMismatch: keys, shapes or dtypes differ from the network's; the message lists them.
     """
     expected = network.state_dict()
-    weights = _without_prefix(read_weights(path), expected)
+    weights = _widened(_without_prefix(read_weights(path), expected), expected)
     with located(f"weights '{path}'"):
         _require_fit(expected, weights)
     network.load_state_dict(dict(weights), strict=False)
@@ -135,10 +146,7 @@ def _read_safetensors(content: bytes) -> Mapping[str, object]:
     if content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05" and content[8:9] != b"{":
         raise _convertible("a plain pickle")
     if content[8:9] != b"{":
-        raise CorruptFile(
-            "it is neither a safetensors file nor a zip archive or older file of torch.save; "
-            "if it is in another format, load it where you trust it and save its state_dict again"
-        )
+        raise CorruptFile(no_weights.reason(content))
     try:
         loaded: Mapping[str, object] = safetensors.torch.load(content)
     except Exception as error:  # damaged headers and types that torch lacks may raise anything
@@ -185,6 +193,8 @@ def _clean_archive(content: bytes) -> io.BytesIO:
             members = archive.infolist()
             if members and all(member.filename.endswith(_NUMPY_ARRAY) for member in members):
                 raise _convertible("an archive of NumPy arrays")
+            if any("/code/" in member.filename for member in members):
+                raise CorruptFile(no_weights.TORCHSCRIPT)
             _require_stored(members, len(content))
             for member in members:
                 rewritten.writestr(member.filename, archive.read(member))
@@ -221,7 +231,14 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
         raise WeightsMismatch(
             f"it holds an object of type {type(loaded).__name__}, not tensors by name; save network.state_dict()"
         )
-    inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), loaded)
+    wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+    inner = loaded if wrapper is None else loaded[wrapper]
+    if averaged := [key for key in AVERAGED if isinstance(loaded.get(key), Mapping)]:
+        warnings.warn(
+            f"the weights file holds averaged weights under '{averaged[0]}' beside those under '{wrapper}', which are used; save "
+            "the averaged ones alone to use them",
+            stacklevel=2,
+        )
     weights: dict[str, torch.Tensor] = {}
     for key, value in inner.items():
         if not isinstance(key, str):
@@ -244,12 +261,28 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
 
 def _without_prefix(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """``weights`` without what wrappers put before every key; a network's own names may begin so too."""
+    if COUNT_OF_AVERAGES not in expected:
+        weights = {key: tensor for key, tensor in weights.items() if key != COUNT_OF_AVERAGES}
     while not weights.keys() & expected.keys():
         prefix = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in weights)), "")
         if not prefix:
             break
         weights = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+    needed = {key for key in expected if key.rpartition(".")[2] != COUNTER}
+    parts = next(iter(weights), "").split(".")
+    for count in range(1, 0 if weights.keys() & expected.keys() else len(parts)):
+        prefix = ".".join(parts[:count]) + "."
+        inner = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if key.startswith(prefix)}
+        if len(inner) == len(weights) and needed <= inner.keys() <= expected.keys():
+            return inner
     return weights
+
+
+def _widened(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """``weights`` with those of 16 bits in float32, where the network has them in float32."""
+    wide = {key for key, tensor in expected.items() if tensor.dtype == torch.float32}
+    narrow = {key for key in wide & weights.keys() if weights[key].dtype in (torch.float16, torch.bfloat16)}
+    return {key: tensor.float() if key in narrow else tensor for key, tensor in weights.items()}
 
 
 def _require_plain(key: str, tensor: torch.Tensor) -> None:
