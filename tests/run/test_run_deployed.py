@@ -47,7 +47,7 @@ def quantized(start, folder):
 def test_a_float_and_an_integer_network_have_the_same_two_files(start, dense, quantized, tmp_path):
     for name, candidate in (("dense", dense), ("int8", quantized)):
         deployed = deploy(candidate, start, tmp_path / name, recipe="0123")
-        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["model.onnx", "model.trim"]
+        assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["model.onnx", "model.onnx.sha256", "model.trim"]
         found = trimfile.open_file(deployed.trim)
         assert found.graph.quantized == (name == "int8")
         assert found.provenance.recipe == "0123"
@@ -71,6 +71,31 @@ def test_files_that_are_there_are_used_again(start, quantized, tmp_path):
     assert second.graph.output == first.graph.output
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.trim"])
+@pytest.mark.parametrize(
+    "damaged", [lambda content: b"", lambda content: content[:-9], lambda content: content[:-9] + b"!" + content[-8:]]
+)
+def test_damaged_files_are_written_again(start, quantized, tmp_path, name, damaged):
+    first = deploy(quantized, start, tmp_path)
+    whole = [path.read_bytes() for path in (first.onnx, first.trim)]
+    (tmp_path / name).write_bytes(damaged((tmp_path / name).read_bytes()))
+    second = deploy(quantized, start, tmp_path)
+    assert [path.read_bytes() for path in (second.onnx, second.trim)] == whole
+    assert second.onnx_problem is None
+
+
+@pytest.mark.parametrize("digest", [None, b"", b"0" * 64, b"\xff"])
+def test_a_file_whose_digest_is_missing_or_damaged(start, quantized, tmp_path, digest):
+    """Earlier versions stored none; a damaged one costs an export, and is written again."""
+    first = deploy(quantized, start, tmp_path)
+    kept = tmp_path / "model.onnx.sha256"
+    whole, said = first.onnx.read_bytes(), kept.read_bytes()
+    kept.unlink() if digest is None else kept.write_bytes(digest)
+    assert deploy(quantized, start, tmp_path).onnx.read_bytes() == whole
+    assert kept.exists() == (digest is not None)
+    assert digest is None or kept.read_bytes() == said
+
+
 def with_another_bias(graph):
     """The same network, but for one bias."""
     *nodes, last = graph.nodes
@@ -91,7 +116,7 @@ def test_a_file_that_holds_another_network_is_no_deployed_file(name, start, requ
     assert not (tmp_path / "model.trim").exists()
     monkeypatch.undo()
     deploy(request.getfixturevalue(name), start, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.trim"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.onnx.sha256", "model.trim"]
 
 
 @pytest.mark.parametrize("name", ["dense", "quantized"])

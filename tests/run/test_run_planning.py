@@ -7,7 +7,7 @@ import torch
 
 import paretrim.run.planning
 from paretrim.errors import TrainingFailed
-from paretrim.run.judge import seen_before
+from paretrim.run.drop import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
 from paretrim.run.planning import describe, doubt, predict, step_seconds
 from paretrim.run.start import start_from

@@ -78,7 +78,7 @@ def test_a_network_in_floats_whose_onnx_file_cannot_be_written_is_delivered(star
     facts = json.loads((tmp_path / "onnx-problem.json").read_text())
     (tmp_path / "onnx-problem.json").write_text(json.dumps(facts | {"versions": {"onnx": "0.1"}}))
     assert deploy(Candidate(start.network), start, tmp_path).onnx == tmp_path / "model.onnx"
-    assert names(tmp_path) == ["model.onnx", "model.trim"]
+    assert names(tmp_path) == ["model.onnx", "model.onnx.sha256", "model.trim"]
 
 
 def test_a_full_disk_is_no_reason_to_go_without_an_onnx_file(start, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from paretrim.bench.protocol import digest
 from paretrim.bench.raw import load_session
 from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
@@ -213,6 +214,31 @@ def onnx_problem_in(folder: Path, versions: Mapping[str, str] | None = None) -> 
         return str(facts["problem"]) if versions is None or facts["versions"] == dict(versions) else None
     except DAMAGE:
         return None  # missing or damaged: exporting again will find out again
+
+
+def keep_digest(written: Path, file: Path) -> None:
+    """Store the digest of a file that is about to get its name, so that damage is seen later; a ``.trim`` file has its own.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    write_atomically(_digest_of(file), f"{digest(written)}  {file.name}\n".encode())
+
+
+def is_as_written(file: Path) -> bool:
+    """Whether a file has the digest that :func:`keep_digest` stored; true if none was, as by earlier versions."""
+    if not file.exists():
+        return False
+    try:
+        return read_regular(_digest_of(file), at_most=LARGEST_JSON).startswith(digest(file).encode())
+    except FileNotFoundError:
+        return True
+    except DAMAGE:
+        return False
+
+
+def _digest_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
 
 
 def delivered_by(path: Path) -> tuple[Outcome, ...]:

@@ -27,7 +27,8 @@ from paretrim.results.run_folder import ONNX_FILE, TIMINGS
 from paretrim.results.timing import NO_PROBLEMS, Problems, RuntimeSetting, deployments_of, latencies_of, left_out, time_files
 from paretrim.run.candidate import Candidate
 from paretrim.run.changes import TestLogits
-from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of, seen_before
+from paretrim.run.drop import seen_before
+from paretrim.run.judge import DeployedFiles, Judgement, deploy, judge, origin_of, outcome_of
 from paretrim.run.pipeline import deployed_key
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe

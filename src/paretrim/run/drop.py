@@ -8,16 +8,18 @@ accuracies. For any other metric the images are resampled, the same for both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
 
-from paretrim.intervals import CONFIDENCE, Estimate, wilson_interval
+from paretrim.history import StageOutcome
+from paretrim.intervals import CONFIDENCE, Estimate, accuracy_interval, wilson_interval
 from paretrim.metric import ACCURACY, Metric
 from paretrim.report.wording import MINUS
+from paretrim.results.outcome import Evaluation
 from paretrim.train.task import CLASSIFICATION, Task, TaskArray, is_right
 
 RESAMPLES = 1000
@@ -25,6 +27,9 @@ RESAMPLES = 1000
 
 MOST_IMAGES = 10**9
 """If more images than this would be needed, no number is given."""
+
+FAR = 0.01
+"""How far validation accuracy may exceed test accuracy without a warning: more than two sets of one source differ."""
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -199,3 +204,27 @@ def _score(difference: float, lost: float, won: float, images: float) -> float:
     if variance <= 1e-12 * images:
         return math.copysign(math.inf, away) if abs(away) > 1e-9 * images else 0.0
     return away / math.sqrt(variance)
+
+
+def seen_before(found: Iterable[tuple[Sequence[StageOutcome], Evaluation]], validation_images: int) -> tuple[str, ...]:
+    """A warning if the dense network does far better on validation than on test images, as if it was trained on them; else none.
+
+    ``found`` are the history and the verdict of every candidate of one run: first stages note what the dense network was worth
+    on validation images. Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
+    """
+    pairs = tuple(found)
+    dense = next((verdict for history, verdict in pairs if not history), None)
+    validation = next((history[0].value_before for history, _ in pairs if history), None)
+    if dense is None or validation is None:
+        return ()
+    test, test_images = dense.trained_value, dense.test_images
+    high = accuracy_interval(round(validation * validation_images), validation_images)
+    low = accuracy_interval(round(test * test_images), test_images)
+    if high.low <= low.high or validation - test <= FAR:
+        return ()
+    return (
+        f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
+        f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
+        f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
+        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see",
+    )

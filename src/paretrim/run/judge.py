@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -20,19 +20,25 @@ from paretrim.deploy.layer_check import check_layers, same
 from paretrim.deploy.onnx_check import check_onnx
 from paretrim.deploy.onnx_file import export_onnx
 from paretrim.deploy.runnable import ELSEWHERE, NATIVE, OF_ONNX_FILES, Runnable, compared, in_batches, open_runnable
-from paretrim.errors import ExportMismatch, OutOfSpace, ParetrimError
+from paretrim.errors import CorruptFile, ExportMismatch, OutOfSpace, ParetrimError
 from paretrim.graph.entropy import summarize_weights
 from paretrim.graph.interpreter import affordable_images, affordable_share, depends_on_library
 from paretrim.graph.interpreter import run_outputs as interpret
 from paretrim.graph.types import FloatArray, Graph, InputSpec
 from paretrim.graph.windows import Values
-from paretrim.history import StageOutcome
-from paretrim.intervals import accuracy_interval
 from paretrim.metric import ACCURACY
 from paretrim.network.freeze import freeze, with_input
 from paretrim.network.network import unshared
 from paretrim.results.outcome import Evaluation, Origin, Outcome
-from paretrim.results.run_folder import ONNX_FILE, ONNX_PROBLEM, TRIM_FILE, keep_onnx_problem, onnx_problem_in
+from paretrim.results.run_folder import (
+    ONNX_FILE,
+    ONNX_PROBLEM,
+    TRIM_FILE,
+    is_as_written,
+    keep_digest,
+    keep_onnx_problem,
+    onnx_problem_in,
+)
 from paretrim.run.candidate import Candidate
 from paretrim.run.recipe import Recipe, canonical
 from paretrim.run.start import Start, TestSet
@@ -48,10 +54,6 @@ EXACT_IMAGES = 32
 
 UNCHECKED, UNCHECKED_ONNX = "unchecked.trim", "unchecked.onnx"
 """Names of files that have not passed their check yet; a file that fails it keeps this name."""
-
-
-FAR = 0.01
-"""How far validation accuracy may exceed test accuracy without a warning: more than two sets of one source differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +119,8 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
         CorruptFile: it does not hold that graph.
     """
     onnx, trim = folder / ONNX_FILE, folder / TRIM_FILE
-    if trim.exists():
-        if onnx.exists():
-            return DeployedFiles(trimfile.read(trim), onnx, trim)
-        if problem := onnx_problem_in(folder, versions()):
-            return DeployedFiles(trimfile.read(trim), None, trim, problem)
+    if (kept := _kept(onnx, trim)) is not None:
+        return kept
     graph = _shipped(candidate, start.spec)
     images = as_the_file_takes(start.calibration[: affordable_images(graph, EXACT_IMAGES)], start.spec)
     history = tuple(replace(stage, seconds=0.0) for stage in candidate.history)
@@ -139,6 +138,17 @@ def deploy(candidate: Candidate, start: Start, folder: Path, *, recipe: str = ""
     return _with_onnx(DeployedFiles(unshared(graph), onnx, trim), (images, expected), facts, classes=task == CLASSIFICATION)
 
 
+def _kept(onnx: Path, trim: Path) -> DeployedFiles | None:
+    """The files of an earlier run, if they are there and intact."""
+    problem = None if onnx.exists() else onnx_problem_in(trim.parent, versions())
+    if not trim.exists() or not (problem or is_as_written(onnx)):
+        return None
+    try:
+        return DeployedFiles(trimfile.read(trim), None if problem else onnx, trim, problem)
+    except CorruptFile:  # the candidate is there to write the file again
+        return None
+
+
 def _with_onnx(
     deployed: DeployedFiles, known: tuple[Values, Sequence[FloatArray]], facts: Mapping[str, str], *, classes: bool
 ) -> DeployedFiles:
@@ -154,6 +164,7 @@ def _with_onnx(
         keep_onnx_problem(deployed.folder, str(error), versions())
         onnx.unlink(missing_ok=True)
         return replace(deployed, onnx=None, onnx_problem=str(error))
+    keep_digest(unchecked, onnx)
     unchecked.replace(onnx)
     (deployed.folder / ONNX_PROBLEM).unlink(missing_ok=True)
     return deployed
@@ -322,27 +333,3 @@ def origin_of(recipe: Recipe, study: str, *, label: str) -> Origin:
 def with_latencies(outcome: Outcome, latencies: Sequence[Latency]) -> Outcome:
     """The same outcome with these latencies in place of its own."""
     return replace(outcome, latencies=tuple(latencies), machine=describe(), versions=versions())
-
-
-def seen_before(found: Iterable[tuple[Sequence[StageOutcome], Evaluation]], validation_images: int) -> tuple[str, ...]:
-    """A warning if the dense network does far better on validation than on test images, as if it was trained on them; else none.
-
-    ``found`` are the history and the verdict of every candidate of one run: first stages note what the dense network was worth
-    on validation images. Far is more than :data:`FAR`, with Wilson 95 % intervals that do not meet.
-    """
-    pairs = tuple(found)
-    dense = next((verdict for history, verdict in pairs if not history), None)
-    validation = next((history[0].value_before for history, _ in pairs if history), None)
-    if dense is None or validation is None:
-        return ()
-    test, test_images = dense.trained_value, dense.test_images
-    high = accuracy_interval(round(validation * validation_images), validation_images)
-    low = accuracy_interval(round(test * test_images), test_images)
-    if high.low <= low.high or validation - test <= FAR:
-        return ()
-    return (
-        f"warning: the dense network is right on {100 * validation:.2f} % of {validation_images:,} validation images "
-        f"({100 * high.low:.2f} to {100 * high.high:.2f}) and on {100 * test:.2f} % of {test_images:,} test images "
-        f"({100 * low.low:.2f} to {100 * low.high:.2f}): its weights were probably trained on the validation images. "
-        "What is lost on them says little; believe the test accuracies, or take validation images that training did not see",
-    )

@@ -14,7 +14,8 @@ from paretrim.results.run_folder import ONNX_FILE
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import TimingPlan, saturating, saturation_notes, timed
-from paretrim.run.judge import seen_before, with_latencies
+from paretrim.run.drop import seen_before
+from paretrim.run.judge import with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import Records, indexed
