@@ -79,6 +79,9 @@ def test_version(capsys):
     [
         ([], "the following arguments are required: COMMAND"),
         (["run", "r.toml", "--threads", "0"], "'0' has a number below 1"),
+        (["run", "r.toml", "--seed", "one"], "'one' is not a whole number; write it in digits, without a unit"),
+        (["compress", "--max-bytes", "10kB"], "--max-bytes: '10kB' is not a whole number; write it in digits"),
+        (["compress", "--max-drop", "0.5%"], "--max-drop: '0.5%' is not a number; write it without a unit, for example 0.5"),
         (["bench", "a.trim", "--seed", "-1"], "'-1' is no seed; write a whole number from 0, of at most 30 digits"),
         (["bench", "a.trim", "--seed", "1" * 31], "is no seed; write a whole number from 0"),
         (["eval", "a.trim", "--threads", "1,2"], "'1,2' is not a whole number; write, for example, 2"),

@@ -69,3 +69,11 @@ def test_inspect_looks_inside_two_files(files, command, command_json, tmp_path):
     status, _, err = command("inspect", "--compare", dense.with_name("model.onnx"), small, "--data", "digits", "--inside")
     assert status == 2
     assert "is not a .trim or .graph file; --inside needs gradients, which only these provide" in err
+
+
+@pytest.mark.parametrize("name", ["inspect", "bench"])
+def test_a_folder_in_place_of_a_file_is_told_which_file_to_name(finished, command, tmp_path, name):
+    status, _, err = command(name, finished)
+    assert (status, f"'{finished}' is a folder; name a file in it, such as {finished}/deployed/" in err) == (2, True)
+    status, _, err = command(name, tmp_path)
+    assert (status, "is a folder; export a file of a run folder with: paretrim export" in err) == (2, True)

@@ -42,6 +42,19 @@ def test_a_recipe_is_not_given_what_it_says_itself(name, options, named, at_desk
             ["sensitivity", "--dense-learning-rate", "0.2"],
             "--dense-learning-rate would have no effect: no dense network is trained;",
         ),
+        (["compress", "--int8", "--epochs", "3"], "--epochs would have no effect: INT8 without training trains nothing;"),
+        (
+            ["compress", "--candidates", "int8", "--learning-rate", "0.1", "--batch-size", "8"],
+            "--learning-rate, --batch-size would have no effect: INT8 without training",
+        ),
+        (
+            ["plan", "--int8", "--dense-epochs", "1", "--batch-size", "8", "--learning-rate", "0.1"],
+            "--learning-rate would have no effect: INT8 without training",
+        ),
+        (
+            ["compress", "--effort", "none", "--threads", "2"],
+            "--threads would have no effect: no latency is measured with --effort none; choose another effort",
+        ),
         (
             ["compress", "--dense-learning-rate", "0.2"],
             "--dense-learning-rate would have no effect: no dense network is trained;",

@@ -23,6 +23,22 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers; write, for example, 0.49,0.48,0.45") from error
 
 
+def number(text: str) -> float:
+    """One number."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number; write it without a unit, for example 0.5") from error
+
+
+def whole_number(text: str) -> int:
+    """One whole number."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number; write it in digits, without a unit") from error
+
+
 def counts(text: str) -> tuple[int, ...]:
     """Whole numbers of at least 1, separated by commas, each once."""
     try:

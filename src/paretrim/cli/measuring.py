@@ -21,9 +21,10 @@ def measuring_of(parsed: argparse.Namespace) -> TimingPlan | None:
     if unknown:
         raise InvalidRecipe(f"--runtimes names '{unknown[0]}'; choose from {', '.join(allowed)}")
     if parsed.effort == NO_TIMING:
-        if parsed.runtimes:
+        idle = [name for name, given in (("--runtimes", parsed.runtimes), ("--threads", parsed.threads != (1,))) if given]
+        if idle:
             raise InvalidRecipe(
-                "--runtimes would have no effect: no latency is measured with --effort none; choose another effort"
+                f"{' and '.join(idle)} would have no effect: no latency is measured with --effort none; choose another effort"
             )
         return None
     settings = tuple(RuntimeSetting(runtime, threads) for runtime in runtimes for threads in parsed.threads)

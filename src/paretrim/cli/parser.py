@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from paretrim import __version__
 from paretrim.bench.effort import EFFORTS
-from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, names, numbers, path, seed, words
+from paretrim.cli.arguments import FORMAT, FORMATS, count, counts, names, number, numbers, path, seed, whole_number, words
 from paretrim.cli.options import (
     NETWORK,
     NO_TIMING,
@@ -95,7 +95,7 @@ def _add_quantize(parser: argparse.ArgumentParser) -> None:
     text = "bits of a weight, 2 to 8 (default: 8); 7 for OpenVINO on CPUs without VNNI, see paretrim doctor"
     parser.add_argument("--weight-bits", type=count, metavar="BITS", help=text)
     text = "make the .trim file smaller: price of one bit per weight, in nats of loss; try 0.001 first (default: 0)"
-    parser.add_argument("--rate", type=float, metavar="NATS", help=text)
+    parser.add_argument("--rate", type=number, metavar="NATS", help=text)
     text = (
         "corrections without training, comma-separated: equalize, smooth, batchnorm, bias, adaround, gptq, joint (default: none)"
     )
@@ -137,7 +137,7 @@ def _add_outliers(parser: argparse.ArgumentParser) -> None:
     text = "how ranges are chosen: a calibrator of the quantize stage (default: %(default)s)"
     parser.add_argument("--calibrator", default="percentile", metavar="NAME", help=text)
     text = "share of values, in %%, that --calibrator percentile keeps (default: %(default)s)"
-    parser.add_argument("--percentile", type=float, default=99.9, metavar="P", help=text)
+    parser.add_argument("--percentile", type=number, default=99.9, metavar="P", help=text)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +157,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--effort", choices=tuple(EFFORTS), default="standard", help="how thoroughly to measure (default: %(default)s)"
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per call (default: %(default)s)")
+    parser.add_argument("--batch", type=whole_number, default=1, metavar="N", help="images per call (default: %(default)s)")
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of the order of calls and the choice of images (default: %(default)s)"
     )
@@ -187,11 +187,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label", metavar="LABEL", help="candidate of a run folder, by its label in the table")
     text = "write an .onnx file whose only operator is the native runtime, on this many threads; see docs/runtime.md"
-    parser.add_argument("--native", type=int, metavar="THREADS", help=text)
+    parser.add_argument("--native", type=whole_number, metavar="THREADS", help=text)
     text = (
         "write an .onnx file with weights of at most 4 bits as INT4, with a scale for every BLOCK input channels (0: one for all)"
     )
-    parser.add_argument("--int4", type=int, metavar="BLOCK", help=text)
+    parser.add_argument("--int4", type=whole_number, metavar="BLOCK", help=text)
     text = "make the file of a single candidate take pixels and normalise them itself"
     parser.add_argument("--mean", type=numbers, metavar="M,...", help=f"{text}, with --std")
     parser.add_argument("--std", type=numbers, metavar="S,...", help=f"{text}, with --mean")

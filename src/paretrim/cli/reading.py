@@ -24,6 +24,9 @@ _KINDS = (GRAPH, TRIM, ONNX, CANDIDATE)
 GRAPHS = (GRAPH, TRIM)
 """Files that contain a graph, which the native runtime and the reference interpreter can run."""
 
+_DELIVERED = (f"*{TRIM}", f"*{ONNX}", f"deployed/*/*{TRIM}")
+"""Deployed files in a run folder, those that a command chose first."""
+
 _UINT8 = 2
 """TensorProto.UINT8, fixed by the ONNX standard."""
 
@@ -171,7 +174,9 @@ def kind_of(path: Path) -> str:
         CorruptFile: it is a pipe or a device.
     """
     if path.is_dir():
-        raise InvalidRecipe(f"'{path}' is a folder; export a file of a run folder with: paretrim export {path} --to FILE.onnx")
+        inside = next((found for name in _DELIVERED for found in sorted(path.glob(name))), None)
+        hint = f"export a file of a run folder with: paretrim export {path} --to FILE.onnx"
+        raise InvalidRecipe(f"'{path}' is a folder; {f'name a file in it, such as {inside}' if inside else hint}")
     if path.suffix in ("", *_KINDS) and not path.exists():
         kind = "file" if path.suffix else "file or folder"
         raise InvalidRecipe(f"there is no {kind} '{path}'; check the path")

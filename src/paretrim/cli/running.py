@@ -32,7 +32,7 @@ from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.records import records_of
 from paretrim.run.run import after_every_stage, carry_out, open_recipe
 from paretrim.search.climb import SearchResult, compress_towards
-from paretrim.search.ladder import Rung, Targets, ladder, usual_kinds, weighed
+from paretrim.search.ladder import INT8, Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
 from paretrim.search.study_spec import is_study, read_study
 from paretrim.settings import checked
@@ -199,6 +199,9 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
     """The requested candidates, or else those that can help with the targets."""
     kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
+    if set(kinds) == {INT8}:
+        idle = {"epochs", "learning_rate", *(() if parsed.dense_epochs else ("batch_size",))}
+        refuse_unused(parsed, vars(parsed).keys() - idle, "INT8 without training trains nothing; leave it out")
     return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 
 

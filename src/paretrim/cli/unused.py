@@ -11,6 +11,9 @@ from paretrim.errors import InvalidRecipe
 
 _ALWAYS = ("command", "json")
 
+_LEAST = {"compress": ("--model", "a network", "--data", "a name")}
+"""What a command needs at least, where that is not a file."""
+
 WITH_A_RECIPE = ("recipe", "folder", "seed", "device", "effort", "threads", "runtimes")
 """Options that may be combined with a recipe."""
 
@@ -26,7 +29,7 @@ def refuse_unused(parsed: argparse.Namespace, used: Collection[str], reason: str
     Raises:
         InvalidRecipe: there are such options; the message names them and gives ``reason``.
     """
-    least = [parsed.command, "a file"]
+    least = [parsed.command, *_LEAST.get(parsed.command, ("a file",))]
     defaults = vars(build_parser(least).parse_args(least))
     kept = {*_ALWAYS, *used}
     unused = [name for name, value in vars(parsed).items() if name not in kept and value != defaults[name]]
