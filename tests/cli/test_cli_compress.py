@@ -73,7 +73,7 @@ def test_a_drop_that_the_images_cannot_show_is_not_said_to_be_met(at_desk, shelf
 
 def test_only_the_candidates_that_are_named_are_tried(at_desk, shelf, command_json):
     for options, names in (
-        (("--int8",), ["INT8"]),
+        (("--int8", "--epochs", "10"), ["INT8"]),  # the default, so that nothing is given without effect
         (("--candidates", "int8-trained,int8"), ["INT8", "INT8 trained"]),
     ):
         status, found = command_json("compress", *OWN, "--folder", shelf, *options)

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from paretrim.cli.images import _fits
@@ -113,3 +114,25 @@ def test_an_onnx_file_that_leaves_extents_open_is_evaluated(command_json, files,
     onnx.save(model, tmp_path / "open.onnx")
     found = [command_json("eval", file, "--data", "digits")[1] for file in (files["dense"], tmp_path / "open.onnx")]
     assert found[0]["accuracy"] == found[1]["accuracy"]
+
+
+def test_a_task_that_does_not_fit_the_file_is_refused(files, command):
+    status, _, err = command("eval", files["dense"], "--data", "digits", "--task", "regression")
+    said = "the test images of digits have 1 labels for each image and the network returns 10 numbers; give the network as many"
+    assert (status, said in err) == (1, True)
+
+
+def test_a_foreign_file_of_fewer_classes_is_refused(files, command, tmp_path):
+    """It names no classes, so that only its outputs tell."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(files["dense"])
+    del model.metadata_props[:]
+    (logits,) = model.graph.output
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.arange(5), "five"))
+    model.graph.node.append(onnx.helper.make_node("Gather", [logits.name, "five"], ["few"], axis=1))
+    few = onnx.helper.make_tensor_value_info("few", onnx.TensorProto.FLOAT, ["N", 5])
+    del model.graph.output[:]
+    model.graph.output.append(few)
+    onnx.save(model, tmp_path / "few.onnx")
+    status, _, err = command("eval", tmp_path / "few.onnx", "--data", "digits")
+    assert (status, "the test images of digits have labels 0..9 and the network has 5 outputs (0..4)" in err) == (1, True)

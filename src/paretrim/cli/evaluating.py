@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from paretrim.cli.deployed import known_runtime, runtime_of
 from paretrim.cli.exits import DONE
 from paretrim.cli.images import TestImages, images_for
@@ -28,6 +30,8 @@ def evaluate(parsed: argparse.Namespace) -> int:
     runtime = parsed.runtime or runtime_of(file, "onnxruntime")
     runnable = open_runnable(file, runtime=known_runtime(runtime), threads=parsed.threads)
     test = images_for(parsed, file, known, labelled=task == CLASSIFICATION)
+    shapes = [output.shape[1:] for output in runnable.outputs(test.images[:1])]
+    task.check_labels(torch.from_numpy(test.labels), shapes, f"the test images of {parsed.data} have")
     scores = task.score(decisions(runnable, test.images, task), test.labels)
     found = estimate_of(scores, task)
     size = file.stat().st_size
