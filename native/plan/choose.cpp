@@ -140,6 +140,16 @@ using Trials = std::vector<std::unique_ptr<Trial>>;
 
 bool faster(const std::unique_ptr<Trial>& a, const std::unique_ptr<Trial>& b) { return a->best() < b->best(); }
 
+// Bytes that a run may copy, in the view that copies most; weights that are zero save none of them.
+double most_copied_bytes(const Geometry& geometry) {
+  std::int64_t most = 0;
+  if (geometry.kernel.vertical * geometry.kernel.horizontal > max_positions) return 0;  // refused in any case
+  for (const ViewKind kind : View::possible(geometry)) {
+    most = std::max(most, View::make(kind, geometry, geometry.out.height).bytes);
+  }
+  return static_cast<double>(most);
+}
+
 }  // namespace
 
 double work_of_measuring(const WeightedLayer& layer, const NonzeroBlocks& nonzero) {
@@ -147,7 +157,8 @@ double work_of_measuring(const WeightedLayer& layer, const NonzeroBlocks& nonzer
   constexpr double work_per_byte = 8;  // copied, read or written
   const auto products =
       static_cast<double>(nonzero.size()) * static_cast<double>(layer.channels_per_plane() * layer.geometry.out.pixels());
-  return runs * (products + work_per_byte * static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes()));
+  const double moved = static_cast<double>(layer.geometry.in.bytes() + layer.geometry.out.bytes());
+  return runs * (products + work_per_byte * (moved + most_copied_bytes(layer.geometry)));
 }
 
 Choice choose(const WeightedLayer& layer, const NonzeroBlocks& nonzero, bool measure, Pool& pool, const Kernels& kernels) {

@@ -57,8 +57,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.process_
             r"cannot be planned: copies of its input would take more than 134217728 bytes",
         ),
         (((64000, 1, 1), 64000, ONE, 32000), r"\(1, 64000\)"),
+        (((1, 2000, 1200), 1, (51, 51)), r"\(1, 1\)"),
+        (((32, 510, 540), 64, (9, 42), 32), r"\(1, 64\)"),
     ],
-    ids=["a large kernel", "a larger one", "a wide one", "many groups"],
+    ids=["a large kernel", "a larger one", "a wide one", "many groups", "many copies", "many copies of groups"],
 )
 def test_planning_a_small_file_takes_neither_memory_nor_time(tmp_path, arguments, said):
     """Kernels were looked up with the square of their positions, and a layer of many groups was tried as a dense one."""
