@@ -19,6 +19,9 @@ from paretrim.files import DAMAGE, clear_torn, is_file, is_folder, read_json, wr
 NOTE = "holder.json"
 """Who holds the folder, for the error that a second process gets; the lock itself is another file."""
 
+ANOTHER = "choose another folder (--folder, or folder= in Python)"
+"""The next step that errors about a folder give."""
+
 OURS = ("stages", "teachers", "deployed", "timings")
 """Subfolders that only the holder of a run folder writes in."""
 
@@ -36,23 +39,19 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: no path has such characters, or not in this locale
-        raise InvalidRecipe(
-            f"folder '{folder}' cannot be made: {_in_the_way(folder) or _why(error)}; choose another with --folder"
-        ) from error
+        raise InvalidRecipe(f"folder '{folder}' cannot be made: {_in_the_way(folder) or _why(error)}; {ANOTHER}") from error
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise RunInUse(
-            f"folder '{folder}' is in use by {_holder(folder / NOTE)}; wait until it is done or choose another with --folder"
-        ) from error
+        raise RunInUse(f"folder '{folder}' is in use by {_holder(folder / NOTE)}; wait until it is done or {ANOTHER}") from error
     except OSError as error:
-        raise InvalidRecipe(f"folder '{folder}' cannot be written: {error.strerror}; choose another with --folder") from error
+        raise InvalidRecipe(f"folder '{folder}' cannot be written: {error.strerror}; {ANOTHER}") from error
     try:
         try:
             clear_torn(folder, within=OURS)
         except OSError as error:
-            raise InvalidRecipe(f"folder '{folder}' cannot be read: {_why(error)}; choose another with --folder") from error
+            raise InvalidRecipe(f"folder '{folder}' cannot be read: {_why(error)}; {ANOTHER}") from error
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         note = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
         write_atomically(folder / NOTE, json.dumps(note).encode())
@@ -77,6 +76,8 @@ def _holder(note: Path) -> str:
     """The holder in words; it may only just have started, and not have written its note yet."""
     try:
         facts = cast(dict[str, Any], read_json(note))
-        return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
+        own = (facts["pid"], facts["host"]) == (os.getpid(), socket.gethostname())
+        who = "another call in this process," if own else "process"
+        return f"{who} {facts['pid']} on {facts['host']} since {facts['started']}"
     except DAMAGE:
         return "another process that has just started"

@@ -13,7 +13,8 @@ def test_a_second_holder_is_refused_with_the_first_ones_name(tmp_path):
         assert json.loads((tmp_path / "run" / NOTE).read_text())["pid"] == os.getpid()
         with (
             pytest.raises(
-                RunInUse, match=rf"run' is in use by process {os.getpid()} on \S+ since 20.*choose another with --folder"
+                RunInUse,
+                match=rf"run' is in use by another call in this process, {os.getpid()} on \S+ since 20.*choose another folder \(--folder, or",
             ),
             hold(tmp_path / "run"),
         ):
@@ -77,7 +78,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_folder_whose_name_no_path_can_have(tmp_path, name):
-    with pytest.raises(InvalidRecipe, match=r"cannot be made: .*; choose another with --folder"), hold(tmp_path / name):
+    with pytest.raises(InvalidRecipe, match=r"cannot be made: .*; choose another folder"), hold(tmp_path / name):
         pass
 
 
@@ -86,14 +87,14 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("paretrim.lock.clear_torn", refuse)
-    with pytest.raises(InvalidRecipe, match=r"cannot be read: Too many open files; choose another with --folder"), hold(tmp_path):
+    with pytest.raises(InvalidRecipe, match=r"cannot be read: Too many open files; choose another folder"), hold(tmp_path):
         pass
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(InvalidRecipe, match=r"file/run' cannot be made: Not a directory; choose another with --folder"),
+        pytest.raises(InvalidRecipe, match=r"file/run' cannot be made: Not a directory; choose another folder"),
         hold(tmp_path / "file" / "run"),
     ):
         pass
