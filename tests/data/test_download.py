@@ -1,5 +1,6 @@
 import hashlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -16,7 +17,7 @@ class Server:
 
     def __init__(self):
         self.content, self.ranges, self.status, self.cut_after, self.says_length = CONTENT, True, 0, [], True
-        self.asked = []
+        self.asked, self.halfway, self.go_on = [], threading.Event(), None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -46,6 +47,11 @@ class Server:
         if self.says_length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
+        if self.go_on is not None:
+            request.wfile.write(body[: len(body) // 2])
+            body = body[len(body) // 2 :]
+            self.halfway.set()
+            self.go_on.wait(60)
         request.wfile.write(body[: self.cut_after.pop(0)] if self.cut_after else body)
 
     def stop(self):
@@ -73,6 +79,28 @@ def test_file_arrives_with_progress(server, tmp_path):
     assert told[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_of_two_at_once_one_fetches_the_file_and_the_other_waits(server, tmp_path):
+    server.go_on = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch, server, tmp_path / "f")
+        assert server.halfway.wait(60)
+        second = pool.submit(fetch, server, tmp_path / "f")
+        with pytest.raises(TimeoutError):
+            second.result(0.3)
+        server.go_on.set()
+        first.result(60)
+        second.result(60)
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert server.asked == [None]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataUnavailable, match=r"failed \(.*File exists.*nothing had arrived.*put the file at"):
+        fetch(server, tmp_path / "file" / "f")
 
 
 def test_server_that_does_not_say_the_length(server, tmp_path):
@@ -119,7 +147,7 @@ def test_wrong_checksum_deletes_the_file(server, tmp_path):
     server.content = CONTENT[::-1]
     with pytest.raises(DataUnavailable, match=f"sent a file that is not the published one; it was deleted: .*expected {MD5}"):
         fetch(server, tmp_path / "f")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".f.lock"]
 
 
 def test_damaged_part_is_found_and_the_next_run_begins_again(server, tmp_path):

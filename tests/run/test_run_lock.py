@@ -14,7 +14,7 @@ def test_a_second_holder_is_refused_with_the_first_ones_name(tmp_path):
         with (
             pytest.raises(
                 RunInUse,
-                match=rf"run' is in use by another call in this process, {os.getpid()} on \S+ since 20.*choose another folder \(--folder, or",
+                match=rf"run' is in use by another call in this process, {os.getpid()} on \S+ since 20.*choose another folder \(",
             ),
             hold(tmp_path / "run"),
         ):

@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
+
 from paretrim.errors import DataUnavailable
 from paretrim.files import require_space
 
@@ -31,13 +33,35 @@ def download(
 ) -> None:
     """Fetch ``url`` to ``path``; ``path`` appears only once its MD5 is right.
 
-    A partial download stays in ``path`` + ``.part`` and is continued by the next attempt or the next run.
+    A partial download stays in ``path`` + ``.part`` and is continued by the next attempt or the next run. Of several processes
+    one fetches the file and the others wait for it.
 
     Raises:
         DataUnavailable: the server cannot be reached or refuses, or the file is not the published one.
         OutOfSpace: the disk cannot hold the rest of the file.
     """
-    part = path.with_name(path.name + ".part")
+    part, lock = path.with_name(path.name + ".part"), path.with_name(f".{path.name}.lock")
+    try:
+        held = filelock.FileLock(lock).acquire()  # two processes would write into one another's partial download
+    except OSError as error:
+        raise _failed(url, path, part, error) from error
+    with held:
+        if not path.exists():  # another process may have fetched it while this one waited
+            _fetch(url, path, part, md5=md5, progress=progress, attempts=attempts, pause_s=pause_s, timeout_s=timeout_s)
+        lock.unlink(missing_ok=True)
+
+
+def _fetch(
+    url: str,
+    path: Path,
+    part: Path,
+    *,
+    md5: str,
+    progress: Progress | None,
+    attempts: int,
+    pause_s: float,
+    timeout_s: float,
+) -> None:
     for attempt in range(1, attempts + 1):
         try:
             _continue(url, part, progress, timeout_s)
