@@ -102,6 +102,30 @@ def test_a_plan_says_what_a_stage_made_of_stages_is_made_of(start):
     assert found.stages[0].name == "prune+distill"
 
 
+def test_a_run_does_not_begin_twice_what_does_not_train(start, monkeypatch):
+    begun = []
+    timed = paretrim.run.planning._timed
+    monkeypatch.setattr(
+        paretrim.run.planning, "_timed", lambda network, stage, *a, **k: begun.append(stage.name) or timed(network, stage, *a, **k)
+    )
+    prune, quantize = Prune(budget=Budget(epochs=0), sparsity=0.3), Quantize(budget=Budget(epochs=0))
+    chains = {"a": [prune, quantize], "b": [prune, Prune(budget=Budget(epochs=1)), quantize]}
+    found = predict(start, chains, untrained=False)
+    assert begun == ["prune", "prune", "quantize"]  # those of "b": an error in the last one must not wait for its training
+    assert [(one.unpredicted, one.shared) for one in found.stages] == [(True, False)] * 2 + [(False, True)] + [(False, False)] * 2
+    assert not found.finished
+    text = describe(found)
+    assert re.search(r"1 epoch, .* of training and calibration, whose time is not predicted, at most", text)
+    assert text.count("not predicted") == 3
+    only = predict(start, {"": [quantize]}, untrained=False)
+    assert "0 epochs" not in describe(only)
+    assert " parameters, calibration, whose time is not predicted, at most" in describe(only)
+    begun.clear()
+    found = predict(start, {"": [quantize]}, dense=Budget(epochs=1), untrained=False)
+    assert begun == ["finetune", "quantize"]
+    assert not any(one.unpredicted for one in found.stages)
+
+
 def test_a_plan_fails_where_the_run_would(start):
     with pytest.raises(TrainingFailed, match=r"planning stage 1 \(prune\): .*lower the learning rate"):
         predict(start, {"": [Prune(budget=Budget(epochs=1, learning_rate=1e30))]})

@@ -237,14 +237,18 @@ def _without_weights(network: str) -> str:
     return f"note: no weights were given: the network that '{visible(network)}' returns is used unchanged"
 
 
-def _predict(experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None) -> Prediction:
+def _predict(
+    experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path | None, *, untrained: bool = True
+) -> Prediction:
     """The predicted time of the chains, without what an earlier run has finished in ``folder``."""
     dense = experiment.dense
     trained = None if folder is None else finished_dense(experiment.start, dense, folder)
     if folder is None or trained is None:
-        return predict(experiment.start, chains, dense=dense, teacher=experiment.teacher)
+        return predict(experiment.start, chains, dense=dense, teacher=experiment.teacher, untrained=untrained)
     finished = {name: finished_stages(trained, stages, folder, teacher=experiment.teacher) for name, stages in chains.items()}
-    return predict(trained, chains, dense=dense, teacher=experiment.teacher, dense_finished=True, finished=finished)
+    return predict(
+        trained, chains, dense=dense, teacher=experiment.teacher, dense_finished=True, finished=finished, untrained=untrained
+    )
 
 
 def _timing(measuring: TimingPlan | None, *, files: int, seeds: int = 1, before: int = 0) -> PlannedTiming | None:
@@ -263,7 +267,7 @@ def _timed_before(targets: Targets, rungs: Sequence[Rung]) -> int:
 def _note_plan(
     experiment: Experiment, chains: Mapping[str, Sequence[Stage]], folder: Path, watcher: Watcher, *, timing: PlannedTiming | None
 ) -> None:
-    prediction = replace(_predict(experiment, chains, folder), timing=timing)
+    prediction = replace(_predict(experiment, chains, folder, untrained=False), timing=timing)
     watcher.note("nothing is left to train" if prediction.finished else describe(prediction))
 
 

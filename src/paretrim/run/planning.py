@@ -40,7 +40,8 @@ class PlannedStage:
     """One stage of a candidate, whose name is empty if there is only one candidate.
 
     ``seconds`` is predicted, from ``step_seconds`` measured here; ``begin_seconds`` is pruning or calibration. All three are 0
-    if the stage is ``finished`` by an earlier run, or ``shared`` with a candidate above that begins with the same stages.
+    if the stage is ``finished`` by an earlier run, ``shared`` with a candidate above that begins with the same stages, or
+    ``unpredicted``: it belongs to a candidate without training, and a run was about to do it anyway.
     """
 
     candidate: str
@@ -53,6 +54,7 @@ class PlannedStage:
     seconds: float
     finished: bool = False
     shared: bool = False
+    unpredicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def predict(
     teacher: Teaching = None,
     dense_finished: bool = False,
     finished: Mapping[str, tuple[int, Network]] = MappingProxyType({}),
+    untrained: bool = True,
 ) -> Prediction:
     """Predict time and disk of training ``recipes`` (by name, stages that start from the dense network).
 
@@ -145,6 +148,8 @@ def predict(
         teacher: a network for distillation; None for the dense one.
         dense_finished: ``start`` holds the trained dense network already.
         finished: for recipes that an earlier run has begun, how many stages are done and the network to continue with.
+        untrained: whether to predict recipes in which nothing is left to train. To time their stages is to do them, so a run that
+            comes next leaves them out. Where training comes first they are begun all the same, to find errors before it.
 
     Raises:
         ParetrimError: a stage cannot begin or train; the run would fail in the same place.
@@ -156,6 +161,7 @@ def predict(
     from_scratch = [FineTune(budget=dense)] if dense else []
     if dense:
         chains.insert(0, ("", from_scratch, int(dense_finished), start.network))
+    to_train = dense is not None and not dense_finished
     left = any(done < len(stages) for _, stages, done, _ in chains)
     evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
     known: dict[tuple[object, ...], tuple[Training, PlannedStage]] = {}
@@ -163,6 +169,7 @@ def predict(
     planned: list[PlannedStage] = []
     for name, stages, done, network in chains:
         before: frozenset[str] = frozenset()
+        predicted = untrained or to_train or any(stage.budget.epochs for stage in stages[done:])
         for position, stage in enumerate(stages, start=1):
             key = (_kind(stage), before)
             before |= _effects(stage)
@@ -171,6 +178,9 @@ def predict(
             met.add(beginning)
             if position <= done:
                 planned.append(_finished(name, stage, resources, shared=shared))
+                continue
+            if not predicted:
+                planned.append(replace(_finished(name, stage, resources, shared=shared), finished=False, unpredicted=not shared))
                 continue
             if key not in known:
                 with located(f"planning stage {position} ({stage.name})"):
@@ -181,7 +191,7 @@ def predict(
             planned.append(_finished(name, stage, resources, shared=True) if shared else replace(scaled, candidate=name))
     if dense:
         planned[0] = replace(planned[0], name="dense")
-    if dense and not dense_finished:
+    if to_train:
         score, images = None, 0
     extra = max((extra_bytes(begun) for begun, _ in known.values()), default=0)
     disk = disk_bytes(start, list(recipes.values()), resources, extra=extra)
@@ -215,15 +225,25 @@ def describe(prediction: Prediction) -> str:
         name = f"{'  ' if stage.candidate else ''}{stage.name}"
         steps = stage.epochs * stage.steps
         predicted = "as above" if stage.shared else "finished" if stage.finished else duration(stage.seconds)
+        predicted = "not predicted" if stage.unpredicted else predicted
         rows.append(f"  {name:<24} {stage.epochs:>6} {steps:>8} {step:>10} {predicted:>14}")
-    work = "training" if prediction.epochs else "calibration and validation"
-    time_left = "nothing left to train" if prediction.finished else f"{duration(prediction.seconds)} of {work} predicted"
+    time_left = _time_left(prediction)
     total = f"{counted(prediction.epochs)}, {time_left}" if prediction.epochs else time_left
     size = f"at most {prediction.disk_bytes / 1e6:.1f} MB on disk"
     zeros = [f"  zeros: {wording.zeros(part, total)}" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
     plan = f"plan: {prediction.parameters:,} parameters, {total}, {size}"
     return "\n".join([plan, *_so_far(prediction), *zeros, *_timing(prediction), *each, *rows])
+
+
+def _time_left(prediction: Prediction) -> str:
+    if prediction.finished:
+        return "nothing left to train"
+    if any(stage.unpredicted for stage in prediction.stages):
+        beside = f"{duration(prediction.seconds)} of training and " if prediction.seconds else ""
+        return f"{beside}calibration, whose time is not predicted"
+    work = "training" if prediction.epochs else "calibration and validation"
+    return f"{duration(prediction.seconds)} of {work} predicted"
 
 
 def doubt(accuracy: float, images: int, classes: int | None, *, kind: str = "validation") -> str:
