@@ -14,14 +14,17 @@ from paretrim.capture import capture
 from paretrim.errors import InvalidRecipe
 from paretrim.graph.fusion import fuse
 from paretrim.graph.interpreter import run
+from paretrim.graph.shapes import settings_of
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.freeze import freeze
 from paretrim.network.grids import Grid
 from paretrim.network.network import Network
+from paretrim.network.torch_forms import real_form
 from paretrim.network.uniform import ActivationQuantizer
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stage
 from paretrim.run.recipe import parse_stage
+from paretrim.stages.layer_inputs import inputs_of_both
 from paretrim.stages.quantize import corrections
 from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
 from paretrim.stages.quantize.adjustments import AFTER, BEFORE, AdjustmentInput, adjust_after_
@@ -65,6 +68,33 @@ def test_corrected_biases_give_every_layer_the_mean_it_has_in_float(name):
     assert len(compared) == len(weighted_layers(network))
     left = max(float((own - other).abs().max()) for own, other in compared)
     assert left < 1e-5 < 1e-2 < off
+
+
+def mean_errors_of_rounding(network, reference, images):
+    """By layer, the largest error of a mean after BatchNorm that the rounded weights alone cause on the float inputs."""
+    found = {}
+    runs = {run.head.name: run for run in fuse(network.structure)}
+    for node, inputs in inputs_of_both(reference, reference, images):
+        layer, exact = weighted_layers(network)[node.name], weighted_layers(reference)[node.name]
+        parts = [real_form(node)(settings_of(node), one, [own]) for one in (layer, exact) for own, _ in inputs]
+        half = len(parts) // 2
+        own, other = (torch.cat(some).double().transpose(0, 1).flatten(1).mean(1) for some in (parts[:half], parts[half:]))
+        norm = runs[node.name].batch_norm
+        (factor, offset), (_, wanted) = (
+            affine_of(None if norm is None else one.batch_norms()[norm.name], len(own)) for one in (network, reference)
+        )
+        found[node.name] = float((factor * own + offset - factor * other - wanted).abs().max())
+    return found
+
+
+@every_network
+def test_without_training_rounding_keeps_the_means(name):
+    images = resources(name).calibration
+    network, reference = quantized(name)
+    left = mean_errors_of_rounding(network, reference, images)
+    assert max(left.values()) < 1e-5
+    trained = Quantize(budget=replace(NONE, epochs=1), weight_bits=4).begin(reference, resources(name)).network
+    assert max(mean_errors_of_rounding(trained, reference, images).values()) > 1e-2  # training makes up for it
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "depthwise"])

@@ -5,7 +5,7 @@ Layers are corrected first to last: each reads the outputs of the corrected laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,10 @@ from paretrim.stages.layer_inputs import inputs_of_both
 
 _LARGEST_VALUE = 2**26
 """Maximum size of a network's largest value over all images; large networks use fewer images."""
+
+
+_MEAN_IMAGES = 64
+"""Images that mean inputs are taken from: each gives as many values as a map has positions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,47 @@ def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
         return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     factor, offset = norm.affine()
     return factor.cpu(), offset.cpu()
+
+
+def mean_inputs(network: Network, images: Tensor) -> dict[str, Tensor]:
+    """The mean over images of what every layer that trains reads, [1, ...], on normalised images float32 [M, C, H, W]."""
+    largest = max(kind.size for kind in network.structure.types.values())
+    layers, found = weighted_layers(network), {}
+    for node, inputs in inputs_of_both(network, network, images[: min(_MEAN_IMAGES, max(1, _LARGEST_VALUE // largest))]):
+        if layers[node.name].weight.requires_grad:
+            total = torch.stack([part.double().sum(0, keepdim=True) for part, _ in inputs]).sum(0)
+            found[node.name] = (total / sum(len(part) for part, _ in inputs)).to(inputs[0][0])
+    return found
+
+
+def correct_rounding_(network: Network, inputs: Mapping[str, Tensor]) -> None:
+    """Subtract from every channel the mean error that rounded weights cause on ``inputs``, those of :func:`mean_inputs`.
+
+    A layer is linear, so the mean error of its outputs is its error on the mean input. Errors of activations are left as they
+    are: where few values are clipped, their mean is no good correction for all others. A layer with neither a BatchNorm after it
+    nor a bias is not changed.
+
+    Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721), section 4.2, equation 17, with the mean of calibration images for E[x].
+    """
+    layers, norms = weighted_layers(network), network.batch_norms()
+    with torch.no_grad():
+        for run in fuse(network.structure):
+            head, mean = run.head, inputs.get(run.head.name)
+            if mean is None:
+                continue
+            layer, norm = layers[head.name], None if run.batch_norm is None else norms[run.batch_norm.name]
+            target, alive = (layer.bias, layer.alive) if norm is None else (norm.beta, norm.alive)
+            grid = layer.quantizer
+            if target is None or grid is None:
+                continue
+            form, settings = real_form(head), settings_of(head)
+            rounded, _ = _moments([form(settings, layer, [mean])])
+            layer.quantizer = None
+            exact, _ = _moments([form(settings, layer, [mean])])
+            layer.quantizer = grid
+            factor, _ = affine_of(norm, len(exact))
+            missing = (factor * (exact - rounded)).to(target)
+            target.add_(missing if alive is None else missing * alive)
 
 
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:

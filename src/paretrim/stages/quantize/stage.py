@@ -27,6 +27,7 @@ from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_,
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
+from paretrim.stages.quantize.corrections import correct_rounding_, mean_inputs
 from paretrim.stages.quantize.equalize import smooth_norms_
 from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
@@ -44,6 +45,9 @@ SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 
 FLOAT32 = "float32"
 """Activations that are not quantized."""
+
+_CORRECTS_MEANS = frozenset({"bias", "gptq"})
+"""Adjustments that give every layer's outputs the mean they have in float."""
 
 METHODS = (
     Method(
@@ -184,7 +188,10 @@ class Quantize:
             _require_steps(name, layer.effective_weight().detach())
         formats = self._formats(private, resources, grids)
         self._require_integers(formats)
+        nearest = not self.budget.epochs and not {*_CORRECTS_MEANS, "adaround"} & set(adjust)
+        means = mean_inputs(private, resources.calibration) if nearest else {}
         self._put_grids_(private, formats, grids, worth)
+        correct_rounding_(private, means)
         adjust_after_(private, reference, adjust, work)
         if self.budget.epochs:
             freeze(private)  # a network without an integer form fails here, not after training
@@ -197,7 +204,7 @@ class Quantize:
         """
         if self.budget.epochs or self.activations == FLOAT32 or "smooth" in self.adjust:
             return self.adjust
-        corrected = not {"bias", "gptq"}.isdisjoint(self.adjust)
+        corrected = not _CORRECTS_MEANS.isdisjoint(self.adjust)
         return self.adjust if not smooth_norms_(network, images) or corrected else (*self.adjust, "bias")
 
     def _require_integers(self, formats: Mapping[str, Format]) -> None:
