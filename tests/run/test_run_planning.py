@@ -106,7 +106,9 @@ def test_a_run_does_not_begin_twice_what_does_not_train(start, monkeypatch):
     begun = []
     timed = paretrim.run.planning._timed
     monkeypatch.setattr(
-        paretrim.run.planning, "_timed", lambda network, stage, *a, **k: begun.append(stage.name) or timed(network, stage, *a, **k)
+        paretrim.run.planning,
+        "_timed",
+        lambda network, stage, *a, **k: begun.append(stage.name) or timed(network, stage, *a, **k),
     )
     prune, quantize = Prune(budget=Budget(epochs=0), sparsity=0.3), Quantize(budget=Budget(epochs=0))
     chains = {"a": [prune, quantize], "b": [prune, Prune(budget=Budget(epochs=1)), quantize]}
