@@ -9,7 +9,8 @@ import paretrim.run.planning
 from paretrim.errors import TrainingFailed
 from paretrim.run.drop import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
-from paretrim.run.planning import describe, doubt, predict, step_seconds
+from paretrim.run.plan_text import describe, doubt
+from paretrim.run.planning import predict, step_seconds
 from paretrim.run.start import start_from
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune

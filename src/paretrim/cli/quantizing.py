@@ -18,7 +18,7 @@ from paretrim.models.catalog import NETWORKS
 from paretrim.results.outcome import Choice
 from paretrim.run.drop import drop_between, loses
 from paretrim.run.judge import DeployedFiles
-from paretrim.run.planning import doubt
+from paretrim.run.plan_text import doubt
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import records_of, write_page
 from paretrim.run.run import after_every_stage, carry_out

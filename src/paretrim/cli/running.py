@@ -26,7 +26,8 @@ from paretrim.results.outcome import Outcome
 from paretrim.results.run_folder import REPORT, keep_commands
 from paretrim.run.delivery import Experiment, TimingPlan
 from paretrim.run.pipeline import finished_dense, finished_stages
-from paretrim.run.planning import PlannedTiming, Prediction, describe, for_seeds, predict
+from paretrim.run.plan_text import describe
+from paretrim.run.planning import PlannedTiming, Prediction, for_seeds, predict
 from paretrim.run.progress import Watcher
 from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.records import records_of

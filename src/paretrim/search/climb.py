@@ -14,7 +14,7 @@ from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, ship
 from paretrim.run.drop import Drop, drop_between, loses
 from paretrim.run.judge import DeployedFiles
-from paretrim.run.planning import doubt
+from paretrim.run.plan_text import doubt
 from paretrim.run.progress import Watcher
 from paretrim.run.records import records_of, write_page
 from paretrim.run.run import carry_out
