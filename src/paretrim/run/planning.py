@@ -123,6 +123,45 @@ class _FirstBatches:
         return itertools.islice(self.batches.epoch(number), self.count)
 
 
+@dataclass(eq=False)
+class _Planner:
+    """Plans chains of stages one after the other.
+
+    ``known`` has the stages timed so far, by kind and what came before; ``met`` the beginnings of chains. ``evaluation`` is the
+    seconds of a pass over the validation images.
+    """
+
+    resources: Resources
+    evaluation: float
+    known: dict[tuple[object, ...], tuple[Training, PlannedStage]] = field(default_factory=dict)
+    met: set[tuple[object, ...]] = field(default_factory=set)
+
+    def chain(
+        self, name: str, stages: Sequence[Stage], done: int, network: Network, *, predicted: bool, of: str
+    ) -> Iterator[PlannedStage]:
+        """The stages of the candidate ``name``, of which ``done`` are finished and give ``network``; ``of`` is a kind."""
+        before: frozenset[str] = frozenset()
+        for position, stage in enumerate(stages, start=1):
+            key = (_kind(stage), before)
+            before |= _effects(stage)
+            beginning = (of, *map(repr, stages[:position]))
+            shared = beginning in self.met
+            self.met.add(beginning)
+            if position <= done or not predicted:
+                idle = _idle(name, stage, self.resources)
+                yield replace(
+                    idle, shared=shared, finished=not shared and position <= done, unpredicted=not shared and position > done
+                )
+                continue
+            if key not in self.known:
+                with located(f"planning stage {position} ({stage.name})"):
+                    self.known[key] = _timed(network, stage, self.resources, evaluation=self.evaluation)
+            begun, like = self.known[key]
+            network = begun.network
+            scaled = _scaled(like, stage, self.resources, evaluation=self.evaluation)
+            yield replace(_idle(name, stage, self.resources), shared=True) if shared else replace(scaled, candidate=name)
+
+
 def predict(
     start: Start,
     recipes: Mapping[str, Sequence[Stage]],
@@ -161,36 +200,16 @@ def predict(
     to_train = dense is not None and not dense_finished
     left = any(done < len(stages) for _, stages, done, _ in chains)
     evaluation, score, images = _evaluated(start) if left else (0.0, None, 0)
-    known: dict[tuple[object, ...], tuple[Training, PlannedStage]] = {}
-    met: set[tuple[object, ...]] = set()
+    planner = _Planner(resources, evaluation)
     planned: list[PlannedStage] = []
     for name, stages, done, network in chains:
-        before: frozenset[str] = frozenset()
         predicted = untrained or to_train or any(stage.budget.epochs for stage in stages[done:])
-        for position, stage in enumerate(stages, start=1):
-            key = (_kind(stage), before)
-            before |= _effects(stage)
-            beginning = (stages is from_scratch, *map(repr, stages[:position]))
-            shared = beginning in met
-            met.add(beginning)
-            if position <= done:
-                planned.append(_finished(name, stage, resources, shared=shared))
-                continue
-            if not predicted:
-                planned.append(replace(_finished(name, stage, resources, shared=shared), finished=False, unpredicted=not shared))
-                continue
-            if key not in known:
-                with located(f"planning stage {position} ({stage.name})"):
-                    known[key] = _timed(network, stage, resources, evaluation=evaluation)
-            begun, like = known[key]
-            network = begun.network
-            scaled = _scaled(like, stage, resources, evaluation=evaluation)
-            planned.append(_finished(name, stage, resources, shared=True) if shared else replace(scaled, candidate=name))
+        planned += planner.chain(name, stages, done, network, predicted=predicted, of="dense" if stages is from_scratch else "")
     if dense:
         planned[0] = replace(planned[0], name="dense")
     if to_train:
         score, images = None, 0
-    extra = max((extra_bytes(begun) for begun, _ in known.values()), default=0)
+    extra = max((extra_bytes(begun) for begun, _ in planner.known.values()), default=0)
     disk = disk_bytes(start, list(recipes.values()), resources, extra=extra)
     zeros = _zeros(start.network, list(recipes.values()))
     return Prediction(
@@ -228,12 +247,11 @@ def _effects(stage: Stage) -> frozenset[str]:
     return frozenset({"grids"} if isinstance(stage, Quantize) else ())
 
 
-def _finished(candidate: str, stage: Stage, resources: Resources, *, shared: bool) -> PlannedStage:
-    """A stage that takes no more time."""
+def _idle(candidate: str, stage: Stage, resources: Resources) -> PlannedStage:
+    """A stage without times."""
     epochs = stage.budget.epochs
     steps = len(resources.train(stage.budget.batch_size)) if epochs else 0
-    size = stage.budget.batch_size
-    return PlannedStage(candidate, stage_label(stage), epochs, steps, size, 0.0, 0.0, 0.0, finished=not shared, shared=shared)
+    return PlannedStage(candidate, stage_label(stage), epochs, steps, stage.budget.batch_size, 0.0, 0.0, 0.0)
 
 
 def _timed(network: Network, stage: Stage, resources: Resources, *, evaluation: float) -> tuple[Training, PlannedStage]:
