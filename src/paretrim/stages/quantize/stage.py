@@ -175,6 +175,7 @@ class Quantize:
         device = resources.execution.torch_device()
         private = copy.deepcopy(network).to(device)
         private.grids.clear()
+        rounded = any(layer.quantizer is not None for layer in weighted_layers(private).values())
         for layer in weighted_layers(private).values():
             layer.quantizer = None
         work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
@@ -188,8 +189,9 @@ class Quantize:
             _require_steps(name, layer.effective_weight().detach())
         formats = self._formats(private, resources, grids)
         self._require_integers(formats)
-        nearest = not self.budget.epochs and not {*_CORRECTS_MEANS, "adaround"} & set(adjust)
-        means = mean_inputs(private, resources.calibration) if nearest else {}
+        # The biases of a network that was on grids make up for rounding already: by this, or by training.
+        alone = not (self.budget.epochs or rounded or {*_CORRECTS_MEANS, "adaround"} & set(adjust))
+        means = mean_inputs(private, resources.calibration) if alone else {}
         self._put_grids_(private, formats, grids, worth)
         correct_rounding_(private, means)
         adjust_after_(private, reference, adjust, work)
