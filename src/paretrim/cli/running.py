@@ -201,7 +201,7 @@ def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True)
     """The requested candidates, or else those that can help with the targets."""
     kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
     if set(kinds) == {INT8}:
-        idle = {"epochs", "learning_rate", *(() if parsed.dense_epochs else ("batch_size",))}
+        idle = {"learning_rate", *(() if parsed.dense_epochs else ("batch_size",))} | ({"epochs"} if parsed.epochs else set())
         refuse_unused(parsed, vars(parsed).keys() - idle, "INT8 without training trains nothing; leave it out")
     return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 
