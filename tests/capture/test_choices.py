@@ -77,6 +77,10 @@ REFUSED = {
         r"its value is inf; a file contains finite numbers|NaN or inf",
     ),
     "infinite constant": (lambda _, x: x + torch.full((8, 1, 1), torch.inf), r"the constant '.*' holds NaN or infinity; a file"),
+    "a matrix of a vector": (
+        lambda _, x: torch.diag_embed(x.mean((2, 3))).mean(2)[..., None, None],
+        r"it has numbers \[8, 8\] for a value of shape \[8, 8\]; only maps \[C, H, W\] have one for every pixel",
+    ),
     "of two products": (
         lambda _, x: torch.einsum("nchw,nkhw,ndhw->nckd", x, x, x).flatten(2)[..., None],
         r"einsum is supported only where it",

@@ -73,6 +73,11 @@ def affine(
         return _of_channels(
             work, call, source, *(_spread(numbers.reshape(-1), shape[:1]) for numbers in (gamma, beta)), joins=joins
         )
+    if len(shape) != 3:
+        raise call.refused(
+            f"it has numbers {list(gamma.shape)} for a value of shape {list(shape)}; only maps [C, H, W] have one for every "
+            "pixel, so make the value a map first"
+        )
     if math.prod(shape) > _MOST_NUMBERS:
         raise call.refused(
             f"its constant has a number for every pixel of {shape}; at most {_MOST_NUMBERS:,} are supported, so give it one per "
