@@ -1,5 +1,8 @@
 """``paretrim report``: pages of run folders and of result files, and folders without outcomes."""
 
+from paretrim.errors import CannotWrite
+from paretrim.report import page
+
 
 def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_path):
     status, out, _ = command("report", finished, "--out", tmp_path / "page.html", "--title", "Of mine")
@@ -10,6 +13,23 @@ def test_report_of_a_folder_and_of_a_store(finished, command, command_json, tmp_
     assert status == 0
     assert found["report"] is None
     assert command_json("report", finished, finished)[1]["outcomes"] == found["outcomes"]
+
+
+def test_a_folder_that_cannot_be_written_is_shown_all_the_same(finished, command, command_json, monkeypatch, tmp_path):
+    """As a run folder of somebody else."""
+
+    def refuse(_, path):
+        raise CannotWrite(f"'{path}' cannot be written: Permission denied; choose another place, or allow writing there")
+
+    monkeypatch.setattr(page, "write", refuse)
+    status, out, err = command("report", finished)
+    assert (status, err) == (0, "")
+    assert "prune → quantize" in out
+    said = f"no page was written: '{finished}/report.html' cannot be written: Permission denied; choose another place, or allow "
+    assert out.splitlines()[-1] == f"{said}writing there, or name the page with --out"
+    assert command_json("report", finished)[1]["report"] is None
+    status, _, err = command("report", finished, "--out", tmp_path / "page.html")
+    assert (status, "page.html' cannot be written: Permission denied" in err) == (1, True)
 
 
 def test_a_table_where_its_signs_cannot_be_written(finished, launch, monkeypatch, tmp_path):

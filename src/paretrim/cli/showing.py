@@ -11,7 +11,7 @@ from typing import cast
 from paretrim.bench import machine
 from paretrim.cli.exits import DONE
 from paretrim.cli.output import emit, result_console, say
-from paretrim.errors import InvalidRecipe, MissingDependency
+from paretrim.errors import CannotWrite, InvalidRecipe, MissingDependency
 from paretrim.report import document, figure, page, terminal
 from paretrim.report.points import aggregate
 from paretrim.results import store
@@ -38,6 +38,7 @@ def report(parsed: argparse.Namespace) -> int:
             raise InvalidRecipe(f"there is no file or folder '{source}'; check the path")
     outcomes = tuple(outcome for source in sources for outcome in delivered_by(source))
     out: Path | None = parsed.out or (sources[0] / REPORT if len(sources) == 1 and sources[0].is_dir() else None)
+    missing = ""
     if out:
         shapes = {key: values for source in sources if source.is_dir() for key, values in distributions(source).items()}
         commands = dict.fromkeys(command for source in sources if source.is_dir() for command in commands_of(source))
@@ -52,7 +53,12 @@ def report(parsed: argparse.Namespace) -> int:
             changes=changes_in(sources[0]) if alone else None,
             inside=_inside(sources[0], out) if alone else "",
         )
-        page.write(text, out)
+        try:
+            page.write(text, out)
+        except CannotWrite as error:  # somebody else's folder, say; its results can be shown all the same
+            if parsed.out:
+                raise
+            out, missing = None, f"no page was written: {error}, or name the page with --out"
     _write_document(outcomes, parsed)
     written = {"report": out, "markdown": parsed.markdown, "figure": parsed.figure}
     if parsed.json:
@@ -63,6 +69,8 @@ def report(parsed: argparse.Namespace) -> int:
     for kind, path in written.items():
         if path:
             say(f"{'page' if kind == 'report' else kind}: {path}")
+    if missing:
+        say(missing)
     return DONE
 
 
