@@ -27,7 +27,7 @@ from paretrim.run.recipe import parse_stage
 from paretrim.stages.layer_inputs import inputs_of_both
 from paretrim.stages.quantize import corrections
 from paretrim.stages.quantize.adaround import beta_at, stretched, unstretched
-from paretrim.stages.quantize.adjustments import AFTER, BEFORE, AdjustmentInput, adjust_after_
+from paretrim.stages.quantize.adjustments import AFTER, BEFORE
 from paretrim.stages.quantize.corrections import affine_of, pairs
 from paretrim.stages.quantize.joint_calibration import calibrate_jointly_
 from paretrim.stages.quantize.stage import Quantize
@@ -41,11 +41,10 @@ def quantized(name, *, bits=4, scales="learned"):
     return begun.network, reference
 
 
-def adjusted(name, kind, **settings):
-    network, reference = quantized(name, **settings)
-    images = resources(name).calibration
-    adjust_after_(network, reference, (kind,), AdjustmentInput(images, 0, 0.5, 100))
-    return network, reference, images
+def adjusted(name, kind, *, bits=4, scales="learned"):
+    reference = copy.deepcopy(dense(name).network)
+    stage = Quantize(budget=NONE, weight_bits=bits, scales=scales, adjust=(kind,), rounding_steps=100)
+    return stage.begin(reference, resources(name)).network, reference, resources(name).calibration
 
 
 def means(pair):

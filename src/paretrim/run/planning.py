@@ -139,7 +139,7 @@ class _Planner:
     def chain(
         self, name: str, stages: Sequence[Stage], done: int, network: Network, *, predicted: bool, of: str
     ) -> Iterator[PlannedStage]:
-        """The stages of the candidate ``name``, of which ``done`` are finished and give ``network``; ``of`` is a kind."""
+        """The stages of candidate ``name``: ``done`` are finished and give ``network``; ``of`` tells alike chains apart."""
         before: frozenset[str] = frozenset()
         for position, stage in enumerate(stages, start=1):
             key = (_kind(stage), before)

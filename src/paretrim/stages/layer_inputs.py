@@ -23,7 +23,8 @@ from paretrim.graph.operations.channel_rules import groups_of
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Node
-from paretrim.network.constraints import weighted_layers
+from paretrim.network.constraints import WeightedLayer, weighted_layers
+from paretrim.network.layers import BatchNorm
 from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
 
@@ -73,6 +74,15 @@ def as_columns(weight: Tensor, groups: int) -> Tensor:
 def from_columns(columns: Tensor, shape: Sequence[int]) -> Tensor:
     """The inverse of :func:`as_columns`: [G, R, D] -> [Co, Ci, kh, kw] or [Co, Ci]."""
     return columns.reshape(shape[0], -1, shape[1]).transpose(1, 2).reshape(*shape)
+
+
+def shift_outputs_(layer: WeightedLayer, norm: BatchNorm | None, shift: Tensor) -> None:
+    """Add ``shift`` [Co] to a layer's output, in its bias or in the mean of the BatchNorm after it, which training takes anew."""
+    with torch.no_grad():
+        if norm is not None:
+            norm.mean.sub_(shift)
+        elif layer.bias is not None:
+            layer.bias.add_(shift)
 
 
 def layer_moments(

@@ -22,7 +22,7 @@ from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.layers import BatchNorm
 from paretrim.network.network import Network
-from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, layer_moments
+from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, layer_moments, shift_outputs_
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
 from paretrim.stages.quantize.gptq import on_its_grid_
@@ -150,7 +150,7 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
         about = moments.centred() if node.name in biased else moments
         new = _fitted_rows(node, layer, about, original, factor if rounding else None)
         if node.name in biased:
-            _shift_(layer, norm, (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
+            shift_outputs_(layer, norm, (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
 
     layer_moments(network, reference, images, names, fit)
 
@@ -194,15 +194,6 @@ def _in_unit(moments: Moments, factor: Tensor, offset: Tensor) -> Moments:
         targets=moments.targets * rows[:, :, None] + shift[:, :, None] * moments.mean[:, None],
         wanted=moments.wanted * rows + shift,
     )
-
-
-def _shift_(layer: WeightedLayer, norm: BatchNorm | None, shift: Tensor) -> None:
-    """Add ``shift`` [Co] to a layer's output, in its bias or in the BatchNorm after it."""
-    with torch.no_grad():
-        if norm is not None:
-            norm.mean.sub_(shift)
-        elif layer.bias is not None:
-            layer.bias.add_(shift)
 
 
 def _followed_by_bias(network: Network) -> Mapping[str, str]:

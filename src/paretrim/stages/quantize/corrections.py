@@ -18,7 +18,7 @@ from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.layers import BatchNorm
 from paretrim.network.network import Network
 from paretrim.network.torch_forms import real_form
-from paretrim.stages.layer_inputs import inputs_of_both
+from paretrim.stages.layer_inputs import inputs_of_both, shift_outputs_
 
 _LARGEST_VALUE = 2**26
 """Maximum size of a network's largest value over all images; large networks use fewer images."""
@@ -107,18 +107,15 @@ def correct_rounding_(network: Network, inputs: Mapping[str, Tensor]) -> None:
             if mean is None:
                 continue
             layer, norm = layers[head.name], None if run.batch_norm is None else norms[run.batch_norm.name]
-            target, alive = (layer.bias, layer.alive) if norm is None else (norm.beta, norm.alive)
             grid = layer.quantizer
-            if target is None or grid is None:
+            if grid is None:
                 continue
             form, settings = real_form(head), settings_of(head)
             rounded, _ = _moments([form(settings, layer, [mean])])
             layer.quantizer = None
             exact, _ = _moments([form(settings, layer, [mean])])
             layer.quantizer = grid
-            factor, _ = affine_of(norm, len(exact))
-            missing = (factor * (exact - rounded)).to(target)
-            target.add_(missing if alive is None else missing * alive)
+            shift_outputs_(layer, norm, (exact - rounded).to(layer.weight))
 
 
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:

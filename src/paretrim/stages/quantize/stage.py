@@ -190,7 +190,7 @@ class Quantize:
         formats = self._formats(private, resources, grids)
         self._require_integers(formats)
         # The biases of a network that was on grids make up for rounding already: by this, or by training.
-        alone = not (self.budget.epochs or rounded or {*_CORRECTS_MEANS, "adaround"} & set(adjust))
+        alone = not (self.budget.epochs or rounded or {*_CORRECTS_MEANS, "adaround", "batchnorm"} & set(adjust))
         means = mean_inputs(private, resources.calibration) if alone else {}
         self._put_grids_(private, formats, grids, worth)
         correct_rounding_(private, means)
