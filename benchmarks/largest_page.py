@@ -21,7 +21,7 @@ THREADS = 2
 """Threads on which elapsed time is measured."""
 
 GOAL_S = 10.0
-"""CPU seconds that capturing and deploying together should take."""
+"""Seconds that capturing and deploying together should take."""
 
 
 @dataclass(frozen=True)
@@ -84,36 +84,40 @@ def tables(lines: Sequence[LargestLine]) -> str:
     if not lines:
         return NOTHING
     rows = [
-        "| network | million parameters | capture | deploying | together | elapsed, two threads | ONNX file | .trim, MB "
-        "| under 10 s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| network | million parameters | seconds | CPU seconds: capture | deploying | together | ONNX file | .trim, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     ordered = sorted(lines, key=lambda line: (-line.parameters, line.network))
-    rows += [_row(line) for line in ordered if line.together_s is not None]
-    within = sum(line.together_s is not None and line.together_s < GOAL_S for line in lines)
-    measured = sum(line.together_s is not None for line in lines)
-    said = [f"{within} of {measured} networks take less than {GOAL_S:.0f} CPU seconds together."]
+    rows += [_row(line) for line in ordered if not line.refused]
+    waited = _within([line.elapsed_s for line in lines])
+    worked = _within([line.together_s for line in lines])
+    said = [
+        f"On the clock, with {THREADS} threads of an idle machine, {waited} networks take less than {GOAL_S:.0f} seconds. In CPU "
+        f"seconds of one thread it is {worked}."
+    ]
     said += [
         f"- {line.network} ({line.parameters / 1e6:.0f} million parameters): {line.refused}" for line in ordered if line.refused
     ]
     return "\n\n".join(["\n".join(rows), *said, _origins(lines)])
 
 
+def _within(seconds: Sequence[float | None]) -> str:
+    known = [value for value in seconds if value is not None]
+    return f"{sum(value < GOAL_S for value in known)} of {len(known)}"
+
+
 def _row(line: LargestLine) -> str:
-    assert line.together_s is not None
-    assert line.trim_bytes is not None
-    onnx = "-" if line.onnx_cpu_s is None else f"{line.onnx_cpu_s:.1f} s"
-    elapsed = "-" if line.elapsed_s is None else f"{line.elapsed_s:.1f} s"
-    seconds = f"{line.capture_cpu_s:.1f} s | {line.deploy_cpu_s:.1f} s | {line.together_s:.1f} s | {elapsed} | {onnx}"
-    verdict = "yes" if line.together_s < GOAL_S else "no"
-    return f"| {line.network} | {line.parameters / 1e6:.1f} | {seconds} | {line.trim_bytes / 1e6:.0f} | {verdict} |"
+    seconds = (line.elapsed_s, line.capture_cpu_s, line.deploy_cpu_s, line.together_s, line.onnx_cpu_s)
+    shown = " | ".join("-" if value is None else f"{value:.1f}" for value in seconds)
+    size = "-" if line.trim_bytes is None else f"{line.trim_bytes / 1e6:.0f}"
+    return f"| {line.network} | {line.parameters / 1e6:.1f} | {shown} | {size} |"
 
 
 def _origins(lines: Sequence[LargestLine]) -> str:
     said: dict[str, None] = {}
     for line in lines:
         packages = ", ".join(f"{name} {line.versions[name]}" for name in ("paretrim", "torch") if name in line.versions)
-        said[f"- {line.cpu}; {packages}; commit {line.commit or 'unknown'}; one thread."] = None
+        said[f"- {line.cpu}; {packages}; commit {line.commit or 'unknown'}."] = None
     loads = [line.load for line in lines]
     return "\n".join(
         ["Where these numbers come from:", "", *said, f"- Runnable processes per core: {min(loads):.1f} to {max(loads):.1f}."]

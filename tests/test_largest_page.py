@@ -63,17 +63,21 @@ def test_a_table_says_what_is_slow_and_what_was_refused(tmp_path):
     results = tmp_path / "lines.jsonl"
     none = {"capture_cpu_s": None, "deploy_cpu_s": None, "trim_bytes": None}
     slow = line(network="wide", parameters=200 * 10**6, deploy_cpu_s=7.5, onnx_cpu_s=12.0, load=3)
+    waited = line(network="waited", parameters=300 * 10**6, elapsed_s=11.0, **none)
     refused = line(network="other", parameters=10**6, refused="it has attention", **none)
-    results.write_text("\n".join(map(page().to_json, (line(elapsed_s=5.1), slow, refused))))
+    results.write_text("\n".join(map(page().to_json, (line(elapsed_s=5.1), slow, refused, waited))))
     made = page().page_of(f"Before\n{page().BEGIN}\nold\n{page().END}\nafter\n", results)
     assert made.startswith("Before\n")
     assert made.endswith(f"{page().END}\nafter\n")
-    assert "| vgg19 | 143.7 | 2.5 s | 6.2 s | 8.8 s | 5.1 s | - | 478 | yes |" in made
-    assert "| wide | 200.0 | 2.5 s | 7.5 s | 10.0 s | - | 12.0 s | 478 | no |" in made
-    assert made.index("| wide |") < made.index("| vgg19 |")
-    assert "1 of 2 networks take less than 10 CPU seconds together." in made
+    assert "| vgg19 | 143.7 | 5.1 | 2.5 | 6.2 | 8.8 | - | 478 |" in made
+    assert "| wide | 200.0 | - | 2.5 | 7.5 | 10.0 | 12.0 | 478 |" in made
+    assert "| waited | 300.0 | 11.0 | - | - | - | - | - |" in made
+    assert made.index("| waited |") < made.index("| wide |") < made.index("| vgg19 |")
+    assert (
+        "with 2 threads of an idle machine, 1 of 2 networks take less than 10 seconds. In CPU seconds of one thread it is 1 of 2."
+    ) in made
     assert "- other (1 million parameters): it has attention" in made
-    assert "- a CPU; torch 2; commit abc; one thread." in made
+    assert "- a CPU; torch 2; commit abc." in made
     assert "- Runnable processes per core: 1.5 to 3.0." in made
     assert page().page_of(made, results) == made
 
