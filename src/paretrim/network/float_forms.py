@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from paretrim.graph.functions import SMALLEST, least_base
 from paretrim.graph.operations.attributes import Settings
 from paretrim.network.constraints import WeightedLayer
+from paretrim.network.convolution import convolve
 
 Layer = nn.Module | None
 """The module that holds a node's tensors; None if it has none."""
@@ -26,12 +27,7 @@ def _padded(x: Tensor, padding: tuple[int, ...], value: float = 0.0) -> Tensor:
 def conv2d(settings: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:
     """Convolution with the effective weight."""
     weighted = cast(WeightedLayer, layer)
-    top, left, bottom, right = settings.edges("padding")
-    x, inside = inputs[0], (top, left)
-    if (top, left) != (bottom, right):  # the kernel pads both sides alike, so pad first
-        x, inside = _padded(x, (top, left, bottom, right)), (0, 0)
-    weight, bias = weighted.effective_weight(), weighted.effective_bias()
-    return F.conv2d(x, weight, bias, settings.pair("stride"), inside, settings.pair("dilation"), settings.integer("groups"))
+    return convolve(inputs[0], weighted.effective_weight(), weighted.effective_bias(), settings)
 
 
 def linear(_: Settings, layer: Layer, inputs: list[Tensor]) -> Tensor:

@@ -22,6 +22,7 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.storage import from_bytes, to_bytes
 from paretrim.graph.types import INPUT, Array, Graph, Node, ValueType
 from paretrim.network import float_layers
+from paretrim.network.convolution import convolve
 from paretrim.network.torch_forms import integer_form
 from paretrim.torch_settings import usual_settings
 
@@ -120,7 +121,7 @@ class IntegerNetwork(nn.Module):
         sizes = [part.shape[1] * groups_of(node) for part in parts]
         for weight, part in zip(parts, torch.split(centered, sizes, dim=1), strict=True):
             exact = part.to(weight.dtype)
-            total = total + (_convolve(exact, weight, settings) if slides else F.linear(exact, weight))
+            total = total + (convolve(exact, weight, None, settings) if slides else F.linear(exact, weight))
         accumulator = total.float()
         scales = np.float32(source.scale) * node.tensors["weight_scale"].astype(np.float32)
         if not node.type.quantized:
@@ -139,9 +140,3 @@ def _restored(content: bytes, device: torch.device, training: bool) -> IntegerNe
     made = IntegerNetwork(from_bytes(content), device)
     made.train(training)
     return made
-
-
-def _convolve(x: Tensor, weight: Tensor, settings: Settings) -> Tensor:
-    top, left, bottom, right = settings.edges("padding")
-    padded = F.pad(x, (left, right, top, bottom)) if (top, left, bottom, right) != (0, 0, 0, 0) else x
-    return F.conv2d(padded, weight, None, settings.pair("stride"), 0, settings.pair("dilation"), settings.integer("groups"))
