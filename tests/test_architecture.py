@@ -9,7 +9,7 @@ from function_bodies import ROOT, blocks, code_files, is_type_or_namespace, long
 from source_modules import IMPORTS, INSIDE, NAMES, SOURCE, in_circles, part_of
 
 LEVELS = (
-    {"digest", "method", "stored_fields", "torch_settings", "visible"},
+    {"digest", "method", "remark", "stored_fields", "torch_settings", "visible"},
     {"errors"},
     {"files", "intervals", "own_code", "plain_settings", "settings"},
     {"bench", "data", "graph", "lock", "metric", "models"},
@@ -37,6 +37,7 @@ TORCH_FREE = {
     "method",
     "metric",
     "plain_settings",
+    "remark",
     "report",
     "results",
     "runtime",

@@ -78,6 +78,28 @@ class Stop(Exception):
     """Stands for whatever ends a run."""
 
 
+def test_an_arm_whose_line_is_damaged_is_carried_out_again(
+    spec: StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def carried_out(_experiment: object, _folder: Path, label: str, **_: object) -> SimpleNamespace:
+        again.append(label)
+        return SimpleNamespace(entries=(), deployed=())
+
+    again: list[str] = []
+    monkeypatch.setattr(study, "carry_out", carried_out)
+    monkeypatch.setattr(study, "open_with", lambda *_: None)
+    monkeypatch.setattr(study, "after_all_stages", lambda _, label: label)
+    store = tmp_path / OUTCOMES
+    for seed in spec.seeds:
+        for label, stages in spec.arms:
+            append(store, one(recipe=spec.recipe(stages, label, seed).digest, seed=seed, label=label))
+    lines = store.read_bytes().splitlines(keepends=True)
+    store.write_bytes(b"".join([*lines[:1], b"damaged\n", *lines[2:]]))
+    with pytest.warns(UserWarning, match=r"a line was damaged and is now in 'outcomes\.jsonl\.damaged'"):
+        run_study(spec, tmp_path / "run", tmp_path)
+    assert again == [spec.arms[1][0]]
+
+
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_stopped_and_is_timed_apart(spec: StudySpec, tmp_path: Path) -> None:
     folder, results = tmp_path / "run", tmp_path / "results"

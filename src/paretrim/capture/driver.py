@@ -10,7 +10,6 @@ rejected.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -51,6 +50,7 @@ from paretrim.capture.written_parts import write_into_parts_
 from paretrim.errors import ParetrimError, UnsupportedOperation, reason_of
 from paretrim.graph.outputs import LOGITS
 from paretrim.graph.types import INPUT, Graph, InputSpec
+from paretrim.remark import remark
 from paretrim.torch_settings import alone, usual_settings
 
 CONVERTERS: Mapping[str, Callable[[Work, Call], Value]] = MappingProxyType(
@@ -154,8 +154,8 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     if classes and not several:
         check_classes(work.shapes[outputs[0]], len(classes))
     left_out = tuple(operation_of(node) for node in work.left_out)
-    for remark in _remarks(work, program.results, names, left_out):
-        warnings.warn(remark, stacklevel=3)
+    for difference in _differences(work, program.results, names, left_out):
+        remark(difference)
     whole = Graph(InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), names if several else ())
     captured = without_dead(whole)
     check_weights(captured)
@@ -172,7 +172,7 @@ def _called(
     return error if site is None else UnsupportedOperation(f"{error}; it is called as {site.in_words()}")
 
 
-def _remarks(work: Work, all_names: Sequence[str], names: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
+def _differences(work: Work, all_names: Sequence[str], names: Sequence[str], left_out: Sequence[str]) -> Iterator[str]:
     """Warnings about how the captured network differs from the module."""
     if left_out:
         yield (

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from paretrim.cli.exits import FAILED, STOPPED, TERMINATED, TRACEBACK, USAGE, ex
 from paretrim.cli.parser import build_parser
 from paretrim.cli.streams import guarded_streams
 from paretrim.errors import InvalidRecipe, UnsupportedOperation, reason_of
-from paretrim.visible import visible_lines
+from paretrim.visible import visible, visible_lines
 
 RESUMABLE = ("run", "compress", "study", "quantize", "sensitivity", "outliers")
 """Commands that resume where they were stopped."""
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command_line = shlex.join(["paretrim", *given])
-    with guarded_streams():
+    with guarded_streams(), _plain_warnings():
         try:
             parsed = _parsed(given)
             with _terminable(), _limited(parsed):
@@ -76,6 +77,22 @@ def _parsed(given: Sequence[str]) -> argparse.Namespace:
     except SystemExit:
         sys.stdout.flush()
         raise
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings in one line, without the place in the code, which says nothing to users of a command."""
+    before = warnings.formatwarning
+    warnings.formatwarning = _in_one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _in_one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    del category, filename, lineno, line
+    return f"warning: {visible(' '.join(str(message).split()))}\n"
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import nn
 from paretrim.errors import CorruptFile, InvalidRecipe, WeightsMismatch, located, reason_of
 from paretrim.files import NO_REGULAR, NONE, why_no_file
 from paretrim.models import no_weights
+from paretrim.remark import remark
 from paretrim.visible import brief
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -234,10 +234,9 @@ def _unwrapped(loaded: object) -> Mapping[str, torch.Tensor]:
     wrapper = next((key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
     inner = loaded if wrapper is None else loaded[wrapper]
     if averaged := [key for key in AVERAGED if isinstance(loaded.get(key), Mapping)]:
-        warnings.warn(
+        remark(
             f"the weights file holds averaged weights under '{averaged[0]}' beside those under '{wrapper}', which are used; save "
-            "the averaged ones alone to use them",
-            stacklevel=2,
+            "the averaged ones alone to use them"
         )
     weights: dict[str, torch.Tensor] = {}
     for key, value in inner.items():

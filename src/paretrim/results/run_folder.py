@@ -14,6 +14,7 @@ from paretrim.bench.raw import load_session
 from paretrim.curves import Sensitivity, sensitivity_of
 from paretrim.errors import CorruptFile
 from paretrim.files import DAMAGE, NO_REGULAR, NONE, is_folder, read_json, read_regular, why_no_file, write_atomically
+from paretrim.remark import remark
 from paretrim.results import store
 from paretrim.results.comparison import Comparison, comparison_of
 from paretrim.results.outcome import Choice, Outcome, require_plausible
@@ -54,6 +55,14 @@ REPORT = "report.html"
 TIMINGS = "timings"
 
 
+_AGAIN = "give the command that made the folder"
+
+
+def _leave_out(path: Path, error: Exception, again: str) -> None:
+    """Warn that what a file beside the outcomes says is missing: the page does without it."""
+    remark(f"'{path}' cannot be read ({error}), so the page does without it; to have it again, {again} again")
+
+
 def keep_commands(folder: Path, commands: Sequence[str]) -> None:
     """Store the commands that made the folder's contents; none if a program made it.
 
@@ -64,11 +73,7 @@ def keep_commands(folder: Path, commands: Sequence[str]) -> None:
 
 
 def commands_of(folder: Path) -> tuple[str, ...]:
-    """What :func:`keep_commands` wrote; none where there is no such file.
-
-    Raises:
-        CorruptFile: it is damaged.
-    """
+    """What :func:`keep_commands` wrote; none where there is no such file, or a damaged one, which a warning says."""
     path = folder / COMMANDS
     try:
         commands = json.loads(read_regular(path, at_most=LARGEST_JSON))
@@ -78,9 +83,8 @@ def commands_of(folder: Path) -> tuple[str, ...]:
     except FileNotFoundError:
         return ()
     except DAMAGE as error:
-        raise CorruptFile(
-            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
-        ) from error
+        _leave_out(path, error, _AGAIN)
+        return ()
 
 
 def keep_choice(folder: Path, choice: Choice | None) -> None:
@@ -97,11 +101,7 @@ def keep_choice(folder: Path, choice: Choice | None) -> None:
 
 
 def choice_of(folder: Path) -> Choice | None:
-    """What :func:`keep_choice` wrote; None where there is no such file.
-
-    Raises:
-        CorruptFile: it is damaged.
-    """
+    """What :func:`keep_choice` wrote; None where there is no such file, or a damaged one, which a warning says."""
     path = folder / CHOICE
     try:
         facts = json.loads(read_regular(path, at_most=LARGEST_JSON))
@@ -111,9 +111,8 @@ def choice_of(folder: Path) -> Choice | None:
     except FileNotFoundError:
         return None
     except DAMAGE as error:
-        raise CorruptFile(
-            f"'{path}' cannot be read ({error}); delete it, or run the command that made the folder again"
-        ) from error
+        _leave_out(path, error, _AGAIN)
+        return None
 
 
 def keep_sensitivity(folder: Path, scans: Sequence[Sensitivity]) -> None:
@@ -126,18 +125,15 @@ def keep_sensitivity(folder: Path, scans: Sequence[Sensitivity]) -> None:
 
 
 def sensitivity_in(folder: Path) -> tuple[Sensitivity, ...]:
-    """What :func:`keep_sensitivity` wrote; none where there is no such file.
-
-    Raises:
-        CorruptFile: it is damaged.
-    """
+    """What :func:`keep_sensitivity` wrote; none where there is no such file, or a damaged one, which a warning says."""
     path = folder / SENSITIVITY
     try:
         return tuple(sensitivity_of(facts) for facts in json.loads(read_regular(path, at_most=LARGEST_JSON)))
     except FileNotFoundError:
         return ()
     except DAMAGE as error:
-        raise CorruptFile(f"'{path}' cannot be read ({error}); delete it, or run paretrim sensitivity again") from error
+        _leave_out(path, error, "run paretrim sensitivity")
+        return ()
 
 
 def change_in(folder: Path, sha256: str | None = None) -> Comparison | None:
@@ -175,11 +171,17 @@ def distributions(folder: Path) -> dict[str, list[float]]:
     """Raw latencies in ms of the sessions in a run folder, by ``label|runtime|threads``, for the page.
 
     The runtime is the one that the session is about and its file is named after; not every deployment has to have run in it.
+    A damaged session is left out, which a warning says.
     """
     found = {}
     for path in sorted((folder / TIMINGS).glob("*.npz")):
         runtime = path.stem.rpartition("-")[0]
-        for timing in load_session(path).timings:
+        try:
+            timings = load_session(path).timings
+        except CorruptFile as error:
+            remark(f"the times in it are left out: {error}")
+            continue
+        for timing in timings:
             found[f"{timing.deployment.name}|{runtime}|{timing.deployment.threads}"] = [
                 sample / 1e6 for process in timing.samples_ns for sample in process
             ]
@@ -286,6 +288,8 @@ def index_of(folder: Path) -> list[dict[str, str | int]]:
         entries = json.loads(read_regular(path, at_most=LARGEST_JSON))
         if not isinstance(entries, list):
             raise TypeError(f"{type(entries).__name__}, not a list")
+        if not entries:
+            raise ValueError("it lists nothing")
         return [_entry(entry) for entry in entries]
     except DAMAGE as error:
         raise CorruptFile(f"'{path}' cannot be read ({error}); run the command that made the folder again to write it") from error

@@ -61,7 +61,7 @@ def decode(line: str, *, place: str = "line") -> Outcome:
     try:
         plain = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise CorruptFile(f"{place}: not a JSON line ({error}); restore the file from a copy or delete this line") from error
+        raise CorruptFile(f"{place}: not a JSON line ({error}); restore the file from a copy, or delete this line") from error
     if not isinstance(plain, dict):
         _fail(place, plain, "an object")
     version = plain.get("format")
@@ -93,13 +93,7 @@ def inspect(path: Path) -> Contents:
         FileNotFoundError: there is no such file.
         CorruptFile: a line other than a torn last one is broken.
     """
-    try:
-        content = files.read_regular(path, at_most=sys.maxsize)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check its permissions, or give another file") from error
-    *whole, last = content.split(b"\n")
+    *whole, last = _content(path).split(b"\n")
     outcomes = [_decode_bytes(line, place=f"'{path}', line {number}") for number, line in enumerate(whole, start=1)]
     if not last:
         return Contents(tuple(outcomes), torn=0)
@@ -118,6 +112,29 @@ def read(path: Path) -> tuple[Outcome, ...]:
     return inspect(path).outcomes
 
 
+def set_aside(path: Path) -> int:
+    """Move the lines that are no outcomes into a file ``.damaged`` beside the store, so that it can be read; how many there were.
+
+    Lines of a newer format stay: a newer version reads them. So does a torn last line, which readers ignore.
+
+    Raises:
+        CorruptFile: the file cannot be read.
+        OutOfSpace: the disk is full; nothing is lost.
+    """
+    if not path.exists():
+        return 0
+    with filelock.FileLock(path.with_name(f".{path.name}.lock")):
+        *whole, last = _content(path).split(b"\n")
+        damaged = [line for line in whole if _is_damaged(line)]
+        if damaged:
+            aside = path.with_name(f"{path.name}.damaged")
+            before = files.read_regular(aside, at_most=sys.maxsize) if aside.exists() else b""
+            files.write_atomically(aside, before + b"".join(line + b"\n" for line in damaged))
+            kept = (line + b"\n" for line in whole if line not in damaged)
+            files.write_atomically(path, b"".join(kept) + last)
+    return len(damaged)
+
+
 def latest(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """The last written outcome for each (study, recipe, seed), in order of first appearance.
 
@@ -127,11 +144,33 @@ def latest(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     return tuple(newest.values())
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_regular(path, at_most=sys.maxsize)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CorruptFile(f"'{path}' cannot be read: {error.strerror}; check its permissions, or give another file") from error
+
+
+def _is_damaged(line: bytes) -> bool:
+    try:
+        _decode_bytes(line, place="line")
+    except CorruptFile:
+        try:
+            plain = json.loads(line)
+        except (ValueError, RecursionError):
+            return True
+        version = plain.get("format") if isinstance(plain, dict) else None
+        return not isinstance(version, int) or version <= FORMAT
+    return False
+
+
 def _decode_bytes(line: bytes, *, place: str) -> Outcome:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise CorruptFile(f"{place}: not UTF-8 ({error}); restore the file from a copy or delete this line") from error
+        raise CorruptFile(f"{place}: not UTF-8 ({error}); restore the file from a copy, or delete this line") from error
     return decode(text, place=place)
 
 

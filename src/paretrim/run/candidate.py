@@ -14,6 +14,7 @@ from paretrim.history import StageOutcome, stage_of
 from paretrim.network.freeze import freeze
 from paretrim.network.network import Network
 from paretrim.network.state import facts_of, network_of
+from paretrim.remark import remark
 from paretrim.torch_settings import usual_settings
 from paretrim.train.checkpoint import load_state, save_state
 
@@ -98,3 +99,20 @@ def load_candidate(path: Path | str) -> Candidate:
     except (*DAMAGE, RuntimeError, ParetrimError) as error:
         raise CorruptFile(f"'{path}' does not hold a candidate ({error}); delete it and run the same command again") from error
     return Candidate(network.eval(), history, mean, std, resize)
+
+
+def kept_candidate(path: Path) -> Candidate | None:
+    """What an earlier run kept at ``path``; None if there is none, or if it is damaged, which a warning says.
+
+    Raises:
+        CorruptFile: the file is there and the system does not let it be read, so it may be whole.
+    """
+    if not path.exists():
+        return None
+    try:
+        return load_candidate(path)
+    except CorruptFile as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        remark(f"'{path}' is damaged, so what made it runs again")
+        return None

@@ -28,7 +28,7 @@ from paretrim.network.constraints import first_not_finite, layer_bits, sparsity,
 from paretrim.network.network import Network
 from paretrim.network.settle import settle_
 from paretrim.own_code import sources_in
-from paretrim.run.candidate import Candidate, load_candidate, save_candidate
+from paretrim.run.candidate import Candidate, kept_candidate, load_candidate, save_candidate
 from paretrim.run.recipe import stage_settings, teacher_settings
 from paretrim.run.start import Start
 from paretrim.run.teacher_spec import TeacherSpec
@@ -163,7 +163,7 @@ def _early(start: Start, stage: FineTune, folder: Path) -> Callable[[int], Netwo
                 "an earlier epoch"
             )
         path = _place(folder, _dense_key(start, stage)).parent / f"early-{epoch:05d}" / "candidate.safetensors"
-        if not path.exists():
+        if kept_candidate(path) is None:
             training = Training(copy.deepcopy(start.network), start.resources(None))
             plan = Plan(stage.name, stage.budget, stage.losses(training.resources), advance=lambda _: None, stop=epoch)
             fit(training, plan, folder=path.parent)
@@ -234,25 +234,21 @@ def trained_tutors(start: Start, tutors: Sequence[Tutor], folder: Path, *, repor
 def finished_stages(start: Start, stages: Sequence[Stage], folder: Path, *, teacher: Teaching = None) -> tuple[int, Network]:
     """How many of the first stages an earlier run has stored in ``folder``, and the network to continue with.
 
-    Nothing is trained; if nothing is left to do, nothing is read either and the network is that of the start.
-
-    Raises:
-        CorruptFile: the candidate to continue with is damaged.
+    Nothing is trained. A damaged candidate is not stored: its stage runs again.
     """
-    stored = list(itertools.takewhile(Path.exists, (_place(folder, key) for key in _keys(start, stages, teacher)[1:])))
-    if not stored or len(stored) == len(stages):
-        return len(stored), start.network
-    return len(stored), load_candidate(stored[-1]).network
+    found = (kept_candidate(_place(folder, key)) for key in _keys(start, stages, teacher)[1:])
+    networks = [start.network, *(one.network for one in itertools.takewhile(lambda one: one is not None, found) if one)]
+    return len(networks) - 1, networks[-1]
 
 
 def finished_dense(start: Start, budget: Budget | None, folder: Path) -> Start | None:
     """The same start with its network trained, if that needs no training or an earlier run has stored it in ``folder``."""
     if budget is None:
         return start
-    path = _place(folder, _dense_key(start, FineTune(budget=budget)))
-    if not path.exists():
+    found = kept_candidate(_place(folder, _dense_key(start, FineTune(budget=budget))))
+    if found is None:
         return None
-    return replace(start, network=load_candidate(path).network, early=_early(start, FineTune(budget=budget), folder))
+    return replace(start, network=found.network, early=_early(start, FineTune(budget=budget), folder))
 
 
 def _keys(start: Start, stages: Sequence[Stage], teacher: Teaching) -> list[str]:
@@ -305,13 +301,13 @@ def _stored(
     How images are prepared is not part of the key: a result that was stored with other numbers, or none, is written again.
     """
     path = _place(folder, key)
-    made = None
-    if not path.exists():
+    made, stored = None, kept_candidate(path)
+    if stored is None:
         known = start.value if candidate.network is start.network else None
         made = run_stage(candidate, stage, resources, folder=path.parent, report=report, value_before=known)
         save_candidate(made, path)
+        stored = load_candidate(path)
     clear_checkpoints(path.parent)
-    stored = load_candidate(path)
     found = replace(stored, mean=candidate.mean, std=candidate.std, resize=candidate.resize)
     told = (found.mean, found.std, found.resize)
     if (found.std or found.resize) and told != (stored.mean, stored.std, stored.resize):

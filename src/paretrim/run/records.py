@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from paretrim.remark import remark
 from paretrim.report import page
 from paretrim.results import store
 from paretrim.results.outcome import Choice, Outcome
@@ -50,6 +51,7 @@ def keep_outcomes(outcomes: Sequence[Outcome], places: Sequence[Path], folder: P
 
     The index comes first: an outcome in the store is one whose files can be found.
     """
+    mend(records.store)
     entries: list[dict[str, str | int]] = [
         {"label": one.label, "recipe": one.recipe, "seed": one.seed, "folder": place.relative_to(folder).as_posix()}
         for one, place in zip(outcomes, places, strict=True)
@@ -64,6 +66,13 @@ def keep_outcomes(outcomes: Sequence[Outcome], places: Sequence[Path], folder: P
         keep_commands(folder, records.commands)
         write_page(stored, folder, reproduce=records.commands, choice=None)
     return stored
+
+
+def mend(path: Path) -> None:
+    """Move damaged lines of a store aside, so that what they said is found again, and warn."""
+    if moved := store.set_aside(path):
+        several = f"{moved} lines were" if moved > 1 else "a line was"
+        remark(f"'{path}': {several} damaged and {'are' if moved > 1 else 'is'} now in '{path.name}.damaged'")
 
 
 def indexed(folder: Path) -> list[dict[str, str | int]]:

@@ -18,7 +18,7 @@ from paretrim.run.drop import seen_before
 from paretrim.run.judge import with_latencies
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
-from paretrim.run.records import Records, indexed
+from paretrim.run.records import Records, indexed, mend
 from paretrim.run.run import after_all_stages, carry_out, open_with, read_data
 from paretrim.search.study_spec import StudySpec
 from paretrim.train.task import CLASSIFICATION
@@ -40,6 +40,7 @@ def run_study(spec: StudySpec, folder: Path, results: Path, *, watcher: Watcher 
     """
     watcher = watcher or silent()
     store = results / OUTCOMES
+    mend(store)
     dataset = read_data(spec.base.data, watcher)
     may_saturate: list[str] = []
     for seed in spec.seeds:
@@ -81,6 +82,7 @@ def time_study(
     """
     watcher = watcher or silent()
     store = results / OUTCOMES
+    mend(store)
     labels = {label for label, _ in spec.arms}
     images = load(spec.base.data).test.images.numpy()
     for seed in spec.seeds:
