@@ -49,6 +49,7 @@ from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.capture.written_parts import write_into_parts_
 from paretrim.errors import ParetrimError, UnsupportedOperation, reason_of
 from paretrim.graph.outputs import LOGITS
+from paretrim.graph.taps import without_weights_on_padding
 from paretrim.graph.types import INPUT, Graph, InputSpec
 from paretrim.remark import remark
 from paretrim.torch_settings import alone, usual_settings
@@ -159,6 +160,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     whole = Graph(InputSpec(shape), tuple(work.nodes), outputs, () if several else tuple(classes), names if several else ())
     captured = without_dead(whole)
     check_weights(captured)
+    captured = without_weights_on_padding(captured)
     inputs = tuple(program.tensors[node][1] if node in program.tensors else None for node in graph.find_nodes(op="placeholder"))
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
 

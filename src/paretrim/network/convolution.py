@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paretrim.graph.operations.attributes import Settings
+from paretrim.graph.taps import covered
 
 MOST_POSITIONS = 4
 """Up to so many output pixels an image, each is computed as a linear layer of the pixels that it reads.
@@ -51,15 +52,13 @@ Read = tuple[slice, slice]
 def _reads(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]) -> tuple[Read, ...]:
     """For every output row or column. Empty if there are more than :data:`MOST_POSITIONS`, or one reads padding alone."""
     before, after = padding
-    count = (before + size + after - dilation * (kernel - 1) - 1) // stride + 1
-    if count > MOST_POSITIONS:
+    if (before + size + after - dilation * (kernel - 1) - 1) // stride >= MOST_POSITIONS:
         return ()
     found = []
-    for position in range(count):
-        start = position * stride - before
-        taps = [tap for tap in range(kernel) if 0 <= start + tap * dilation < size]
+    for position, taps in enumerate(covered(size, kernel, stride, dilation, padding)):
         if not taps:
             return ()
+        start = position * stride - before
         first, last = start + taps[0] * dilation, start + taps[-1] * dilation
         found.append((slice(first, last + 1, dilation), slice(taps[0], taps[-1] + 1)))
     return tuple(found)

@@ -29,7 +29,11 @@ def describe(prediction: Prediction) -> str:
     zeros = [f"  zeros: {wording.zeros(part, total)}" for part, total in prediction.zeros]
     each = [f"  for each of {prediction.seeds} seeds:"] if prediction.seeds > 1 else []
     plan = f"plan: {prediction.parameters:,} parameters, {total}, {size}"
-    return "\n".join([plan, *_so_far(prediction), *zeros, *_timing(prediction), *each, *rows])
+    count = prediction.on_padding
+    padding = (
+        [f"  {count:,} weights only ever multiply padding, as their maps are so small, and are 0 from the start"] if count else []
+    )
+    return "\n".join([plan, *_so_far(prediction), *padding, *zeros, *_timing(prediction), *each, *rows])
 
 
 def _time_left(prediction: Prediction) -> str:

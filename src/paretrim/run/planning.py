@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from paretrim.data.batches import Batch, Batches
 from paretrim.errors import located
+from paretrim.graph.taps import weights_on_padding
 from paretrim.metric import ACCURACY, Metric
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
@@ -74,6 +75,7 @@ class Prediction:
     ``value`` is the ``metric`` of the dense network on the first ``images`` validation images; None if
     it is yet to be trained, or nothing is left to do. ``zeros`` are the shares of zeros that its stages ask for:
     of the prunable weights, and what that makes of all.
+    ``on_padding`` of the weights only ever multiply padding.
     ``timing`` comes on top of all times; None if latency is not measured. Everything else happens once for each of ``seeds``.
     """
 
@@ -87,6 +89,7 @@ class Prediction:
     zeros: tuple[tuple[float, float], ...] = ()
     timing: PlannedTiming | None = None
     metric: Metric = ACCURACY
+    on_padding: int = 0
 
     @property
     def seconds(self) -> float:
@@ -221,6 +224,7 @@ def predict(
         images,
         zeros=zeros,
         metric=start.task.metric,
+        on_padding=weights_on_padding(start.network.graph(shared=True)),
     )
 
 
