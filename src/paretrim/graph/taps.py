@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from paretrim.graph.node import Node
 from paretrim.graph.operations.attributes import Shape
+from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Graph
 
@@ -57,7 +58,7 @@ def weights_on_padding(graph: Graph) -> int:
 def _with_taps_on_padding(graph: Graph) -> Iterator[tuple[Node, npt.NDArray[np.bool_]]]:
     shapes = {name: kind.shape for name, kind in graph.types.items()}
     for node in graph.nodes:
-        if node.op == "conv2d" and (unused := _on_padding(node, shapes)) is not None:
+        if node.op in WEIGHTED and node.tensors["weight"].ndim == 4 and (unused := _on_padding(node, shapes)) is not None:
             yield node, unused
 
 
