@@ -50,9 +50,9 @@ def without_weights_on_padding(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(cleared.get(node.name, node) for node in graph.nodes)) if cleared else graph
 
 
-def weights_on_padding(graph: Graph) -> int:
-    """How many weights only ever multiply padding."""
-    return sum(node.tensors["weight"][:, :, unused].size for node, unused in _with_taps_on_padding(graph))
+def weights_on_padding(graph: Graph) -> dict[str, int]:
+    """How many weights of a node only ever multiply padding, by its name; nodes without such weights are left out."""
+    return {node.name: node.tensors["weight"][:, :, unused].size for node, unused in _with_taps_on_padding(graph)}
 
 
 def _with_taps_on_padding(graph: Graph) -> Iterator[tuple[Node, npt.NDArray[np.bool_]]]:

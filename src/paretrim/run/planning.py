@@ -224,7 +224,7 @@ def predict(
         images,
         zeros=zeros,
         metric=start.task.metric,
-        on_padding=weights_on_padding(start.network.graph(shared=True)),
+        on_padding=sum(weights_on_padding(start.network.graph(shared=True)).values()),
     )
 
 

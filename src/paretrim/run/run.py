@@ -14,7 +14,9 @@ from paretrim.files import folder_of
 from paretrim.lock import hold
 from paretrim.network.network import Network
 from paretrim.results.outcome import Outcome
+from paretrim.run.candidate import Candidate
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, deliver
+from paretrim.run.emptied import said_of_emptied
 from paretrim.run.pipeline import run_stages, train_dense, trained_tutors
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe, title_of
@@ -141,14 +143,21 @@ def after_all_stages(stages: Sequence[Stage], label: str = "") -> Candidates:
 
 def train(ready: Experiment, stages: Sequence[Stage], folder: Path, *, watcher: Watcher, label: str = "") -> tuple[Entry, ...]:
     """The candidates after 0, 1, 2, ... stages; those that ``folder`` holds are read. ``label`` is the name of the last one."""
-    chain = tuple(stages)
+    chain, said = tuple(stages), {""}
+
+    def finished(_name: str, done: Candidate) -> None:
+        watcher.note(told(done.history[-1]))
+        if (warning := said_of_emptied(done.network)) not in said:
+            said.add(warning)
+            watcher.note(warning)
+
     candidates = run_stages(
         ready.start,
         chain,
         folder,
         teacher=ready.teacher,
         report=watcher.tick,
-        finished=lambda _, done: watcher.note(told(done.history[-1])),
+        finished=finished,
     )
     labels = [*(title_of(chain[:count]) for count in range(len(chain))), title_of(chain, label)]
     return tuple(Entry(labels[count], chain[:count], candidate) for count, candidate in enumerate(candidates))
