@@ -121,8 +121,8 @@ def correct_rounding_(network: Network, inputs: Mapping[str, Tensor]) -> None:
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
     """Give every layer's outputs the mean that they have in the float network: empirical bias correction.
 
-    The difference of the means over images and positions, for each channel before its activation, is added to the beta of the
-    BatchNorm after the layer or to the layer's bias. A layer with neither is not changed.
+    The difference of the means over images and positions, for each channel before its activation, goes into the mean of the
+    BatchNorm after the layer, which training takes anew, or into the layer's bias. A layer with neither is not changed.
 
     Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.2 and appendix D.
     """
@@ -130,12 +130,10 @@ def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
         own, other = (_moments(part)[0] for part in zip(*pair.results(), strict=True))
         factor, offset = affine_of(pair.norm, len(own))
         wanted, shift = affine_of(pair.float_norm, len(own))
-        target = pair.layer.bias if pair.norm is None else pair.norm.beta
-        alive = pair.layer.alive if pair.norm is None else pair.norm.alive
-        if target is None:
-            continue
         missing = (wanted * other + shift) - (factor * own + offset)
-        target.add_(missing.to(target) if alive is None else missing.to(target) * alive)
+        before_norm = torch.where(factor == 0, 0.0, missing / factor)
+        alive = pair.layer.alive if pair.norm is None else pair.norm.alive
+        shift_outputs_(pair.layer, pair.norm, before_norm.to(pair.layer.weight) * (1 if alive is None else alive))
 
 
 def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) -> None:
