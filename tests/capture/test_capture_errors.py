@@ -47,9 +47,9 @@ def _(x):
 
 
 ERRORS = {
-    "transposed": (
-        lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[..., None], lambda: nn.ConvTranspose1d(8, 8, 2)),
-        r"layer 'extra' \(aten.conv_transpose1d.default\): use nn.ConvTranspose2d on maps of one row: x.unsqueeze\(2\), and",
+    "casts and weights of one type": (
+        lambda: untrained_body(lambda self, x: self.extra(x.double()).float(), lambda: nn.Conv2d(8, 8, 1).double()),
+        r"with its weights and images in float32: leave out casts such as \.double\(\), \.half\(\) and \.to\(dtype\), and call",
     ),
     "recurrent": (
         lambda: untrained_body(lambda self, x: self.extra(x.flatten(2))[0][..., None], lambda: nn.GRU(64, 8, batch_first=True)),
@@ -241,7 +241,7 @@ ERRORS = {
     ),
     "cast": (
         lambda: untrained_body(lambda _, x: x.double()),
-        r"activations are cast to torch.float64; capture a float32 network",
+        r"activations are cast to torch.float64; capture a float32 network: leave the cast out, and call .float\(\) on it",
     ),
     "overwritten view": (
         lambda: untrained_body(overwritten),

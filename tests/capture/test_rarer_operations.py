@@ -31,6 +31,13 @@ def coordinates(layer, x):
     return x * torch.sigmoid(rows) * torch.sigmoid(columns.permute(0, 1, 3, 2))
 
 
+def exponents(low=1.0, high=4.0):
+    """A module whose weight is one exponent per channel [8, 1, 1]."""
+    holder = nn.Module()
+    holder.weight = nn.Parameter(torch.linspace(low, high, 8)[:, None, None])
+    return holder
+
+
 KNOWN = {
     "dilated transposed": (lambda self, x: self.k(x), nn.ConvTranspose2d(8, 8, (3, 2), (3, 2), 1, (2, 1), 4, dilation=(2, 3))),
     "convolution": (lambda self, x: torch.convolution(x, self.k.weight, None, [2, 1], [1, 2], [1, 2], False, [0, 0], 2), 2),
@@ -136,6 +143,46 @@ KNOWN = {
         nn.Conv2d(1, 1, (3, 1), padding=(1, 0)),
     ),
     "a row as a column": (lambda self, x: coordinates(self.k, x), nn.Conv2d(8, 8, 1)),
+    "padding that cuts off on one side": (lambda _, x: F.pad(x, (1, -1, -2, 3, 1, -1), value=2), None),
+    "cut off by padding with a number": (lambda _, x: F.pad(x, (-1, -2, -3, 0), value=0.5), None),
+    "patches": (lambda self, x: self.k(F.unfold(x, 3, padding=1).view(-1, 72, 8, 8)), nn.Conv2d(72, 8, 1)),
+    "patches far apart": (
+        lambda _, x: F.unfold(x, (3, 2), dilation=(2, 1), padding=(1, 0), stride=(2, 3)).view(-1, 48, 3, 3)[:, ::6],
+        None,
+    ),
+    "matrix times patches": (
+        lambda self, x: (self.k.weight @ F.unfold(x, 2, stride=2)).view(-1, 8, 4, 4),
+        nn.Linear(32, 8),
+    ),
+    "mean of patches": (lambda _, x: F.unfold(x, 3, padding=1).unflatten(1, (8, 9)).mean(2).view(-1, 8, 8, 8), None),
+    "patches put back": (lambda _, x: x - F.fold(F.unfold(x, 3, padding=1), 8, 3, padding=1) / 9, None),
+    "patches put back far apart": (
+        lambda _, x: F.fold(x.repeat(1, 6, 1, 1)[:, :, 1:5, 2:5].flatten(2), 9, (3, 2), (2, 3), (1, 0), (2, 2)),
+        None,
+    ),
+    "transposed rows": (lambda self, x: self.k(x.flatten(2)).view(-1, 8, 8, 16), nn.ConvTranspose1d(8, 8, 2, 2)),
+    "transposed rows of groups": (
+        lambda self, x: self.k(x.mean(2))[..., None],
+        nn.ConvTranspose1d(8, 8, 4, stride=3, padding=2, output_padding=1, dilation=2, groups=4),
+    ),
+    "products of two vectors": (
+        lambda self, x: x * self.k(x.mean((2, 3)), x.amax((2, 3))[:, :5])[..., None, None],
+        nn.Bilinear(8, 5, 8),
+    ),
+    "products of two vectors without bias": (
+        lambda self, x: x * self.k(x.mean((2, 3)), x.amax((2, 3)))[..., None, None],
+        nn.Bilinear(8, 8, 8, bias=False),
+    ),
+    "inverse of a sigmoid": (lambda _, x: torch.logit(x, 0.1) + torch.logit(torch.sigmoid(x)), None),
+    "powers of channels": (
+        lambda self, x: x.clamp(min=0.01).pow(self.k.weight).mean((2, 3), keepdim=True).pow(1 / self.k.weight) + x,
+        exponents(),
+    ),
+    "powers of channels that are all the same": (
+        lambda self, x: (x - 0.5).pow(self.k.weight) + x,
+        exponents(2.0, 2.0),
+    ),
+    "broken powers of channels": (lambda self, x: (x + 0.5).pow(self.k.weight), exponents(0.45, 2.45)),
     "channels by a mask": (lambda self, x: self.k(x[:, torch.tensor([True, False] * 4)]), nn.Conv2d(4, 8, 1)),
 }
 
@@ -176,9 +223,26 @@ REFUSED = {
         lambda _, x: F.pad(x, (1, 1), value=torch.inf),
         r"its value is inf; a file contains finite numbers only",
     ),
-    "negative padding": (
-        lambda _, x: F.pad(x, (1, -1), value=2),
-        r"padding \[1, -1\] of \(8, 8, 8\) with 2.0; pad maps .* by 0 or more",
+    "padding of the batch with a number": (
+        lambda _, x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, -1), value=2),
+        r"padding \[.*, 1, -1\] of \(8, 8, 8\) with 2.0; the batch cannot be padded",
+    ),
+    "some whole powers of what may be negative": (
+        lambda _, x: x + (x - 0.5) ** torch.linspace(2, 3, 8)[:, None, None],
+        r"its exponent '.*' has 8 numbers, some of them whole, and its base may be negative; .* write x\.clamp\(min=1e-6\)",
+    ),
+    "complex numbers": (
+        lambda _, x: torch.fft.fft2(x).real,
+        r"\(aten\.fft_fft2\.default\): it computes with complex numbers, which a file does not have; write it with real numbers",
+    ),
+    "more complex numbers": (lambda _, x: torch.complex(x, x).abs(), r"\(aten\.complex\.default\): it computes with complex num"),
+    "a count of true": (
+        lambda _, x: x * (x > 0.5).sum(1, keepdim=True),
+        r"activations are cast to torch\.int64; make the mask a number first, with \.float\(\)",
+    ),
+    "windows of a tensor": (
+        lambda _, x: x.unfold(2, 2, 2).mean(-1),
+        r"use a convolution, F\.unfold or nn\.PixelUnshuffle; x\.unf",
     ),
     "infinity as a number": (
         lambda _, x: torch.nan_to_num(x, posinf=10.0),

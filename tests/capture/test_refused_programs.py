@@ -86,9 +86,9 @@ REFUSED = {
         r"\(aten.pow.Tensor_Tensor\): it raises sigmoid to the power of an activation; one of the two must be a fixed number",
     ),
     "exponents": (
-        lambda _, x: x.clamp(min=0.1) ** torch.arange(1.0, 9.0).view(8, 1, 1),
+        lambda _, x: (x - 0.1) ** torch.arange(1.0, 9.0).view(8, 1, 1),
         None,
-        r"its exponent '.*' has 8 numbers; give all channels one exponent, or write the power as torch.exp\(exponent \* torch",
+        r"its exponent '.*' has 8 numbers, some of them whole, and its base may be negative; give all channels one exponent, or",
     ),
     "number of images": (lambda _, x: x.reshape(len(x), -1).view_as(x), None, r"len\(x\) of a tensor \(write x.shape\[0\]\)"),
     "fmax": (

@@ -73,3 +73,24 @@ def test_a_deployed_graph_does_not_tell_them_from_others():
     graph = freeze(network(), InputSpec(SHAPE))
     validate(graph)
     assert all("fixed" not in node.attributes for node in graph.nodes)
+
+
+def test_what_writing_out_an_operation_makes_is_fixed_too():
+    class Patches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 1)
+
+        def forward(self, x):
+            x = F.relu(self.stem(x)).cumsum(1)
+            return self.head(x + F.fold(F.unfold(x, 2, stride=2), 8, 2, stride=2)).mean((2, 3))
+
+    captured = Network(capture(Patches().eval(), SHAPE)).eval()
+    layers = fixed(captured)
+    assert len(layers) == 3
+    before = {name: layer.weight.clone() for name, layer in layers.items()}
+    pruned = Prune(sparsity=0.9, first=True, last=True, depthwise=True).begin(captured, RESOURCES).network
+    for name, layer in fixed(pruned).items():
+        assert layer.mask is None
+        assert not layer.weight.requires_grad
+        assert torch.equal(layer.weight, before[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch.fx import Node as FxNode
 from paretrim.capture.call import Call
 from paretrim.capture.cut import cut
 from paretrim.capture.elementwise import added, combine, each, larger_of, pointwise, smaller_of
-from paretrim.capture.scale_shift import affine
-from paretrim.capture.work import Value, View, Work
+from paretrim.capture.scale_shift import affine, numbers_of
+from paretrim.capture.work import Constant, Value, View, Work
 from paretrim.graph.functions import SELU_ALPHA, SELU_SCALE
 
 _RANGES: Mapping[str, tuple[str, str]] = MappingProxyType({"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")})
@@ -120,18 +121,43 @@ def _power(work: Work, call: Call) -> Value:
         given = work.constant(call.arguments["exponent"])  # a parameter, as in generalised-mean pooling, becomes a constant
         if given is None and isinstance(call.arguments["exponent"], FxNode):
             return _power_of(work, call)
-        if given is not None and given.array.size > 1:
-            raise call.refused(
-                f"its exponent '{given.name}' has {given.array.size} numbers; give all channels one exponent, or write the power "
-                "as torch.exp(exponent * torch.log(x)), with one exponent per channel"
-            )
-        exponent = float(given.array.item()) if given is not None and given.array.size == 1 else call.number("exponent")
+        if given is not None and np.unique(given.array).size > 1:
+            return _powers(work, call, given)
+        exponent = call.number("exponent") if given is None else float(given.array.flat[0])
     else:
         exponent = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}[call.operation]
     if exponent == 0:
         raise call.refused("leave out the power with exponent 0; it is 1 for every image")
     source = work.elements(call, call.source)
     return source if exponent == 1 else pointwise(work, call, source, "power", exponent)
+
+
+def _powers(work: Work, call: Call, exponents: Constant) -> Value:
+    """A power with one exponent per channel, as in generalised-mean pooling: exp(exponent * log(x)).
+
+    This is a power of values that are not negative. Of a negative one only powers with whole exponents are numbers.
+    """
+    source = work.elements(call, call.source)
+    if (exponents.array == np.round(exponents.array)).any() and not _is_positive(work, source.name):
+        raise call.refused(
+            f"its exponent '{exponents.name}' has {exponents.array.size} numbers, some of them whole, and its base may be "
+            "negative; give all channels one exponent, or write x.clamp(min=1e-6) in front of the power"
+        )
+    numbers = numbers_of(call, exponents, work.shapes[source.name])
+    scaled = affine(work, call, pointwise(work, call, source, "log").name, numbers, np.zeros_like(numbers))
+    return replace(source, name=pointwise(work, call, scaled, "exp").name)
+
+
+def _is_positive(work: Work, name: str) -> bool:
+    """Whether a value is known not to be negative."""
+    node = next((node for node in work.nodes if node.name == name), None)
+    if node is None:
+        return False
+    if node.op in ("adaptive_avg_pool", "avg_pool", "max_pool", "flatten"):
+        return _is_positive(work, node.inputs[0])
+    least = node.attributes.get("minimum" if node.op == "clamp" else "constant")
+    bounded = node.op == "clamp" or node.attributes.get("function") == "clamp_min"
+    return (bounded and isinstance(least, float) and least >= 0) or node.op == "relu" or node.attributes.get("function") == "exp"
 
 
 def _power_of(work: Work, call: Call) -> Value:

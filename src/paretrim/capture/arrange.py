@@ -112,11 +112,9 @@ def _gathered(work: Work, call: Call, value: View, axis: int, places: list[int])
 
 def _padded_with(work: Work, call: Call, view: View, number: float, amounts: list[int]) -> View:
     """Padding with a number other than zero: subtract it, pad with zeros, and add it back."""
-    if len(view.shape) != 3 or len(amounts) > 6 or min(amounts) < 0:
-        raise call.refused(f"padding {amounts} of {view.shape} with {number}; pad maps [C, H, W] by 0 or more")
     lowered = pointwise(work, call, view, "add_constant", -number)
     for axis, index in ((2, 0), (1, 2), (0, 4)):
-        before, after = amounts[index : index + 2] or (0, 0)
+        before, after = amounts[index : index + 2]
         extent = before + lowered.shape[axis] + after
         lowered = placed(work, call, lowered, axis, start=before, extent=extent)
     return pointwise(work, call, lowered, "add_constant", number)
@@ -130,11 +128,12 @@ def _pad(work: Work, call: Call) -> Value:
         work.known[call.node.all_input_nodes[0]] = View(work.settled(call, replace(view, shape=view.shape[1:])), view.shape[1:])
     source, value = work.read(call, call.source), call.arguments["value"]
     amounts = list(call.integers("pad"))
-    if value not in (None, 0, -math.inf):
-        call.finite("value", call.number("value"))
-        return _padded_with(work, call, View(source, work.shapes[source]), call.number("value"), amounts)
+    number = 0.0 if value in (None, 0, -math.inf) else call.finite("value", call.number("value"))
     if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6):
-        raise call.refused(f"padding {amounts} of {work.shapes[source]}; the batch cannot be padded, nor the channels with -inf")
+        with_what = f" with {number}" if number else ""
+        raise call.refused(
+            f"padding {amounts} of {work.shapes[source]}{with_what}; the batch cannot be padded, nor the channels with -inf"
+        )
     amounts += [0] * (6 - len(amounts))
     for axis, before in ((2, 0), (1, 2), (0, 4)):  # negative padding cuts off
         stop = work.shapes[source][axis] + min(amounts[before + 1], 0)
@@ -144,6 +143,8 @@ def _pad(work: Work, call: Call) -> Value:
         return View(source, call.shape())
     if value == -math.inf:
         return View(source, call.shape(), never_wins=(amounts[2], amounts[0], amounts[3], amounts[1]))
+    if number:
+        return _padded_with(work, call, View(source, work.shapes[source]), number, amounts)
     attributes: dict[str, Attribute] = {
         "before": (amounts[4], amounts[2], amounts[0]),
         "after": (amounts[5], amounts[3], amounts[1]),

@@ -11,11 +11,15 @@ from torch.fx import Node as FxNode
 
 from paretrim.errors import UnsupportedOperation
 from paretrim.graph.operations.attributes import Pair
+from paretrim.graph.types import Attribute
 
 _NO_NUMBERS = frozenset(
     {"memory_format", "layout", "device", "pin_memory", "non_blocking", "copy", "implicit", "cudnn_enabled", "cudnn_enable"}
 )
 """Arguments about the memory of a result, which never affect its values."""
+
+FIXED = "fixed"
+"""Key of the facts of an operation that writing out another one made: whether its value is a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +152,11 @@ class Call:
         if not isinstance(value, int | float):
             raise self.refused(f"its {name} is {value}; only a fixed number is supported")
         return self.finite(name, float(value))
+
+    def fixed(self, name: str) -> dict[str, Attribute]:
+        """The attribute of a layer whose weight writing out an operation made, so that it is neither trained nor pruned."""
+        argument = self.argument(name)
+        return {"fixed": 1} if isinstance(argument, FxNode) and argument.meta.get(FIXED) else {}
 
     def finite(self, name: str, value: float) -> float:
         """The value of an argument, which must not be NaN or infinite."""

@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import Argument, map_arg
 
 from paretrim.capture import own_forms
-from paretrim.capture.call import is_in_place, is_random, operation_of
+from paretrim.capture.call import FIXED, is_in_place, is_random, operation_of
 from paretrim.capture.einsum import einsum
 
 OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType(
@@ -31,12 +31,14 @@ OWN: Mapping[OpOverload, Callable[..., object]] = MappingProxyType(
         torch.ops.aten.logsumexp.default: own_forms.logsumexp,
         torch.ops.aten.logaddexp.default: own_forms.logaddexp,
         torch.ops.aten.cumsum.default: own_forms.cumsum,
+        torch.ops.aten.logit.default: own_forms.logit,
+        torch.ops.aten.bilinear.default: own_forms.bilinear,
+        torch.ops.aten.conv_transpose1d.default: own_forms.conv_transpose1d,
+        torch.ops.aten.im2col.default: own_forms.im2col,
+        torch.ops.aten.col2im.default: own_forms.col2im,
     }
 )
 """Operations that are written out in another way than torch does it."""
-
-_FIXED = "fixed"
-"""Key of the facts of a new node: whether it is a constant that the decomposition itself makes."""
 
 Result = FxNode | tuple[FxNode, ...]
 
@@ -138,8 +140,8 @@ def _copied(part: FxNode, node: FxNode, places: dict[FxNode, Result]) -> FxNode:
 def _known(new: FxNode, known: Collection[str]) -> tuple[list[FxNode], Result] | None:
     """The node itself if its operation is known, else its decomposition, which replaces it."""
     of_size = not isinstance(new.meta["val"], torch.Tensor | list | tuple)
-    fixed = not is_random(new) and all(source.meta.get(_FIXED) for source in new.all_input_nodes)
-    new.meta[_FIXED] = fixed
+    fixed = not is_random(new) and all(source.meta.get(FIXED) for source in new.all_input_nodes)
+    new.meta[FIXED] = fixed
     if new.target is operator.getitem or operation_of(new) in known or of_size or fixed:
         return [new], new
     inner = written_out(new, known)

@@ -263,12 +263,20 @@ def _convert(work: Work, node: FxNode) -> None:
                 f"it reads '{constant.name}', which the network itself changes at every call; a file has no state between calls, "
                 "so do not change it in eval mode"
             )
+    if any(isinstance(one, torch.Tensor) and one.is_complex() for one in _values(node)):
+        raise call.refused("it computes with complex numbers, which a file does not have; write it with real numbers")
     converter = CONVERTERS.get(call.operation)
     if converter is None:
         _write_out(work, call)
         return
     if (found := call.result_dtype()) != torch.float32 and not (found == torch.bool and _is_mask(call)):
-        raise call.refused(f"activations are cast to {found}; capture a float32 network")
+        counts = any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in _values(node)[1:])
+        instead = (
+            "make the mask a number first, with .float()"
+            if counts
+            else "capture a float32 network: leave the cast out, and call .float() on it"
+        )
+        raise call.refused(f"activations are cast to {found}; {instead}")
     before = _before(work, call)
     value = converter(work, call)
     call.require_all_read()
@@ -278,6 +286,11 @@ def _convert(work: Work, node: FxNode) -> None:
     same = is_in_place(node) or call.operation in SAME
     if same or call.operation in SHARING:
         work.share_memory(node, call.source, same=same)
+
+
+def _values(node: FxNode) -> list[object]:
+    """The result of an operation and what it is computed from, as the program knows them."""
+    return [node.meta.get("val"), *(source.meta.get("val") for source in node.all_input_nodes)]
 
 
 def _is_mask(call: Call) -> bool:

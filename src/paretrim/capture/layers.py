@@ -38,8 +38,10 @@ def conv2d(work: Work, call: Call) -> Value:
         "padding": edges,
         "dilation": dilation,
         "groups": call.integer("groups"),
+        **call.fixed("weight"),
     }
-    return work.emit(call, "conv2d", [source], shape=call.shape(), attributes=attributes, tensors=tensors, name=path)
+    name = "" if call.fixed("weight") else path
+    return work.emit(call, "conv2d", [source], shape=call.shape(), attributes=attributes, tensors=tensors, name=name)
 
 
 def _conv1d(work: Work, call: Call) -> Value:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,3 +43,80 @@ def cumsum(value: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tens
     kernel = (extent, 1) if axis == 2 else (1, extent)
     before = (0, 0, extent - 1, 0) if axis == 2 else (extent - 1, 0, 0, 0)
     return F.conv2d(F.pad(value, before), torch.ones(channels, 1, *kernel), groups=channels)
+
+
+def logit(value: Tensor, eps: float | None = None) -> Tensor:
+    """The inverse of the sigmoid, of values between ``eps`` and 1 - ``eps``."""
+    inside = value if eps is None else value.clamp(eps, 1 - eps)
+    return inside.log() - (1 - inside).log()
+
+
+def bilinear(first: Tensor, second: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Vectors [N, I] and [N, J] with a weight [K, I, J]: for every entry of the first a linear layer of the second, summed up.
+
+    Raises:
+        NotImplementedError: of values of another shape.
+    """
+    if first.dim() != 2 or second.dim() != 2:
+        raise NotImplementedError("of maps")
+    results, entries = weight.shape[:2]
+    products = F.linear(second, weight.flatten(0, 1)) * torch.cat([first] * results, 1)
+    sums = torch.eye(results).repeat_interleave(entries, 1)[..., None, None]
+    found = F.conv2d(products[..., None, None], sums).flatten(1)
+    return found if bias is None else found + bias
+
+
+def conv_transpose1d(value: Tensor, weight: Tensor, bias: Tensor | None = None, *settings: Sequence[int] | int) -> Tensor:
+    """A transposed convolution of rows [N, C, L]: one of maps of one row.
+
+    ``settings`` are stride, padding, output padding, groups and dilation, as far as they are given.
+    """
+    usual = ((1,), (0,), (0,), 1, (1,))
+    given = [[one] if isinstance(one, int) else [*one] for one in (*settings, *usual[len(settings) :])]
+    stride, padding, more, groups, dilation = given
+    row = value.unsqueeze(2), weight.unsqueeze(2), bias
+    return F.conv_transpose2d(*row, (1, *stride), (0, *padding), (0, *more), groups[0], (1, *dilation)).squeeze(2)
+
+
+def im2col(
+    value: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> Tensor:
+    """Patches of maps [N, C, H, W] as columns [N, C * k * l, places]: a fixed convolution takes every pixel of a patch.
+
+    Raises:
+        NotImplementedError: of one map without a batch.
+    """
+    if value.dim() != 4:
+        raise NotImplementedError("without a batch")
+    channels = value.shape[1]
+    return F.conv2d(value, _pixels(channels, kernel_size), None, stride, padding, dilation, channels).flatten(2)
+
+
+def col2im(
+    value: Tensor,
+    output_size: Sequence[int],
+    kernel_size: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Tensor:
+    """Sums of overlapping patches, given as columns [N, C * k * l, places]: a fixed transposed convolution.
+
+    Raises:
+        NotImplementedError: of one map without a batch.
+    """
+    if value.dim() != 3:
+        raise NotImplementedError("without a batch")
+    sides = zip(output_size, kernel_size, dilation, padding, stride, strict=True)
+    reach = [size + 2 * pad - step * (kernel - 1) - 1 for size, kernel, step, pad, _ in sides]
+    places = [one // step + 1 for one, step in zip(reach, stride, strict=True)]
+    left = [one % step for one, step in zip(reach, stride, strict=True)]  # rows and columns that no patch reaches
+    channels = value.shape[1] // math.prod(kernel_size)
+    maps, kernels = value.view(*value.shape[:2], *places), _pixels(channels, kernel_size)
+    return F.conv_transpose2d(maps, kernels, None, stride, padding, left, channels, dilation)
+
+
+def _pixels(channels: int, kernel_size: Sequence[int]) -> Tensor:
+    """Kernels [C * k * l, 1, k, l] that take one pixel each: of every channel all pixels, row by row."""
+    count = math.prod(kernel_size)
+    return torch.eye(count).reshape(count, 1, *kernel_size).repeat(channels, 1, 1, 1)

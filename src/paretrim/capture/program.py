@@ -54,6 +54,9 @@ _NUMPY = ".numpy() is not supported for tensor subclasses"
 _MORE = " For more information"
 """Beginning of torch's advice to its own developers in the first line of an error."""
 
+_TYPES = ("should be the same", "have the same dtype", "expected scalar type", "same data type")
+"""Texts in errors of torch if float32 meets another type."""
+
 _CONTROL_FLOW = ("cond", "while_loop", "map", "map_impl", "scan", "associative_scan", "flex_attention")
 
 
@@ -176,10 +179,10 @@ def _advice(module: nn.Module, shape: tuple[int, ...], first: str, text: str, fi
     """
     hint = ""
     if not _runs(module, torch.zeros(2, *shape)):
-        hint = (
-            ". It also fails when run on 2 such images, with its weights and images in float32: an input that is no single "
-            "tensor, other image sizes, casts to other types and fixed batch sizes are the usual causes"
-        )
+        casts = any(sign in text for sign in _TYPES)
+        usual = "an input that is no single tensor, other image sizes and fixed batch sizes are the usual causes"
+        instead = "leave out casts such as .double(), .half() and .to(dtype), and call .float() on the module"
+        hint = f". It also fails when run on 2 such images, with its weights and images in float32: {instead if casts else usual}"
     elif _DATA in text:
         first, hint = "it reads the .data of an activation", "; use .detach(), which shares memory in the same way"
     elif _NUMPY in text:

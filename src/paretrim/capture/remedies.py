@@ -64,15 +64,12 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
     | {
         "item": "compute with the tensor itself, without .item() or float()",
         "cdist": _DISTANCES,
-        "conv_transpose1d": "use nn.ConvTranspose2d on maps of one row: x.unsqueeze(2), and kernels (1, K)",
-        "bilinear": "multiply two linear layers, or use torch.bmm of maps; nn.Bilinear is not supported",
-        "col2im": "use nn.PixelShuffle or nn.ConvTranspose2d; overlapping patches are not supported",
         "fmax": "use torch.maximum; it is the same if nothing is NaN",
         "fmin": "use torch.minimum; it is the same if nothing is NaN",
         "conv3d": "use Conv2d; images have no depth",
         "embedding": "use a network that takes images; embeddings are not supported",
-        "unfold": "use a convolution or nn.PixelUnshuffle; overlapping patches are not supported",
-        "im2col": "use a convolution or nn.PixelUnshuffle; overlapping patches are not supported",
+        "unfold": "use a convolution, F.unfold or nn.PixelUnshuffle; x.unfold is not supported",
+        "kron": "use nn.Upsample(mode='nearest') for blocks of equal pixels, or nn.ConvTranspose2d; torch.kron is not supported",
     }
 )
 """Advice for operations that occur in practice, with the reason; :mod:`paretrim.capture.families` has whole families."""
@@ -89,6 +86,10 @@ _BEHIND = MappingProxyType(
         "masked_fill": "choose between values of the network; a choice between two numbers that are 0 is 0",
         "einsum": "use nn.Linear, nn.Conv2d, matmul, products and sums; einsum is supported only where it is one of these",
         "cumsum": _RUNNING,
+        "conv_transpose1d": "use nn.ConvTranspose2d on maps of one row: x.unsqueeze(2), and kernels (1, K)",
+        "bilinear": "use nn.Bilinear of vectors [N, K], or multiply two convolutions",
+        "im2col": "use a convolution or nn.PixelUnshuffle; these patches are not supported",
+        "col2im": "use nn.PixelShuffle or nn.ConvTranspose2d; these patches are not supported",
     }
 )
 """As :data:`INSTEAD`, of operations that are known in part."""

@@ -84,9 +84,11 @@ def _conv_transpose2d(work: Work, call: Call) -> Value:
         "padding": (*(max(side.before, 0) for side in sides), *(max(side.after, 0) for side in sides)),
         "dilation": (1, 1),
         "groups": groups,
+        **call.fixed("weight"),
     }
+    name = "" if call.fixed("weight") else path
     shape = (len(tensors["weight"]), *(side.last - side.first + 1 for side in sides))
-    value = work.emit(call, "conv2d", [source], shape=shape, attributes=attributes, tensors=tensors, name=path)
+    value = work.emit(call, "conv2d", [source], shape=shape, attributes=attributes, tensors=tensors, name=name)
     if factor != (1, 1):
         value = shuffled_pixels(work, call, value.name, factor)
     for axis, side in enumerate(sides, 1):
