@@ -134,6 +134,12 @@ def test_channels_are_removed_in_the_scan_as_they_are_in_the_network():
     assert ("stem.0", "left.1") in [found.layers for found in scan.curves]
 
 
+def test_only_channels_that_may_go_are_scanned():
+    network, given = dense("residual").network, resources("residual")
+    stage = Prune(sparsity=0.5, pattern="channel", allocation="sensitivity", layers=("down.*",), budget=Budget(epochs=0))
+    assert [found.layers for found in stage.scan(network, given).curves] == [("down.0",)]
+
+
 def test_keys_decide_how_many_channels_each_set_keeps():
     groups = channel_groups(dense("residual").network.graph())
     scores, keys = np.ones(groups.count), [np.zeros(len(members)) for members in groups.sets]

@@ -17,6 +17,9 @@ from paretrim.graph.types import Float64Array, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network
 
+Selected = Callable[[ChannelGroups], Sequence[bool]]
+"""For every coupled set of channels, whether it may lose some."""
+
 
 def choose_channels(
     network: Network,
@@ -26,31 +29,31 @@ def choose_channels(
     allocation: ChannelAllocation,
     multiple_of: int,
     keys: Sequence[Float64Array] | None = None,
-    selected: Callable[[ChannelGroups], Sequence[bool]] | None = None,
+    selected: Selected | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
     """The channel classes with the smallest scores, as many as ``sparsity`` requires, silenced ones first.
 
     ``row_scores`` are the scores of the output channels of every weighted layer, float64 [Co]. ``keys`` as for
-    :func:`paretrim.graph.channels.choose`. ``selected`` says which coupled sets may lose channels; without it, all may.
+    :func:`paretrim.graph.channels.choose`, of the sets that ``selected`` allows to lose channels; without it, all may.
 
     Source: grouped as DepGraph (Fang et al. 2023, arXiv 2301.12900).
     """
-    groups, scores = scored_classes(network, row_scores)
-    if selected is not None:
-        chosen = selected(groups)
-        groups = dataclasses.replace(groups, sets=tuple(itertools.compress(groups.sets, chosen)))
-        keys = None if keys is None else list(itertools.compress(keys, chosen))
+    groups, scores = scored_classes(network, row_scores, selected)
     return groups, choose(groups, scores, sparsity, allocation=allocation, multiple_of=multiple_of, keys=keys)
 
 
-def scored_classes(network: Network, row_scores: Mapping[str, Tensor]) -> tuple[ChannelGroups, Float64Array]:
-    """The channel classes of a network and the score of each; silenced ones have the smallest."""
+def scored_classes(
+    network: Network, row_scores: Mapping[str, Tensor], selected: Selected | None = None
+) -> tuple[ChannelGroups, Float64Array]:
+    """The channel classes of a network, with the selected sets, and the score of each class; silenced ones have the smallest."""
     groups = channel_groups(network.graph())
     norms = {name: scores.cpu().numpy() for name, scores in row_scores.items()}
     scores = group_scores(groups, norms, mean=True)
     # A channel whose weights happen to be 0 still has its bias, so silenced channels are removed before it.
     living = np.setdiff1d(np.concatenate([groups.classes[name] for name in groups.producers]), silenced(network, groups))
     scores[living] = np.maximum(scores[living], np.finfo(np.float64).tiny)
+    if selected is not None:
+        groups = dataclasses.replace(groups, sets=tuple(itertools.compress(groups.sets, selected(groups))))
     return groups, scores
 
 

@@ -19,7 +19,7 @@ from paretrim.graph.channels import best_first
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.prune.channels import scored_classes, without_channels
+from paretrim.stages.prune.channels import Selected, scored_classes, without_channels
 from paretrim.stages.prune.patterns import Pattern, block_alive, mask_for
 from paretrim.train.evaluate import worth
 from paretrim.train.execution import fast_batches
@@ -92,14 +92,15 @@ def scan_channels(
     *,
     score: str = "magnitude",
     sparsities: Sequence[float] = SPARSITIES,
+    selected: Selected | None = None,
 ) -> Sensitivity:
-    """The same for whole channels: each set of coupled channels has one curve.
+    """The same for whole channels: each set of coupled channels that is selected has one curve; without ``selected``, each.
 
     ``row_scores`` are the scores of the output channels of every weighted layer, float64 [Co].
     """
     look = _Look(network, resources)
     base = look.at(copy.deepcopy(network).eval(), 0.0)
-    groups, scores = scored_classes(network, row_scores)
+    groups, scores = scored_classes(network, row_scores, selected)
     curves = []
     for members in best_first(groups, scores):
         names = groups.producers_of(members)

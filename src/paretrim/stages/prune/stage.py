@@ -258,7 +258,8 @@ class Prune(Selection):
     def scan(self, network: Network, resources: Resources) -> Sensitivity:
         """The effect of zeros in one layer at a time on the loss, by this score and pattern."""
         if self.pattern == CHANNEL:
-            return scan_channels(network, resources, channel_scores_of(self.score, network, resources), score=self.score)
+            scores = channel_scores_of(self.score, network, resources)
+            return scan_channels(network, resources, scores, score=self.score, selected=self.sets_of)
         pattern = parse_pattern(self.pattern)
         return scan_weights(network, resources, self._scores(network, resources), pattern, score=self.score)
 
@@ -304,7 +305,7 @@ class Prune(Selection):
         scores = channel_scores_of(self.score, network, resources)
         keys = None
         if self.allocation == "sensitivity":
-            keys = [curve.keys() for curve in scan_channels(network, resources, scores).curves]
+            keys = [curve.keys() for curve in scan_channels(network, resources, scores, selected=self.sets_of).curves]
 
         def chosen(multiple: int) -> tuple[ChannelGroups, IntArray]:
             return choose_channels(
