@@ -17,7 +17,7 @@ from paretrim.graph.types import Float64Array, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, set_mask_, weighted_layers
 from paretrim.network.network import Network
 
-Selected = Callable[[ChannelGroups], Sequence[bool]]
+SetSelector = Callable[[ChannelGroups], Sequence[bool]]
 """For every coupled set of channels, whether it may lose some."""
 
 
@@ -29,7 +29,7 @@ def choose_channels(
     allocation: ChannelAllocation,
     multiple_of: int,
     keys: Sequence[Float64Array] | None = None,
-    selected: Selected | None = None,
+    selected: SetSelector | None = None,
 ) -> tuple[ChannelGroups, IntArray]:
     """The channel classes with the smallest scores, as many as ``sparsity`` requires, silenced ones first.
 
@@ -43,7 +43,7 @@ def choose_channels(
 
 
 def scored_classes(
-    network: Network, row_scores: Mapping[str, Tensor], selected: Selected | None = None
+    network: Network, row_scores: Mapping[str, Tensor], selected: SetSelector | None = None
 ) -> tuple[ChannelGroups, Float64Array]:
     """The channel classes of a network, with the selected sets, and the score of each class; silenced ones have the smallest."""
     groups = channel_groups(network.graph())

@@ -19,7 +19,7 @@ from paretrim.graph.channels import best_first
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.stages.prune.channels import Selected, scored_classes, without_channels
+from paretrim.stages.prune.channels import SetSelector, scored_classes, without_channels
 from paretrim.stages.prune.patterns import Pattern, block_alive, mask_for
 from paretrim.train.evaluate import worth
 from paretrim.train.execution import fast_batches
@@ -92,7 +92,7 @@ def scan_channels(
     *,
     score: str = "magnitude",
     sparsities: Sequence[float] = SPARSITIES,
-    selected: Selected | None = None,
+    selected: SetSelector | None = None,
 ) -> Sensitivity:
     """The same for whole channels: each set of coupled channels that is selected has one curve; without ``selected``, each.
 
