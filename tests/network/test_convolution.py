@@ -1,13 +1,16 @@
 """A convolution gives what torch gives, also where the map is small enough to be computed pixel by pixel."""
 
+import warnings
 from types import MappingProxyType
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
+from paretrim.capture.agreement import captured_network
 from paretrim.graph.operations.attributes import Settings
 from paretrim.network import convolution
 from paretrim.network.convolution import convolve
@@ -89,3 +92,13 @@ def test_a_small_map_stays_channels_last_and_follows_autocast():
         result = convolve(x, weight, torch.zeros(8), node(padding=(1, 1, 1, 1)))
     assert result.dtype == torch.bfloat16
     assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_compiled_network_computes_small_maps_too():
+    parts = nn.Conv2d(3, 8, 3, 2, 1), nn.AvgPool2d(4), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(), nn.Linear(8, 4)
+    network = captured_network(nn.Sequential(*parts).eval(), (3, 8, 8))
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    images = torch.randn(4, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(compiled(images), network(images))

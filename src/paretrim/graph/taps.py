@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Graph
 
 
-@lru_cache(maxsize=1024)
 def covered(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
     """Along one axis, for every output: the taps that lie on the map.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -48,7 +46,6 @@ Read = tuple[slice, slice]
 """What one output row or column reads: pixels of the map, and the taps of the kernel that lie on them."""
 
 
-@lru_cache(maxsize=1024)
 def _reads(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int]) -> tuple[Read, ...]:
     """For every output row or column. Empty if there are more than :data:`MOST_POSITIONS`, or one reads padding alone."""
     before, after = padding
