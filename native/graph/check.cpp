@@ -41,7 +41,7 @@ void check_grid(const ValueType& type) {
     corrupt("its dtype is '" + text_of(type.dtype) + "'; a value is float32 or uint8");
   }
   if (!std::isfinite(type.scale) || !(static_cast<double>(type.scale) >= smallest_scale)) {
-    corrupt("its scale is " + std::to_string(type.scale) + "; it must be a positive normal float32");
+    corrupt("its scale is " + digits_of(type.scale) + "; it must be a positive normal float32");
   }
   if (type.zero_point < 0 || type.zero_point > 255) {
     corrupt("its zero point is " + std::to_string(type.zero_point) + "; it must lie in 0..255");
@@ -95,8 +95,8 @@ void check_types(const Graph& graph, const Node& node, const std::vector<ValueTy
   }
   const ValueType& source = inputs[0];
   if (facts.grid == GridRule::keeps && (node.type.scale != source.scale || node.type.zero_point != source.zero_point)) {
-    corrupt("its grid is scale " + std::to_string(node.type.scale) + ", zero point " + std::to_string(node.type.zero_point) +
-            "; it keeps that of its input, scale " + std::to_string(source.scale) + ", zero point " +
+    corrupt("its grid is scale " + digits_of(node.type.scale) + ", zero point " + std::to_string(node.type.zero_point) +
+            "; it keeps that of its input, scale " + digits_of(source.scale) + ", zero point " +
             std::to_string(source.zero_point));
   }
 }
@@ -116,7 +116,7 @@ void check_ratios(const Node& node, const std::vector<ValueType>& inputs) {
   if (rescaling == Rescaling::product) largest = all / node.type.scale;
   if (rescaling == Rescaling::sum) largest = std::max(largest, 255.0F * sum);
   if (!std::isfinite(largest)) {
-    corrupt("the scales of its inputs overflow float32 on its grid of scale " + std::to_string(node.type.scale) +
+    corrupt("the scales of its inputs overflow float32 on its grid of scale " + digits_of(node.type.scale) +
             "; give it a coarser grid");
   }
 }

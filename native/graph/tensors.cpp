@@ -123,7 +123,7 @@ void check_weight(const Node& node, const ValueType& source) {
     const double multiplier = product / (node.type.quantized() ? static_cast<double>(node.type.scale) : 1.0);
     const double largest = std::max(product, multiplier);
     if (!(std::min({scale, product, multiplier}) >= smallest_scale) || !(largest <= std::numeric_limits<float>::max())) {
-      corrupt("its weight_scale is " + std::to_string(scale) + " in output channel " + std::to_string(output) +
+      corrupt("its weight_scale is " + digits_of(scale) + " in output channel " + std::to_string(output) +
               "; scales and their products must be normal float32 above 0");
     }
     const std::int8_t* const row = integers + output * depth;

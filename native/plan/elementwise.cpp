@@ -191,8 +191,8 @@ Addition addition_of(const Node& node, const ValueType& first, const ValueType& 
   // Otherwise terms may be infinite, and a sum may be infinity minus infinity.
   if (!std::isfinite(255.0F * by.first + 255.0F * by.second)) {
     throw Error(ErrorKind::corrupt_file, "node '" + node.name + "' (layer '" + node.layer + "'): the scales " +
-                                             std::to_string(first.scale) + " and " + std::to_string(second.scale) +
-                                             " overflow float32 on the grid of scale " + std::to_string(node.type.scale) +
+                                             digits_of(first.scale) + " and " + digits_of(second.scale) +
+                                             " overflow float32 on the grid of scale " + digits_of(node.type.scale) +
                                              "; give it a coarser grid");
   }
   by.constant = static_cast<float>(node.type.zero_point - zeros);

@@ -92,7 +92,7 @@ ValueType type_of(nb::handle object, const std::string& place) {
   const auto scale = value_of<double>(object.attr("scale"), place + ": its scale", "a number");
   type.scale = static_cast<float>(scale);
   if (static_cast<double>(type.scale) != scale) {
-    corrupt(place + ": its scale is " + std::to_string(scale) + "; it must be a positive normal float32");
+    corrupt(place + ": its scale is " + digits_of(scale) + "; it must be a positive normal float32");
   }
   type.zero_point = value_of<std::int32_t>(object.attr("zero_point"), place + ": its zero point", "a 32-bit integer");
   return type;

@@ -1,10 +1,19 @@
 // The library's own errors. The kinds match paretrim.errors; the message says what was given, what is allowed and where.
 #pragma once
 
+#include <array>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 
 namespace paretrim {
+
+// A number with all the digits of a float32, as 1.17549435e-38: std::to_string would write it as 0.000000.
+inline std::string digits_of(double number) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.9g", number);
+  return text.data();
+}
 
 enum class ErrorKind {
   corrupt_file,           // damaged data, or not a .trim file

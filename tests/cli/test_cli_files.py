@@ -40,6 +40,7 @@ def test_export_of_a_trim_file(files, command, tmp_path):
         (["CANDIDATE", "--mean", "0.5,0.5", "--std", "1,1"], "--mean has 2 and --std 2 numbers; the network takes 1 channels"),
         (["FILE"], "is already deployed; give a candidate.safetensors, a .trim or .graph file or a run folder"),
         (["RUN", "--to", "net.tflite"], "'net.tflite' ends in '.tflite'; it must end in .onnx, .trim or .graph"),
+        (["RUN", "--to", "."], "'.' is a folder; name a file in it that ends in .onnx, .trim or .graph"),
         (["runs/none"], "there is no file or folder 'runs/none'; check the path"),
         (["notes.txt"], "'notes.txt' ends in '.txt'; give an .onnx, .trim or .graph file, or a candidate.safetensors"),
     ],

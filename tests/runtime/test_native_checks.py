@@ -114,7 +114,12 @@ def test_damaged_graphs_get_the_same_verdict(graph):
             r"node 'n' \(layer 'layers.0', conv2d\): its type has shape \(3, 4, 4\)",
         ),
         (one(kind=replace(OUT, scale=0.1)), CorruptFile, r"node 'n': its scale is 0\.1"),
-        (one(kind=replace(OUT, scale=0.0)), CorruptFile, r"its scale is 0\.0"),
+        (one(kind=replace(OUT, scale=0.0)), CorruptFile, r"its scale is 0; it must be a positive normal float32"),
+        (
+            one(kind=replace(OUT, scale=2.0**-130)),
+            CorruptFile,
+            r"its scale is 7\.34683969e-40; it must be a positive normal float32",
+        ),
         (one(kind=replace(OUT, zero_point=256)), CorruptFile, r"its zero point is 256; it must lie in 0\.\.255"),
         (one(attributes={"lo": 9, "hi": 8}), CorruptFile, r"it clamps to 9\.\.8"),
         (one(attributes={"hi": 300}), CorruptFile, r"it clamps to 0\.\.300"),
@@ -134,7 +139,12 @@ def test_damaged_graphs_get_the_same_verdict(graph):
         (one(name="a\nb"), CorruptFile, "a node name must be 1 to 500 printable characters"),
         (one(name=INPUT + "\x85"), CorruptFile, "a node name must be 1 to 500 printable characters"),
         (one(tensors=WEIGHT | {"weight": np.full((3, 2, 3, 3), -128, np.int8)}), CorruptFile, "its weight holds -128"),
-        (one(tensors=WEIGHT | {"weight_scale": np.zeros(3, np.float32)}), CorruptFile, "its weight_scale is 0"),
+        (one(tensors=WEIGHT | {"weight_scale": np.zeros(3, np.float32)}), CorruptFile, "its weight_scale is 0 in output"),
+        (
+            one(tensors=WEIGHT | {"weight_scale": np.full(3, 2.0**-140, np.float32)}),
+            CorruptFile,
+            "its weight_scale is 7.17464814e-43 in output channel 0; scales and their products",
+        ),
         (
             one(tensors=WEIGHT | {"weight_scale": np.full(3, np.nan, np.float32)}),
             CorruptFile,

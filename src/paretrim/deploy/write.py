@@ -26,6 +26,8 @@ def write_graph(graph: Graph, path: Path) -> Path:
         from paretrim import trimfile
 
         trimfile.write(graph, path)
+    elif path.is_dir():
+        raise InvalidRecipe(f"'{path}' is a folder; name a file in it that ends in .onnx, .trim or .graph")
     else:
         raise InvalidRecipe(f"'{path}' ends in '{path.suffix}'; it must end in .onnx, .trim or .graph")
     return path
