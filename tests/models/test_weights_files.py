@@ -61,7 +61,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
     del state["conv.bias"]
     state["head.weight"] = torch.zeros(3, 4)
     state["conv.weight"] = torch.zeros(2, 3, 1, 1)
-    state["bn.weight"] = state["bn.weight"].double()
+    state["bn.weight"] = state["bn.weight"].int()
     network = tiny()
     with pytest.raises(WeightsMismatch) as caught:
         load_weights(network, saved(tmp_path / "w.pt", state))
@@ -70,7 +70,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
         "1 missing from the file:\n    conv.bias [2]",
         "1 not in the network:\n    head.weight [3, 4]",
         "1 of another shape:\n    conv.weight file [2, 3, 1, 1], network [2, 1, 1, 1]",
-        "1 of another dtype:\n    bn.weight file torch.float64, network torch.float32",
+        "1 of another dtype:\n    bn.weight file torch.int32, network torch.float32",
     ):
         assert line in str(caught.value)
     assert same(network, tiny())
@@ -79,7 +79,7 @@ def test_everything_that_differs_is_listed_and_nothing_is_changed(tmp_path):
 def test_another_dtype_alone_says_what_to_do(tmp_path):
     text = r"1 of another dtype(?s:.*)\nconvert them to the network's dtype and save them again"
     with pytest.raises(WeightsMismatch, match=text):
-        load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).double()}))
+        load_weights(tiny(), saved(tmp_path / "w.pt", {**tiny().state_dict(), "bn.weight": torch.ones(2).int()}))
 
 
 def test_long_names_are_cut(tmp_path):
@@ -235,6 +235,21 @@ def test_weights_of_sixteen_bits_are_widened(tmp_path, dtype):
     assert all(
         found[key].dtype != dtype and torch.equal(found[key], tensor.to(found[key].dtype)) for key, tensor in narrow.items()
     )
+
+
+def test_weights_of_64_bits_are_rounded(tmp_path):
+    wide = {
+        key: tensor.double() * (1 + 1e-12) if tensor.is_floating_point() else tensor
+        for key, tensor in tiny().state_dict().items()
+    }
+    network = zeroed()
+    load_weights(network, saved(tmp_path / "w.pt", wide))
+    assert same(network, tiny())
+    wide["conv.bias"] = torch.tensor([1.0, -1e39], dtype=torch.float64)
+    with pytest.raises(
+        WeightsMismatch, match=r"w\.pt': tensor 'conv\.bias' holds 1e\+39, which float32 does not reach; scale the"
+    ):
+        load_weights(network, saved(tmp_path / "w.pt", wide))
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema"])

@@ -25,6 +25,23 @@ TORCHSCRIPT = (
 )
 
 
+_CONVERT = {
+    "a tar archive of torch before 0.1.10": "w = torch.load('OLD', weights_only=False)",
+    "a plain pickle": "w = pickle.loads(pathlib.Path('OLD').read_bytes())",
+    "an archive of NumPy arrays": "w = dict(numpy.load('OLD'))",
+}
+"""Other formats in which weights are found, each with the Python that reads it where the file is trusted."""
+
+
+def convertible(kind: str) -> str:
+    """Why a format is not read, with the command that makes it one that is."""
+    return (
+        f"it is {kind}, which is not read because loading it may run code from it; if you trust it, convert it: "
+        f"python -c \"import numpy, pathlib, pickle, torch; {_CONVERT[kind]}; w = w.get('state_dict', w); "
+        "torch.save({k: torch.as_tensor(v) for k, v in w.items()}, 'NEW.pt')\""
+    )
+
+
 def reason(content: bytes) -> str:
     """Why the content of a file that begins like none with weights cannot be read, and what to do."""
     if not content:

@@ -51,13 +51,6 @@ _OLDER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _NUMPY_ARRAY = ".npy"
 """How the members of a NumPy archive end; torch's have other names."""
 
-_CONVERT = {
-    "a tar archive of torch before 0.1.10": "w = torch.load('OLD', weights_only=False)",
-    "a plain pickle": "w = pickle.loads(pathlib.Path('OLD').read_bytes())",
-    "an archive of NumPy arrays": "w = dict(numpy.load('OLD'))",
-}
-"""Other formats in which weights are found, each with the Python that reads it where the file is trusted."""
-
 _READ = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
@@ -96,7 +89,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
     Keys must fit exactly; one of :data:`WRAPPERS` around them, :data:`PREFIXES` before every one of them, another prefix
     before every one without which all fit, and a missing ``num_batches_tracked`` are accepted. Weights of 16 bits are widened,
-    which changes no value. On any error the network is unchanged.
+    which changes no value, and those of 64 bits rounded to float32. On any error the network is unchanged.
 
     Warns if the file also holds averaged weights, which are not used.
 
@@ -106,8 +99,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         WeightsMismatch: keys, shapes or dtypes differ from the network's; the message lists them.
     """
     expected = network.state_dict()
-    weights = _widened(_without_prefix(read_weights(path), expected), expected)
+    weights = _without_prefix(read_weights(path), expected)
     with located(f"weights '{path}'"):
+        weights = _in_float32(weights, expected)
         _require_fit(expected, weights)
     network.load_state_dict(dict(weights), strict=False)
 
@@ -142,9 +136,9 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
 
 def _read_safetensors(content: bytes) -> Mapping[str, object]:
     if content[257:262] == b"ustar":
-        raise _convertible("a tar archive of torch before 0.1.10")
+        raise CorruptFile(no_weights.convertible("a tar archive of torch before 0.1.10"))
     if content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05" and content[8:9] != b"{":
-        raise _convertible("a plain pickle")
+        raise CorruptFile(no_weights.convertible("a plain pickle"))
     if content[8:9] != b"{":
         raise CorruptFile(no_weights.reason(content))
     try:
@@ -155,15 +149,6 @@ def _read_safetensors(content: bytes) -> Mapping[str, object]:
         )
         raise CorruptFile(f"not a valid safetensors file: {unknown}; download or save it again") from error
     return loaded
-
-
-def _convertible(kind: str) -> CorruptFile:
-    """The error for a format that is not read, with the command that makes it one that is."""
-    return CorruptFile(
-        f"it is {kind}, which is not read because loading it may run code from it; if you trust it, convert it: "
-        f"python -c \"import numpy, pathlib, pickle, torch; {_CONVERT[kind]}; w = w.get('state_dict', w); "
-        "torch.save({k: torch.as_tensor(v) for k, v in w.items()}, 'NEW.pt')\""
-    )
 
 
 def _read_torch(content: bytes) -> object:
@@ -192,7 +177,7 @@ def _clean_archive(content: bytes) -> io.BytesIO:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(clean, "w") as rewritten:
             members = archive.infolist()
             if members and all(member.filename.endswith(_NUMPY_ARRAY) for member in members):
-                raise _convertible("an archive of NumPy arrays")
+                raise CorruptFile(no_weights.convertible("an archive of NumPy arrays"))
             if any("/code/" in member.filename for member in members):
                 raise CorruptFile(no_weights.TORCHSCRIPT)
             _require_stored(members, len(content))
@@ -277,11 +262,18 @@ def _without_prefix(weights: Mapping[str, torch.Tensor], expected: Mapping[str, 
     return weights
 
 
-def _widened(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """``weights`` with those of 16 bits in float32, where the network has them in float32."""
-    wide = {key for key, tensor in expected.items() if tensor.dtype == torch.float32}
-    narrow = {key for key in wide & weights.keys() if weights[key].dtype in (torch.float16, torch.bfloat16)}
-    return {key: tensor.float() if key in narrow else tensor for key, tensor in weights.items()}
+def _in_float32(weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """``weights`` with other floats in float32, where the network has them in float32."""
+    wanted = {key for key, tensor in expected.items() if tensor.dtype == torch.float32}
+    other = {key for key in wanted & weights.keys() if weights[key].dtype in (torch.float16, torch.bfloat16, torch.float64)}
+    found = {key: tensor.float() if key in other else tensor for key, tensor in weights.items()}
+    for key in other:
+        if not bool(torch.isfinite(found[key]).all()):
+            most = float(weights[key].abs().max())
+            raise WeightsMismatch(
+                f"tensor '{key}' holds {most:g}, which float32 does not reach; scale the layer, or train it again"
+            )
+    return found
 
 
 def _require_plain(key: str, tensor: torch.Tensor) -> None:
