@@ -9,9 +9,11 @@ from tiny import SHORT, dense, resources
 from torch import nn
 
 from paretrim.network.clipped import ClippedActivations
-from paretrim.network.constraints import trained_scales
-from paretrim.network.grids import Grid
+from paretrim.network.codebook import Codebook
+from paretrim.network.constraints import paced_values
+from paretrim.network.grids import Grid, PacedValue, WeightSettings
 from paretrim.network.offset import OffsetActivations
+from paretrim.network.trained_ternary import TrainedTernaryWeights
 from paretrim.network.uniform import ActivationQuantizer, WeightQuantizer
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.quantize.stage import Quantize
@@ -26,7 +28,7 @@ def stepped(scale, gradient, rate=1.0):
     own, plain = (nn.Parameter(torch.tensor(scale)) for _ in range(2))
     for parameter in (own, plain):
         parameter.grad = torch.tensor(gradient)
-    step_within_(torch.optim.SGD([own], lr=rate), [own])
+    step_within_(torch.optim.SGD([own], lr=rate), [PacedValue(own, own.abs)])
     torch.optim.SGD([plain], lr=rate).step()
     return own.detach(), plain.detach()
 
@@ -58,13 +60,52 @@ def test_a_scale_below_zero_is_bounded_by_its_size_too():
     ids=lambda grid: type(grid).__name__,
 )
 def test_every_grid_that_trains_its_scale_says_so(grid):
-    (scale,) = trained_scales(nn.Sequential(grid, nn.ReLU()))
+    scale = paced_values(nn.Sequential(grid, nn.ReLU()))[0].value
     assert any(scale is parameter for parameter in grid.parameters())
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        ActivationQuantizer(Grid(0.1, 0), scales="learned"),
+        ClippedActivations(Grid(0.1, 0)),
+        OffsetActivations(Grid(0.1, 3)),
+        OffsetActivations(Grid(0.1, 0)),
+        WeightQuantizer(torch.ones(2, 4), bits=8, scales="learned"),
+        Codebook(torch.tensor([-1.0, 0.0, 0.001, 0.5]), bits=2),
+        TrainedTernaryWeights(torch.ones(3), torch.ones(3)),
+    ],
+    ids=lambda grid: type(grid).__name__,
+)
+def test_nothing_that_a_grid_trains_is_left_out(grid):
+    assert {id(one.value) for one in paced_values(grid)} == {id(parameter) for parameter in grid.parameters()}
+
+
+def test_a_centroid_near_zero_moves_by_the_size_of_the_largest():
+    book = Codebook(torch.tensor([-1.0, 0.0, 0.001, 0.5]), bits=2)
+    book.centroids.grad = torch.tensor([5.0, -5.0, 5.0, 0.001])
+    step_within_(torch.optim.SGD([book.centroids], lr=1.0), paced_values(book))
+    torch.testing.assert_close(book.centroids.detach(), torch.tensor([-1.01, 0.01, -0.009, 0.499]))
+
+
+@pytest.mark.parametrize("kind", [Codebook, TrainedTernaryWeights])
+def test_shared_values_survive_a_learning_rate_far_too_high(kind):
+    torch.manual_seed(0)
+    weight = torch.randn(16, 8, 3, 3)
+    grid = kind.fitted(weight, WeightSettings(2, "learned"))
+    before = [parameter.detach().clone() for parameter in grid.parameters()]
+    optimizer = torch.optim.SGD(grid.parameters(), lr=10.0, momentum=0.9)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (grid.train()(weight) - 2 * weight).square().sum().backward()
+        step_within_(optimizer, paced_values(grid))
+    for old, new in zip(before, grid.parameters(), strict=True):
+        assert (new - old).abs().max() <= old.abs().max() * ((1 + MOST_CHANGE) ** 20 - 1) * 1.001
 
 
 def test_observed_scales_do_not_train():
     grids = [ActivationQuantizer(Grid(0.1, 0), scales="observed"), WeightQuantizer(torch.ones(2, 4), bits=8, scales="observed")]
-    assert not trained_scales(nn.Sequential(*grids))
+    assert not paced_values(nn.Sequential(*grids))
 
 
 def test_a_stage_with_a_learning_rate_far_too_high_keeps_its_scales():

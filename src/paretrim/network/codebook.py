@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_SCALE, Facts, PacedValue, PlainGrid, WeightSettings
 from paretrim.network.rounding import straight_through
 from paretrim.network.tensors import AutogradContext
 
@@ -70,6 +70,11 @@ class Codebook(nn.Module, PlainGrid):
         """
         bits = int(str(facts["bits"]))
         return cls(torch.zeros(2**bits, device=weight.device), bits=bits)
+
+    @property
+    def paced(self) -> tuple[PacedValue, ...]:
+        """The centroids, by the size of the largest, so that one near 0 can still move."""
+        return (PacedValue(self.centroids, lambda: self.centroids.abs().amax()),)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to its centroids; zeros stay zero. In evaluation mode the gradient passes to the weight."""

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from paretrim.network.grids import WeightGrid
+from paretrim.network.grids import PacedValue, WeightGrid
 
 
 class WeightedLayer(nn.Module):
@@ -92,10 +92,17 @@ def replace_mask_(layer: WeightedLayer, mask: Tensor) -> None:
     hold_masks_([layer])
 
 
-def trained_scales(module: nn.Module) -> list[Tensor]:
-    """The scales that its grids train, each of any number of positive values; a grid of the user's own need not have one."""
-    found = (getattr(one, "trained_scale", None) for one in module.modules())
-    return [scale for scale in found if scale is not None]
+def paced_values(module: nn.Module) -> list[PacedValue]:
+    """What its grids train by small steps: scales, each by its own size, and what a grid names as ``paced``.
+
+    A grid of the user's own need not have either.
+    """
+    found: list[PacedValue] = []
+    for one in module.modules():
+        if (scale := getattr(one, "trained_scale", None)) is not None:
+            found.append(PacedValue(scale, scale.abs))
+        found.extend(getattr(one, "paced", ()))
+    return found
 
 
 def hold_masks_(layers: Iterable[WeightedLayer]) -> None:

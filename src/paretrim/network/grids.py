@@ -6,7 +6,7 @@ A grid is an ``nn.Module`` on a layer's weight or on a value. The grids by name 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -108,6 +108,17 @@ class WeightSettings:
     name: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class PacedValue:
+    """Numbers that a grid trains, and the size of which one step of the optimizer may change them by a small share.
+
+    ``size()`` broadcasts to ``value``.
+    """
+
+    value: Tensor
+    size: Callable[[], Tensor]
+
+
 class PricedGrid(Protocol):
     """Extra members of a weight grid that weighs the bits of integers in the coded file against their error."""
 
@@ -204,6 +215,11 @@ class PlainGrid(Protocol):
     trained_scale: nn.Parameter | None = None
     priced: PricedGrid | None = None
     incremental: IncrementalGrid | None = None
+
+    @property
+    def paced(self) -> Sequence[PacedValue]:
+        """What trains by small steps beside ``trained_scale``: nothing."""
+        return ()
 
 
 class ActivationGrid(Protocol):

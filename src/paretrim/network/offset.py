@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_SCALE, Facts, Grid, Scales, bits_fact, bits_in, top_of
+from paretrim.network.grids import SMALLEST_SCALE, Facts, Grid, PacedValue, Scales, bits_fact, bits_in, top_of
 from paretrim.network.one_pass import Gradients, fake_quantize, fake_quantize_backward, moved
 from paretrim.network.rounding import straight_through
 
@@ -65,6 +65,11 @@ class OffsetActivations(nn.Module):
     def trained_scale(self) -> nn.Parameter:
         """Its step, [1]."""
         return self.scale
+
+    @property
+    def paced(self) -> tuple[PacedValue, ...]:
+        """The offset, if it trains, by the reach of the grid; its step is the ``trained_scale``."""
+        return (PacedValue(self.offset, lambda: self.scale.abs() * top_of(self.bits)),) if self.shifted else ()
 
     def facts(self) -> Facts:
         """Its name, whether it has an offset, and its bits."""

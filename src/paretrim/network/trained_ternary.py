@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, WeightSettings
+from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PacedValue, PlainGrid, WeightSettings
 from paretrim.network.tensors import AutogradContext
 
 THRESHOLD = 0.05
@@ -65,6 +65,11 @@ class TrainedTernaryWeights(nn.Module, PlainGrid):
     def restored(cls, _facts: Mapping[str, object], weight: Tensor, _tensors: Mapping[str, Tensor]) -> Self:
         """One whose values come with its ``state_dict``."""
         return cls(torch.ones(len(weight), device=weight.device), torch.ones(len(weight), device=weight.device))
+
+    @property
+    def paced(self) -> tuple[PacedValue, ...]:
+        """Both values, each by its own size."""
+        return tuple(PacedValue(value, value.abs) for value in (self.positive, self.negative))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [Co, ...] moved to the grid; zeros stay zero."""

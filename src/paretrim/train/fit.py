@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paretrim.data.batches import Batch, TrainBatches
 from paretrim.errors import DataUnavailable, TrainingFailed
 from paretrim.metric import ACCURACY, Metric, accuracy_of
-from paretrim.network.constraints import first_not_finite, hold_masks_, trained_scales, weighted_layers
+from paretrim.network.constraints import first_not_finite, hold_masks_, paced_values, weighted_layers
 from paretrim.network.places import value_at
 from paretrim.train.budget import Budget, learning_rate_at
 from paretrim.train.checkpoint import Checkpoints, Moment, form_of
@@ -148,7 +148,7 @@ class _Work:
     def look_at_layers(self) -> None:
         """Find the layers and values of the network as it is now."""
         network = self.network
-        self.structure, self.layers, self.scales = network.structure, weighted_layers(network), trained_scales(network)
+        self.structure, self.layers, self.paced = network.structure, weighted_layers(network), paced_values(network)
         self.trained = self._identities()
         self.places = {path: value_at(network.structure, path) for path in self.paths}
         names = tuple(self.places.values())
@@ -254,7 +254,7 @@ class _Work:
             group["lr"] = rate * group["unit"] * group["rate"]
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
-        step_within_(self.optimizer, self.scales)
+        step_within_(self.optimizer, self.paced)
         if self.plan.budget.lookahead and (number + 1) % self.plan.budget.lookahead == 0:
             look_ahead_(self.optimizer, progress)
         hold_masks_(self.layers.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from paretrim.network.constraints import WeightedLayer
+from paretrim.network.grids import PacedValue
 from paretrim.train.budget import Budget
 
 LAST_SLOW_SHARE = 0.95**5
 """What slow weights keep of themselves at the end of training, per averaging."""
 
 MOST_CHANGE = 0.01
-"""Largest change of a trained scale in one step, as a share of it."""
+"""Largest change of a trained scale or shared value in one step, as a share of its size."""
 
 _USUAL: Mapping[Tensor, int] = MappingProxyType({})
 
@@ -64,18 +65,19 @@ def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
                     parameter.grad.mul_(group["unit"])
 
 
-def step_within_(optimizer: torch.optim.Optimizer, scales: list[Tensor]) -> None:
-    """One step of the optimizer, in which no trained scale changes by more than :data:`MOST_CHANGE` of itself.
+def step_within_(optimizer: torch.optim.Optimizer, paced: Sequence[PacedValue]) -> None:
+    """One step of the optimizer, in which none of these values changes by more than :data:`MOST_CHANGE` of its size.
 
-    A scale is as small as one step of its grid, but its gradient is that of all values on the grid. With a high learning rate or
-    large gradients it would jump to many times its size, or through zero (docs/decisions/0053).
+    A scale is as small as one step of its grid, but its gradient is that of all values on the grid, as is that of a value which
+    many weights share. With a high learning rate or large gradients it would jump to many times its size, or through zero
+    (docs/decisions/0053).
     """
-    before = [scale.detach().clone() for scale in scales]
+    with torch.no_grad():
+        before = [(one.value.clone(), one.size() * MOST_CHANGE) for one in paced]
     optimizer.step()
     with torch.no_grad():
-        for scale, old in zip(scales, before, strict=True):
-            reach = old.abs() * MOST_CHANGE
-            scale.clamp_(old - reach, old + reach)
+        for one, (old, reach) in zip(paced, before, strict=True):
+            one.value.clamp_(old - reach, old + reach)
 
 
 def look_ahead_(optimizer: torch.optim.Optimizer, progress: float) -> None:
