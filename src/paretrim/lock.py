@@ -65,7 +65,9 @@ def _in_the_way(folder: Path) -> str:
     """What has the name of a folder that cannot be made, if anything; the system only says that a file exists."""
     if is_file(folder):
         return "there is a file of that name"
-    return "it is a link to nothing" if folder.is_symlink() and not is_folder(folder) else ""
+    with contextlib.suppress(OSError, ValueError):  # a name that no folder can have is no link either
+        return "it is a link to nothing" if folder.is_symlink() and not is_folder(folder) else ""
+    return ""
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -148,6 +148,7 @@ def negative_variance():
         ({"seed": 0.5}, InvalidRecipe, "seed is 0.5; give a whole number from 0"),
         ({"execution": "cpu"}, InvalidRecipe, r"execution is 'cpu'; give paretrim\.Execution\(device='cpu'\), or leave it out"),
         ({"task": "regression"}, InvalidRecipe, r"task is 'regression'; give an object, such as .* paretrim\.Regression\(\)"),
+        ({"task": 3}, InvalidRecipe, r"task is 3; give an object, such as .* paretrim\.Regression\(\)"),
         ({"task": Regression}, InvalidRecipe, r"task is <class .*; give an object, such as"),
         ({"seed": -1}, InvalidRecipe, "seed is -1; give a whole number from 0 to 4294967295"),
         (

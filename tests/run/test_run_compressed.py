@@ -71,10 +71,15 @@ def test_without_stages_the_usual_three(own, tmp_path, capsys):
             result.save(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["prune", paretrim.Prune])
+@pytest.mark.parametrize("wrong", ["prune", paretrim.Prune, paretrim.Budget(), None])
 def test_values_that_are_no_stages_are_refused(own, tmp_path, wrong):
     with pytest.raises(InvalidRecipe, match=r"stages holds .*; it must hold stages, such as paretrim\.Prune\(sparsity=0\.8\)"):
         paretrim.compress(*own, stages=[wrong], folder=tmp_path)
+
+
+def test_a_report_that_cannot_be_called(own, tmp_path):
+    with pytest.raises(InvalidRecipe, match=r"report is 3; give a function of the progress, or leave it out"):
+        paretrim.compress(*own, folder=tmp_path, report=3)
 
 
 @pytest.mark.parametrize("wrong", [3, "prune", paretrim.Prune(), {"stage": "prune"}, iter(())])

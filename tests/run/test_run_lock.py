@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 300, "a/" * 3000], ids=("null", "surrogate", "long", "deep"))
 def test_a_folder_whose_name_no_path_can_have(tmp_path, name):
     with pytest.raises(InvalidRecipe, match=r"cannot be made: .*; choose another folder"), hold(tmp_path / name):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Unpack
@@ -154,8 +154,10 @@ def compress(
         raise InvalidRecipe(f"stages is {brief(chosen)}; give a list or a tuple, such as (paretrim.Prune(sparsity=0.8),)")
     place = folder_of(folder)
     for stage in chosen:
-        if isinstance(stage, type) or not is_dataclass(stage):
-            raise InvalidRecipe(f"stages holds {stage!r}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
+        if isinstance(stage, type) or not isinstance(stage, Stage):
+            raise InvalidRecipe(f"stages holds {brief(stage)}; it must hold stages, such as paretrim.Prune(sparsity=0.8)")
+    if report is not None and not callable(report):
+        raise InvalidRecipe(f"report is {brief(report)}; give a function of the progress, or leave it out")
     start = start_from_loaders(model, train_loader, validation_loader, **options)
     with hold(place), _watching(report) as watcher:
         earlier, _ = finished_stages(start, chosen, place)

@@ -133,7 +133,7 @@ def _require_options(seed: int, calibration_images: int, execution: Execution | 
         raise InvalidRecipe(f"seed is {brief(seed)}; give a whole number from 0 to {2**32 - 1}")
     if execution is not None and not isinstance(execution, Execution):
         raise InvalidRecipe(f"execution is {brief(execution)}; give paretrim.Execution(device='cpu'), or leave it out")
-    if isinstance(task, str | type):
+    if isinstance(task, type) or not isinstance(task, Task):
         raise InvalidRecipe(f"task is {brief(task)}; give an object, such as paretrim.Classification() or paretrim.Regression()")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from paretrim.network.network import Network
 from paretrim.train.budget import Budget
@@ -12,6 +12,7 @@ from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One compression step. To add one: a frozen settings dataclass with these members and a row in ``stage_table.STAGES``.
 

@@ -7,7 +7,7 @@ and ``examples/own_task.py`` one of your own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from paretrim.plain_settings import FilledText, plain_settings
 TaskArray = npt.NDArray[Any]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the whole run asks of a task. Outputs are always a tuple: one tensor or array [N, ...] for each output of the network.
 
