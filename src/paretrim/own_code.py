@@ -9,6 +9,7 @@ import importlib
 import inspect
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import ModuleType
 
 from paretrim.digest import digest_of
 from paretrim.errors import InvalidRecipe, reason_of
-from paretrim.visible import brief
+from paretrim.visible import brief, visible
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Folders of packages that were installed."""
@@ -104,7 +105,24 @@ def _is_written_here(kind: type) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if file is None or kind.__module__.partition(".")[0] == __package__:
         return False
-    return not _is_installed(Path(file)) and Path(sysconfig.get_path("stdlib")) not in Path(file).parents
+    return _is_of_the_user(Path(file))
+
+
+def failing_call(error: BaseException) -> str:
+    """Where the user's own code raised an error, such as: score in line 3 of own.py; "" if something else raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).parent
+    own = [frame for frame in frames if Path(frame.filename).is_file() and _is_of_the_user(Path(frame.filename))]
+    last = [frame for frame in frames if frame in own or Path(frame.filename).is_relative_to(package)]
+    if not last or last[-1] not in own or not any(Path(frame.filename).is_relative_to(package) for frame in frames):
+        return ""
+    return f"{last[-1].name} in line {last[-1].lineno} of {visible(Path(last[-1].filename).name)}"
+
+
+def _is_of_the_user(file: Path) -> bool:
+    package = Path(__file__).parent
+    python = Path(sysconfig.get_path("stdlib"))
+    return not (_is_installed(file) or file.is_relative_to(python) or file.is_relative_to(package))
 
 
 def _is_installed(place: Path) -> bool:

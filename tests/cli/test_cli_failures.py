@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -27,10 +28,8 @@ def failing(monkeypatch, command):
     """Run a command whose work raises the error."""
 
     def give(error):
-        def raising(*_):
-            raise error
-
-        monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", raising)
+        # Raised in Python's own code, so that it is not taken for the user's.
+        monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", Mock(side_effect=error))
         return command("doctor")
 
     return give
@@ -92,6 +91,24 @@ def test_a_stopped_command_says_how_to_go_on(name, command, monkeypatch):
     assert command(name, *given) == (130, "", f"\nparetrim: stopped{kept}\n")
 
 
+def test_own_code_that_fails_is_no_bug_of_ours(command, monkeypatch, tmp_path):
+    """A score, loss, stage, grid, task or loader that a recipe names."""
+
+    def failing_score(*_):
+        return {}["weights"]
+
+    monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", failing_score)
+    status, _, err = command("doctor")
+    assert status == 1
+    assert err.startswith("paretrim: error: your own code failed with KeyError: 'weights', in failing_score in line ")
+    assert err.endswith(" of test_cli_failures.py; correct it (PARETRIM_TRACEBACK=1 in the environment shows the traceback)\n")
+    (tmp_path / "own_score.py").write_text("import json\ndef score(network, resources):\n    return json.loads('{')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = importlib.import_module("own_score")
+    monkeypatch.setattr(importlib.import_module("paretrim.cli.main"), "_chosen", own.score)
+    assert ", in score in line 3 of own_score.py; correct it" in command("doctor")[2]
+
+
 def test_the_place_in_the_package_is_named(command, monkeypatch):
     monkeypatch.setattr("paretrim.bench.machine.doctor", lambda: None)
     assert "unexpected TypeError: unsupported operand" in (err := command("doctor")[2])
@@ -103,7 +120,7 @@ def test_the_traceback_is_shown_on_request(failing, monkeypatch):
     for error in (KeyError("a\x1b"), WeightsMismatch("w")):
         err = failing(error)[2]
         assert "Traceback (most recent call last)" in err
-        assert "raise error" in err
+        assert "raise effect" in err
         assert "\x1b" not in err
 
 

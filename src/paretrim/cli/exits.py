@@ -9,6 +9,7 @@ from pathlib import Path
 import paretrim
 from paretrim.cli.streams import OutputLost
 from paretrim.errors import ParetrimError, reason_of
+from paretrim.own_code import failing_call
 from paretrim.visible import visible
 
 DONE = 0
@@ -49,6 +50,8 @@ def _meant(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"'{visible(str(error.filename))}': " if error.filename is not None else ""
         return f"{place}{error.strerror}; check the path, its permissions and the free space on its disk"
+    if call := failing_call(error):
+        return f"your own code failed with {reason}, in {call}; correct it ({TRACEBACK}=1 in the environment shows the traceback)"
     return (
         f"unexpected {reason}{_place(error)}; this is a bug in Paretrim: please report it with the traceback "
         f"that {TRACEBACK}=1 in the environment shows"
