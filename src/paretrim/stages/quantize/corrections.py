@@ -132,8 +132,7 @@ def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
         wanted, shift = affine_of(pair.float_norm, len(own))
         missing = (wanted * other + shift) - (factor * own + offset)
         before_norm = torch.where(factor == 0, 0.0, missing / factor)
-        alive = pair.layer.alive if pair.norm is None else pair.norm.alive
-        shift_outputs_(pair.layer, pair.norm, before_norm.to(pair.layer.weight) * (1 if alive is None else alive))
+        shift_outputs_(pair.layer, pair.norm, before_norm.to(pair.layer.weight))
 
 
 def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) -> None:
