@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -50,7 +51,8 @@ def without_weights_on_padding(graph: Graph) -> Graph:
 
 def weights_on_padding(graph: Graph) -> dict[str, int]:
     """How many weights of a node only ever multiply padding, by its name; nodes without such weights are left out."""
-    return {node.name: node.tensors["weight"][:, :, unused].size for node, unused in _with_taps_on_padding(graph)}
+    taps = ((node, int(np.count_nonzero(unused))) for node, unused in _with_taps_on_padding(graph))
+    return {node.name: count * math.prod(node.tensors["weight"].shape[:2]) for node, count in taps}
 
 
 def _with_taps_on_padding(graph: Graph) -> Iterator[tuple[Node, npt.NDArray[np.bool_]]]:
