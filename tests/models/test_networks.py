@@ -23,6 +23,8 @@ PARAMETERS = {
     ("wide_resnet_40_2", 100): 2_255_156,
     ("speed_cnn", 10): 1_972_802,
     ("vgg16_bn", 10): 14_728_266,
+    ("vgg11_bn_quarter", 100): 591_396,
+    ("vgg16_bn_quarter", 100): 935_796,
     ("vgg11_224", 1000): 132_863_336,
     ("vgg11_bn_224", 1000): 132_868_840,
     ("vgg13_224", 1000): 133_047_848,
@@ -171,3 +173,10 @@ def test_the_first_layer_of_the_speed_cnn_whitens_natural_images(channels):
     assert outputs.var(0).max() < 1.02
     assert outputs[:, 0].var().item() == pytest.approx(1, abs=0.02)
     assert outputs.var(0).min() > 0.3
+
+
+def test_a_quarter_has_a_quarter_of_the_channels():
+    whole, quarter = (NETWORKS[name](classes=100).features for name in ("vgg11_bn", "vgg11_bn_quarter"))
+    assert [4 * len(one.weight) for one in quarter if hasattr(one, "weight")] == [
+        len(one.weight) for one in whole if hasattr(one, "weight")
+    ]

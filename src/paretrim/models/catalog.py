@@ -1,7 +1,8 @@
 """Every network that a recipe can name. A factory takes ``classes`` and ``channels`` by keyword.
 
-``*_imagenet`` and ``*_224`` are torchvision's forms for large images; the others are for small ones (32x32; all but VGG also take
-8x8). :func:`paretrim.models.wide_resnet.wide_resnet` makes any other depth and width.
+``*_imagenet`` and ``*_224`` are torchvision's forms for large images; the others are for small ones (32x32; all but VGG
+also take 8x8). ``*_quarter`` have a quarter of the channels, for short trials.
+:func:`paretrim.models.wide_resnet.wide_resnet` makes any other depth and width.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ NETWORKS: Mapping[str, Factory] = MappingProxyType(
         "vgg11_224": partial(vgg, 11, batch_norm=False, head="imagenet"),
         "vgg11_bn": partial(vgg, 11, batch_norm=True, head="small"),
         "vgg11_bn_224": partial(vgg, 11, batch_norm=True, head="imagenet"),
+        "vgg11_bn_quarter": partial(vgg, 11, batch_norm=True, head="small", width=0.25),
         "vgg13": partial(vgg, 13, batch_norm=False, head="small"),
         "vgg13_224": partial(vgg, 13, batch_norm=False, head="imagenet"),
         "vgg13_bn": partial(vgg, 13, batch_norm=True, head="small"),
@@ -52,6 +54,7 @@ NETWORKS: Mapping[str, Factory] = MappingProxyType(
         "vgg16_224": partial(vgg, 16, batch_norm=False, head="imagenet"),
         "vgg16_bn": partial(vgg, 16, batch_norm=True, head="small"),
         "vgg16_bn_224": partial(vgg, 16, batch_norm=True, head="imagenet"),
+        "vgg16_bn_quarter": partial(vgg, 16, batch_norm=True, head="small", width=0.25),
         "vgg19": partial(vgg, 19, batch_norm=False, head="small"),
         "vgg19_224": partial(vgg, 19, batch_norm=False, head="imagenet"),
         "vgg19_bn": partial(vgg, 19, batch_norm=True, head="small"),
