@@ -98,8 +98,8 @@ def quantized(steps: int) -> dict[str, Quantize]:
             found[f"{bits} bits"] = Quantize(budget=NONE, weight_bits=bits)
             found[f"{bits} bits, minmax steps"] = Quantize(budget=NONE, weight_bits=bits, weight_calibrator="minmax")
         for names in ADJUSTED:
-            stage = Quantize(budget=NONE, weight_bits=bits, adjust=names, rounding_steps=steps)
-            found[f"{bits} bits, {' + '.join(names)}"] = stage
+            stage = Quantize(budget=NONE, weight_bits=bits, adjust=names)
+            found[f"{bits} bits, {' + '.join(names)}"] = replace(stage, rounding_steps=steps) if "adaround" in names else stage
     return found
 
 

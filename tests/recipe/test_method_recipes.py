@@ -28,7 +28,8 @@ TINY = Budget(epochs=1, batch_size=32, learning_rate=0.01)
 def tiny(stage):
     """The same stage, shortened: one epoch of training, few steps of AdaRound."""
     short = replace(stage.budget, epochs=min(stage.budget.epochs, 1), batch_size=32)
-    return replace(stage, budget=short, **({"rounding_steps": 5} if isinstance(stage, Quantize) else {}))
+    rounds = isinstance(stage, Quantize) and "adaround" in stage.adjust
+    return replace(stage, budget=short, **({"rounding_steps": 5} if rounds else {}))
 
 
 @pytest.fixture(scope="module", autouse=True)

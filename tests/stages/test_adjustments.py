@@ -35,6 +35,12 @@ from paretrim.stages.quantize.stage import Quantize
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
 
+def adjusting(*names, steps=100, **settings):
+    """The stage with these adjustments, without training; ``steps`` are those of ``adaround``."""
+    rounding = {"rounding_steps": steps} if "adaround" in names else {}
+    return Quantize(budget=NONE, adjust=names, **rounding, **settings)
+
+
 def quantized(name, *, bits=4, scales="learned"):
     reference = copy.deepcopy(dense(name).network)
     begun = Quantize(budget=NONE, weight_bits=bits, scales=scales).begin(reference, resources(name))
@@ -43,7 +49,7 @@ def quantized(name, *, bits=4, scales="learned"):
 
 def adjusted(name, kind, *, bits=4, scales="learned"):
     reference = copy.deepcopy(dense(name).network)
-    stage = Quantize(budget=NONE, weight_bits=bits, scales=scales, adjust=(kind,), rounding_steps=100)
+    stage = adjusting(kind, weight_bits=bits, scales=scales)
     return stage.begin(reference, resources(name)).network, reference, resources(name).calibration
 
 
@@ -216,10 +222,7 @@ def test_adaround_handles_clamps_and_layers_without_bias():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Hardtanh(-0.5, 0.5), nn.Flatten(), nn.Linear(144, 4))
     network, given = Network(capture(module, (3, 8, 8))), resources("plain")
-    made = []
-    for names in ((), ("adaround", "bias")):
-        stage = Quantize(budget=NONE, weight_bits=3, adjust=names, rounding_steps=100)
-        made.append(stage.begin(network, given).network)
+    made = [adjusting(*names, weight_bits=3).begin(network, given).network for names in ((), ("adaround", "bias"))]
     first, last = weighted_layers(made[1]).values()
     assert first.bias is None
     assert last.bias is not None
@@ -239,7 +242,7 @@ def test_pruned_weights_stay_zero(rounding):
     parent = copy.deepcopy(dense("residual").network)
     layer = weighted_layers(parent)["down.0"]
     set_mask_(layer, torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) > 0.5)
-    stage = Quantize(budget=NONE, weight_bits=4, adjust=("equalize", rounding, "bias"), rounding_steps=100)
+    stage = adjusting("equalize", rounding, "bias", weight_bits=4)
     found = run_stage(Candidate(parent), stage, resources("residual"))
     kept = weighted_layers(found.network)["down.0"]
     assert not bool(kept.quantizer.integers(kept.masked_weight())[0][~layer.mask].any())
@@ -257,7 +260,7 @@ def test_the_regularizer_and_its_sigmoid():
 @pytest.mark.parametrize("kind", [*BEFORE, *AFTER])
 @pytest.mark.parametrize("name", ["residual", "without_norm"])
 def test_every_adjustment_is_in_the_shipped_file(kind, name, scales):
-    stage = Quantize(budget=NONE, weight_bits=5, scales=scales, adjust=(kind,), rounding_steps=20)
+    stage = adjusting(kind, steps=20, weight_bits=5, scales=scales)
     found = run_stage(dense(name), stage, resources(name))
     images = resources(name).calibration[:20]
     with torch.no_grad():

@@ -159,10 +159,20 @@ def adjust_before_(network: Network, names: Sequence[str], work: AdjustmentInput
 
 
 def adjust_after_(network: Network, reference: Network, names: Sequence[str], work: AdjustmentInput) -> None:
-    """Run the other named adjustments on a network with all its grids; ``reference`` is the float network that was calibrated."""
+    """Run the other named adjustments on a network with all its grids; ``reference`` is the float network that was calibrated.
+
+    Raises:
+        InvalidRecipe: one of them rounds weights on uniform grids, and there are none.
+    """
     chosen = [name for name in names if name in AFTER]
     if not chosen:
         return
+    for name in chosen:
+        if name in _ROUNDING and not _on_uniform_grids(network):
+            raise InvalidRecipe(
+                f"quantize: adjust names '{name}', which rounds weights on the grid 'uniform', but no layer is on it, so "
+                "it would have no effect; leave it out, or keep some layers on that grid"
+            )
     settle_(network)  # every stage ends with settling, which changes scales slightly; done here, that is corrected too
     for name in chosen:
         AFTER[name](network, reference, work)

@@ -34,6 +34,9 @@ from paretrim.visible import brief
 PERCENTILES = (30.0, 70.0)
 """Default percentiles of the variance of outputs at which layers are divided."""
 
+SAMPLES = 50
+"""Random vectors that estimate a trace."""
+
 Percentile = Annotated[float, Field(gt=0.0, lt=100.0, strict=True)]
 
 BUDGETED = ("hessian", "divergence")
@@ -112,7 +115,7 @@ class Mixture:
     choices: tuple[Format, ...] = (Format(bits=4), Format(bits=6), Format(bits=8))
     bits: Positive | None = None
     bytes: AtLeastOne | None = None
-    samples: AtLeastOne = 50
+    samples: AtLeastOne = SAMPLES
     percentiles: tuple[Percentile, ...] = PERCENTILES
     microseconds: Positive | None = None
     times: dict[str, tuple[Positive, ...]] | None = None
@@ -137,7 +140,12 @@ class Mixture:
             )
         if self.by != "variance" and self.percentiles != PERCENTILES:
             raise InvalidRecipe(f"mixed: percentiles have no effect with by '{self.by}'; leave them out, or set by to variance")
-        ascending = list(self.percentiles) == sorted(self.percentiles)
+        if self.by not in ("hessian", "latency") and self.samples != SAMPLES:
+            raise InvalidRecipe(
+                f"mixed: samples is {self.samples}, but by '{self.by}' draws no random vectors, so it would have no effect; "
+                "leave it out, or set by to hessian or latency"
+            )
+        ascending = list(self.percentiles) == sorted(set(self.percentiles))
         if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):
             raise InvalidRecipe(
                 f"mixed: percentiles are {list(self.percentiles)} for {len(self.choices)} choices; give them in ascending order, "
@@ -284,7 +292,10 @@ def _times_ns(question: Question) -> dict[str, list[int]]:
     if settings.times is None:
         tables = [_measured_ns(question, one) for one in settings.choices]
         return {name: [table[name] for table in tables[: 1 if name in named else None]] for name in tables[0]}
-    for name in weighted_layers(question.network):
+    layers = weighted_layers(question.network)
+    if strange := sorted(settings.times.keys() - layers):
+        raise InvalidRecipe(f"mixed: times names '{strange[0]}', but there is no such layer; layers are {', '.join(layers)}")
+    for name in layers:
         wanted, given = 1 if name in named else len(settings.choices), len(settings.times.get(name, ()))
         if given != wanted:
             raise InvalidRecipe(

@@ -29,6 +29,7 @@ from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
 from paretrim.stages.quantize.corrections import correct_rounding_, mean_inputs
 from paretrim.stages.quantize.equalize import smooth_norms_
+from paretrim.stages.quantize.idle_settings import require_incremental, require_priced, require_readers
 from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -137,6 +138,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
+        require_readers(vars(self), self._usual(), {self.calibrator, self.weight_calibrator, *self.adjust})
         if self.activations in FLOAT_WEIGHTS and self.activations != FLOAT32:
             raise InvalidRecipe(
                 f"activations is '{self.activations}', but runtimes compute values in float32 or on a grid; set 'float32' "
@@ -156,6 +158,11 @@ class Quantize:
             )
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
+
+    @classmethod
+    def _usual(cls) -> dict[str, object]:
+        """The default of every setting."""
+        return {field.name: field.default for field in dataclasses.fields(cls)}
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
@@ -193,6 +200,9 @@ class Quantize:
         alone = not (self.budget.epochs or rounded or {*_CORRECTS_MEANS, "adaround", "batchnorm"} & set(adjust))
         means = mean_inputs(private, resources.calibration) if alone else {}
         self._put_grids_(private, formats, grids, worth)
+        weights = [layer.quantizer for layer in weighted_layers(private).values() if layer.quantizer is not None]
+        require_priced(self.rate, weights)
+        require_incremental(self.portions, self._usual()["portions"], weights)
         correct_rounding_(private, means)
         adjust_after_(private, reference, adjust, work)
         if self.budget.epochs:
