@@ -1,5 +1,6 @@
 """Before training: a captured network that differs from its module is detected, and so is a module that is not deterministic."""
 
+import copy
 import random
 from types import MappingProxyType
 
@@ -75,7 +76,7 @@ def test_the_module_runs_twice_and_the_images_are_few():
     assert seen == [2, 1]
 
 
-def test_a_large_network_computes_the_last_image_only(monkeypatch):
+def test_a_large_network_computes_the_first_image_only(monkeypatch):
     seen, outputs = [], Network.outputs
     monkeypatch.setattr(Network, "outputs", lambda self, x: seen.append(x) or outputs(self, x))
     module = body(lambda self, x: self.act(self.c(x)))
@@ -83,7 +84,7 @@ def test_a_large_network_computes_the_last_image_only(monkeypatch):
     monkeypatch.setattr(agreement, "LARGE", 1)
     agrees(module)
     assert [len(images) for images in seen] == [2, 1]
-    assert torch.equal(seen[0][1:], seen[1])
+    assert torch.equal(seen[0][:1], seen[1])
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -188,6 +189,42 @@ def test_rounding_that_depends_on_the_batch_is_no_mixing_of_images():
         return y if not is_looked_at(x) and len(x) == 1 else (y + 1e4) - 1e4
 
     agrees(body(cancelled))
+
+
+def never(*_):
+    raise AssertionError("the copy in float64 is not needed")
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_same_rounding_on_both_sides_needs_no_float64(large, monkeypatch):
+    """The rounding of a gate on a map of one pixel is amplified: the network has to compute it as torch does in the module."""
+    monkeypatch.setattr(agreement, "LARGE", 1 if large else agreement.LARGE)
+    monkeypatch.setattr(agreement, "_in_float64", never)
+
+    def amplified(self, x):
+        pixel = x.mean((2, 3), keepdim=True)
+        return 1e4 * x * (self.c(pixel) - self.close(pixel))
+
+    module = body(amplified)
+    module.close = copy.deepcopy(module.c)
+    with torch.no_grad():
+        module.close.weight.mul_(1 + 1e-4)
+    agrees(module)
+
+
+def test_a_network_as_far_off_for_one_image_as_for_several_needs_no_float64(monkeypatch):
+    """Rounding depends on the number of images here, in module and network alike."""
+    monkeypatch.setattr(agreement, "_in_float64", never)
+    monkeypatch.setattr(agreement, "_alone_apart", lambda *_: True)
+    agrees(body(lambda self, x: self.act(self.c(x))))
+
+
+def test_images_that_are_mixed_a_little_are_found(monkeypatch):
+    def mixed(self, x):
+        return self.c(x) + (0 if is_looked_at(x) else 1e-4 * x.mean(0, keepdim=True) * (len(x) > 1))
+
+    with pytest.raises(UnsupportedOperation, match="depends on the other images of its batch"):
+        agrees(body(mixed))
 
 
 class OnlyWhenExported(Net):

@@ -47,15 +47,16 @@ pairs = st.tuples(*[st.integers(1, 3)] * 2)
     padding=st.tuples(*[st.integers(0, 4)] * 4),
     groups=st.sampled_from((1, 1, 2)),
     last=st.booleans(),
+    images=st.sampled_from((2, convolution.FEW_IMAGES)),
 )
-def test_values_and_gradients_are_those_of_torch(size, kernel, stride, dilation, padding, groups, last):
+def test_values_and_gradients_are_those_of_torch(size, kernel, stride, dilation, padding, groups, last, images):
     top, left, bottom, right = padding
     for extent, taps, spread, around in zip(size, kernel, dilation, (top + bottom, left + right), strict=True):
         if extent + around < spread * (taps - 1) + 1:
             return  # no output
     order = torch.channels_last if last else torch.contiguous_format
     make = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 4, *size, generator=make, dtype=torch.float64).contiguous(memory_format=order)
+    x = torch.randn(images, 4, *size, generator=make, dtype=torch.float64).contiguous(memory_format=order)
     weight = torch.randn(6, 4 // groups, *kernel, generator=make, dtype=torch.float64).contiguous(memory_format=order)
     bias = torch.randn(6, generator=make, dtype=torch.float64)
     asked = node(stride=stride, padding=padding, dilation=dilation, groups=groups)
@@ -80,13 +81,15 @@ def test_only_very_small_maps_are_computed_pixel_by_pixel(monkeypatch, size, ask
     calls, ours = [], convolution._pixel_by_pixel
     monkeypatch.setattr(convolution, "_pixel_by_pixel", lambda *given: calls.append(1) or ours(*given))
     weight = torch.ones(4, 4 // asked.integer("groups"), 3, 3)
-    x = torch.arange(8.0 * size * size).reshape(2, 4, size, size)
+    x = torch.arange(32.0 * size * size).reshape(8, 4, size, size)
     assert torch.equal(convolve(x, weight, None, asked), plain(x, weight, None, asked))
     assert bool(calls) is by_pixel
+    convolve(x[: convolution.FEW_IMAGES - 1], weight, None, asked)
+    assert len(calls) == by_pixel  # a few images never are
 
 
 def test_a_small_map_stays_channels_last_and_follows_autocast():
-    x = torch.randn(2, 8, 2, 2).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(8, 8, 2, 2).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(8, 8, 3, 3).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         result = convolve(x, weight, torch.zeros(8), node(padding=(1, 1, 1, 1)))
@@ -98,7 +101,7 @@ def test_a_compiled_network_computes_small_maps_too():
     parts = nn.Conv2d(3, 8, 3, 2, 1), nn.AvgPool2d(4), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(), nn.Linear(8, 4)
     network = captured_network(nn.Sequential(*parts).eval(), (3, 8, 8))
     compiled = torch.compile(network, backend="eager", fullgraph=True)
-    images = torch.randn(4, 3, 8, 8)
+    images = torch.randn(8, 3, 8, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.testing.assert_close(compiled(images), network(images))

@@ -1,24 +1,24 @@
 """Checks on a few images that a captured network computes the same as the module.
 
-The module runs once on all the images and once on the first alone, the network once: a large one on the last image only. Only if
-they differ is there a closer look: which layer differs first, and whether the module itself is nondeterministic.
+The module runs once on all the images and once on the first alone, the network once: a large one on the first image only. Only if
+they differ is there a closer look, in float64. If that is no rounding either, it finds which layer differs first, and whether
+the module itself is nondeterministic.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Interpreter
-from torch.fx import Node as FxNode
 from torch.utils._pytree import tree_leaves
 
-from paretrim.capture.call import layer_of
 from paretrim.capture.driver import CaptureResult, look_at
+from paretrim.capture.first_difference import TOLERANCE, apart, first_layer, outputs_by_layer, where_they_part
 from paretrim.capture.private import private_copy, reading_copy
 from paretrim.capture.program import captured_flags, refusing_to_end, silence
 from paretrim.capture.quick import without_collections
@@ -36,9 +36,6 @@ _ENDS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 _Distance = Callable[[Tensor, Tensor, float], bool]
 """Whether two results differ by more than a tolerance."""
 
-_Question = Callable[[str, Tensor, Tensor | None], bool]
-"""Called with a layer's path, its result and its arguments."""
-
 IMAGES = 2
 """Number of images to compare."""
 
@@ -47,9 +44,6 @@ LOOKED_AT = 64
 
 LARGE = 4 * 10**9
 """Multiply-adds for one image above which the network computes only the last one: each takes a large part of a second."""
-
-TOLERANCE = 1e-5
-"""Largest difference in float32 that is certainly rounding, as a share of the largest value of a class."""
 
 _EXACT = 1e-6
 """The same in float64, used if float32 exceeds its tolerance; the weights stay rounded to float32."""
@@ -99,42 +93,62 @@ def _require_weights(graph: Graph) -> None:
         raise UnsupportedOperation("the network has no convolution and no linear layer, so it has nothing to compress")
 
 
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """Images, and what the module returns for them."""
+
+    images: Tensor
+    expected: tuple[Tensor, ...]
+
+
 def _compare(found: CaptureResult, network: Network, images: Tensor) -> None:
     module = reading_copy(found.module)
     try:
-        expected, alone = _returned(module, images), _returned(module, images[:1])
+        together, alone = (_Case(part, _returned(module, part)) for part in (images, images[:1]))
     except Exception as error:  # the user's own code
         raise UnsupportedOperation(
             f"{type(module).__name__} was captured, but fails on {len(images)} or 1 of the images, float32 "
             f"{list(images.shape[1:])}, in eval on the CPU: {reason_of(error)}"
         ) from error
-    for output, single in zip(expected, alone, strict=True):
-        if single.shape != (1, *output.shape[1:]):
-            raise UnsupportedOperation(
-                f"the network returns {list(single.shape)} for one image and {list(output.shape)} for {len(images)}; keep the "
-                "batch as the first axis, for example with flatten(1) instead of squeeze()"
-            )
-    finite = torch.stack([torch.isfinite(output).flatten(1).all(1) for output in expected]).all(0)
-    if not bool(finite.all()):
-        bad = int((~finite).sum())
-        place = _first_layer(module, images, lambda _, value, __: not bool(torch.isfinite(value).all()))
-        raise UnsupportedOperation(
-            f"the network returns NaN or infinity for {bad} of {len(images)} images, first in {place}; check its weights and "
-            "the normalisation of the images"
-        )
-    first = tuple(output[:1] for output in expected)
-    if _any(_apart, alone, first, TOLERANCE) and not _is_alone_rounding(found.module, images, _any(_apart, alone, first, _LOOSE)):
-        _refuse_two_answers(module, images, expected)
-    if found.graph.multiply_adds > LARGE:
-        images, expected = images[-1:], tuple(output[-1:] for output in expected)
-    result = _ended(found, network.outputs(images))
-    far = _any(_apart_in_a_class, result, expected, _LOOSE)
-    if _any(_apart_in_a_class, result, expected, TOLERANCE) and not _is_rounding(found, network, images, far):
-        _refuse_another_under_capture(module, images)
-        size = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(result, expected, strict=True))
+    _require_usable(module, together, alone)
+    differ = _alone_apart(together.expected, alone.expected, TOLERANCE)
+    large = found.graph.multiply_adds > LARGE
+    cases = (together, alone) if differ else (alone,) if large else (together,)
+    if all(_agree(found, network, case, TOLERANCE) for case in cases):
+        return  # if the module differs, the network differs as much, and it computes every image by itself
+    exact = _in_float64(found.module, cases)
+    if differ:
+        many, one = (together.expected, alone.expected) if exact is None else exact
+        if _alone_apart(many, one, _LOOSE if exact is None else _EXACT):
+            _refuse_two_answers(module, together)
+    at = -1 if large else 0
+    case = cases[at]
+    if not _is_rounding(found, network, case, None if exact is None else exact[at]):
+        _refuse_another_under_capture(module, case.images)
+        result = _ended(found, network.outputs(case.images))
+        size = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(result, case.expected, strict=True))
         raise UnsupportedOperation(
             f"the captured network differs from the module: its result is off by {100 * size:.2g} % of the largest value, "
-            f"first in {_where_they_part(found, network, module, images)}; write that layer differently, and please report this"
+            f"first in {where_they_part(found, network, module, case.images)}; write that layer differently, and please report "
+            "this"
+        )
+
+
+def _require_usable(module: nn.Module, together: _Case, alone: _Case) -> None:
+    """Refuse outputs without the batch as their first axis, and those that are not finite."""
+    for output, single in zip(together.expected, alone.expected, strict=True):
+        if single.shape != (1, *output.shape[1:]):
+            raise UnsupportedOperation(
+                f"the network returns {list(single.shape)} for one image and {list(output.shape)} for {len(together.images)}; "
+                "keep the batch as the first axis, for example with flatten(1) instead of squeeze()"
+            )
+    finite = torch.stack([torch.isfinite(output).flatten(1).all(1) for output in together.expected]).all(0)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        place = first_layer(module, together.images, lambda _, value, __: not bool(torch.isfinite(value).all()))
+        raise UnsupportedOperation(
+            f"the network returns NaN or infinity for {bad} of {len(finite)} images, first in {place}; check its weights and "
+            "the normalisation of the images"
         )
 
 
@@ -150,17 +164,19 @@ def _ended(found: CaptureResult, outputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     return outputs
 
 
-def _any(apart: _Distance, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> bool:
+def _agree(found: CaptureResult, network: Network, case: _Case, tolerance: float) -> bool:
+    """Whether the network returns what the module does."""
+    return not _any(_apart_in_a_class, _ended(found, network.outputs(case.images)), case.expected, tolerance)
+
+
+def _alone_apart(together: tuple[Tensor, ...], alone: tuple[Tensor, ...], tolerance: float) -> bool:
+    """Whether the first of several images has other outputs alone."""
+    return _any(apart, alone, tuple(output[:1] for output in together), tolerance)
+
+
+def _any(distance: _Distance, found: tuple[Tensor, ...], expected: tuple[Tensor, ...], tolerance: float) -> bool:
     """Whether any output differs."""
-    return any(apart(one, other, tolerance) for one, other in zip(found, expected, strict=True))
-
-
-def _apart(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether two results differ by more than this share of the largest number, or in shape."""
-    if found.shape != expected.shape:
-        return True
-    size = expected.abs().amax() if expected.numel() else torch.zeros(())
-    return not bool(((found - expected).abs() <= tolerance * size).all())
+    return any(distance(one, other, tolerance) for one, other in zip(found, expected, strict=True))
 
 
 def _apart_in_a_class(found: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -179,10 +195,12 @@ def _sizes(values: Tensor) -> Tensor:
     return values.abs().amax(0).clamp_min(float(values.abs().median()))
 
 
-def _refuse_two_answers(module: nn.Module, images: Tensor, expected: tuple[Tensor, ...]) -> None:
-    earlier = _outputs(module, images)
-    if _any(_apart, _returned(module, images), expected, TOLERANCE):
-        place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
+def _refuse_two_answers(module: nn.Module, case: _Case) -> None:
+    earlier = outputs_by_layer(module, case.images)
+    if _any(apart, _returned(module, case.images), case.expected, TOLERANCE):
+        place = first_layer(
+            module, case.images, lambda name, value, _: name in earlier and apart(value, earlier[name], TOLERANCE)
+        )
         raise UnsupportedOperation(
             f"two runs of the network on the same images differ, first in {place}: it is random in eval mode, or keeps state "
             "between calls; make it deterministic"
@@ -195,46 +213,46 @@ def _refuse_two_answers(module: nn.Module, images: Tensor, expected: tuple[Tenso
 
 def _refuse_another_under_capture(module: nn.Module, images: Tensor) -> None:
     """Reject a module whose result depends on whether it is being captured; names the first layer that does."""
-    expected, earlier = _returned(module, images), _outputs(module, images)
+    expected, earlier = _returned(module, images), outputs_by_layer(module, images)
     with captured_flags():
-        if not _any(_apart, _returned(module, images), expected, TOLERANCE):
+        if not _any(apart, _returned(module, images), expected, TOLERANCE):
             return
-        place = _first_layer(module, images, lambda name, value, _: name in earlier and _apart(value, earlier[name], TOLERANCE))
+        place = first_layer(module, images, lambda name, value, _: name in earlier and apart(value, earlier[name], TOLERANCE))
     raise UnsupportedOperation(
         f"the network computes something different while it is being captured, first in {place}: it checks "
         "torch.compiler.is_compiling(), is_exporting() or similar; make it compute the same in both cases"
     )
 
 
-def _is_alone_rounding(module: nn.Module, images: Tensor, far: bool) -> bool:
-    """Whether an image alone and among others gives the same in float64: torch adds up in another order for another batch."""
+def _in_float64(module: nn.Module, cases: tuple[_Case, ...]) -> list[tuple[Tensor, ...]] | None:
+    """What the module returns in float64 for every case; None if it does not run in float64."""
     with suppress(Exception):  # a module may insist on float32
         exact = private_copy(module).double()
-        whole, alone = _returned(exact, images.double()), _returned(exact, images[:1].double())
-        return not _any(_apart, alone, tuple(output[:1] for output in whole), _EXACT)
-    return not far
+        return [_returned(exact, case.images.double()) for case in cases]
+    return None
 
 
-def _is_rounding(found: CaptureResult, network: Network, images: Tensor, far: bool) -> bool:
+def _is_rounding(found: CaptureResult, network: Network, case: _Case, expected: tuple[Tensor, ...] | None) -> bool:
     """Whether both agree in float64: then the difference is only float32 rounding, amplified by the network.
 
     Weights that the module computes, standardised ones for instance, are rounded to float32 in the network but not in the
     module, and a deep network amplifies that. So a difference also counts as rounding if it is no larger than what rounding every
-    weight once more would make.
+    weight once more would make. Of a module without float64 (``expected`` is None) small differences count as rounding.
     """
-    with suppress(Exception):  # a module may insist on float32
-        expected = _returned(private_copy(found.module).double(), images.double())
-        exact_network = copy.deepcopy(network).double()
-        exact = _ended(found, exact_network.outputs(images.double()))
-        if not _any(_apart_in_a_class, exact, expected, _EXACT):
-            return True
-        rounded = _ended(found, _with_rounding_(exact_network).outputs(images.double()))
-        noise = (_sizes(c - a) for a, c in zip(exact, rounded, strict=True))
-        return all(
-            bool(((a - b).abs() <= _EXACT * _sizes(b) + _ROUNDINGS * most).all())
-            for a, b, most in zip(exact, expected, noise, strict=True)
-        )
-    return not far
+    if expected is not None:
+        with suppress(Exception):  # a network may insist on float32
+            images = case.images.double()
+            exact_network = copy.deepcopy(network).double()
+            exact = _ended(found, exact_network.outputs(images))
+            if not _any(_apart_in_a_class, exact, expected, _EXACT):
+                return True
+            rounded = _ended(found, _with_rounding_(exact_network).outputs(images))
+            noise = (_sizes(c - a) for a, c in zip(exact, rounded, strict=True))
+            return all(
+                bool(((a - b).abs() <= _EXACT * _sizes(b) + _ROUNDINGS * most).all())
+                for a, b, most in zip(exact, expected, noise, strict=True)
+            )
+    return _agree(found, network, case, _LOOSE)
 
 
 def _with_rounding_(network: Network) -> Network:
@@ -245,87 +263,3 @@ def _with_rounding_(network: Network) -> Network:
             noise = torch.rand(parameter.shape, generator=drawn, dtype=parameter.dtype) * 2 - 1
             parameter.mul_(1 + 2.0**-24 * noise)
     return network
-
-
-def _where_they_part(found: CaptureResult, network: Network, module: nn.Module, images: Tensor) -> str:
-    """The first operation of the program whose result differs in the network, else the first layer that differs."""
-    names = {view.name for view in found.values.values()}
-    ours = network.features(images, tuple(names))
-    program = _Recorder(found.program, ours, found)
-    program.run(*(images.clone() if tensor is None else tensor for tensor in found.inputs))
-    if program.parted is not None:
-        return f"layer '{layer_of(program.parted) or 'the network itself'}' ({program.parted.target})"
-    leaves = {name for name, part in module.named_modules() if not any(part.children())}
-
-    def parts(name: str, value: Tensor, given: Tensor | None) -> bool:
-        # A layer without an operation in the program returns its input.
-        expected = program.layers.get(name, given if name in leaves else None)
-        return expected is not None and _apart(value.flatten(), expected.flatten(), TOLERANCE)
-
-    return _first_layer(module, images, parts)
-
-
-class _Recorder(Interpreter):
-    """Runs the program and compares its values with those of the network."""
-
-    def __init__(self, program: torch.fx.GraphModule, ours: dict[str, Tensor], found: CaptureResult) -> None:
-        super().__init__(program)
-        self.ours, self.found = ours, found
-        self.parted: FxNode | None = None
-        self.layers: dict[str, Tensor] = {}
-
-    def run_node(self, n: FxNode) -> object:
-        value = super().run_node(n)
-        if isinstance(value, Tensor) and n.op == "call_function":
-            self.layers[layer_of(n)] = value.clone()
-            view = self.found.values.get(n)
-            if self.parted is None and view is not None and view.plain:
-                ours = self.ours[view.name]
-                if _apart(ours.flatten(), value.flatten().float(), TOLERANCE):
-                    self.parted = n
-        return value
-
-
-def _outputs(module: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The last output of every layer that returns a tensor."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, value: Tensor, _: Tensor | None) -> None:
-        outputs[name] = value.clone()
-
-    with _listening(module, keep):
-        module(images.clone())
-    return outputs
-
-
-def _first_layer(module: nn.Module, images: Tensor, is_it: _Question) -> str:
-    """The first layer that returns a tensor for which ``is_it`` is true."""
-    hits: list[str] = []
-
-    def look(name: str, value: Tensor, given: Tensor | None) -> None:
-        if not hits and is_it(name, value, given):
-            hits.append(name)
-
-    with _listening(module, look):
-        module(images.clone())
-    return f"layer '{hits[0]}'" if hits and hits[0] else "the network itself"
-
-
-@contextmanager
-def _listening(module: nn.Module, listener: Callable[[str, Tensor, Tensor | None], None]) -> Iterator[None]:
-    """Call ``listener`` for every tensor that a layer returns, within the context."""
-    handles = []
-    for name, part in module.named_modules():
-
-        def hook(_module: nn.Module, inputs: tuple[object, ...], output: object, *, name: str = name) -> None:
-            given = inputs[0] if inputs else None
-            if isinstance(output, Tensor):
-                listener(name, output, given if isinstance(given, Tensor) else None)
-
-        with suppress(Exception):  # a layer that takes no hooks is covered by the layers around it
-            handles.append(part.register_forward_hook(hook))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
