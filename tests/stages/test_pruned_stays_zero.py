@@ -34,6 +34,7 @@ PATTERNS = {
 LATER = {
     "finetune": FineTune(budget=SHORT),
     "finetune adamw": FineTune(budget=replace(SHORT, optimizer="adamw", weight_decay=0.1)),
+    "finetune muon": FineTune(budget=replace(SHORT, optimizer="muon")),
     "quantize": Quantize(budget=SHORT),
     "quantize observed": Quantize(budget=SHORT, scales="observed"),
     "distill": Distill(budget=SHORT),

@@ -26,7 +26,7 @@ STAGES |= {
 STAGES["all at once"] = Together(parts=(MovesMasks(), Hint()), budget=LONG)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_killed_stage_resumes_bit_for_bit(kind, optimizer, tmp_path, monkeypatch):
     stage = replace(STAGES[kind], budget=replace(LONG, optimizer=optimizer))

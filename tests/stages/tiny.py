@@ -140,6 +140,7 @@ def prune_in_blocks():
 STAGES = {
     "finetune": FineTune(budget=SHORT),
     "finetune adamw": FineTune(budget=replace(SHORT, optimizer="adamw", learning_rate=0.01, clip_norm=1.0)),
+    "finetune muon": FineTune(budget=replace(SHORT, optimizer="muon", muon_rate=0.1, clip_norm=1.0)),
     "prune": prune(),
     "prune cubic": prune(schedule="cubic"),
     "prune 1x4": prune(pattern="1x4", allocation="uniform"),

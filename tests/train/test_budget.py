@@ -18,7 +18,7 @@ WRONG = [
     ("epochs", "5", "valid integer"),
     ("epochs", True, "valid integer"),
     ("batch_size", 0, "greater than or equal to 1"),
-    ("optimizer", "lion", "'sgd' or 'adamw'"),
+    ("optimizer", "lion", "'sgd', 'adamw' or 'muon'"),
     ("learning_rate", 0.0, "greater than 0"),
     ("learning_rate", math.inf, "finite number"),
     ("learning_rate", "0.1", "valid number"),
@@ -30,6 +30,8 @@ WRONG = [
     ("milestones", [0.5, 2.0], "less than or equal to 1"),
     ("label_smoothing", -0.1, "greater than or equal to 0"),
     ("clip_norm", 0.0, "greater than 0"),
+    ("muon_rate", 1.0, "less than 1"),
+    ("muon_rate", 0.0, "greater than 0"),
     ("freeze_batchnorm", 67, "less than or equal to 1"),
 ]
 

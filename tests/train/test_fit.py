@@ -209,7 +209,7 @@ def test_reports_say_where_training_stands():
     assert ticks[-1].seconds_left == 0
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_learning_rate_that_diverges_is_one_clear_error(optimizer, tmp_path):
     wild = replace(STAGES["finetune"], budget=replace(LONG, learning_rate=1e30, optimizer=optimizer))
     text = r"stage 2 \(finetune\): (the loss|weights) became .* epoch 1.*lower the learning rate \(1e\+30\)"

@@ -33,13 +33,16 @@ class Budget:
 
     ``warmup`` is the share of the steps in which the rate rises linearly from 0; ``milestones`` (shares of progress) belong to
     the ``step`` schedule, which divides the rate by 10 at each. Weight decay acts on weights only, not on biases, BatchNorm or
-    scales. ``momentum`` and ``nesterov`` belong to ``sgd``. ``clip_norm`` bounds the norm of the whole gradient.
+    scales. ``momentum`` and ``nesterov`` belong to ``sgd`` and ``muon``. ``clip_norm`` bounds the norm of the whole gradient.
     ``freeze_batchnorm`` is the progress from which BatchNorm statistics are frozen, in quantized networks only. Step sizes that
     were safe until then may diverge: a schedule whose rate is still high at that point (``constant``) needs a later one.
     ``batchnorm_bias_rate`` multiplies the learning rate of BatchNorm biases. A rate of 64 shortens training from nothing with
     ``sgd`` (Jordan 2024, arXiv 2404.00498, section 3.4, after Page 2018). ``skip`` is the share of the learning-rate schedule
     that is skipped at the start: the stage begins in the middle of it. ``lookahead`` is the number of steps between averagings of
-    the weights over the stage (Zhang et al. 2019, arXiv 1907.08610; Jordan 2024, section 3.4); 0 averages nothing.
+    the weights over the stage (Zhang et al. 2019, arXiv 1907.08610; Jordan 2024, section 3.4); 0 averages nothing. With ``muon``,
+    weights of hidden layers turn by ``muon_rate`` of their norm in a step (:mod:`paretrim.train.muon`), at the top of the same
+    schedule; ``learning_rate`` and ``weight_decay`` are those of the first and last layer and of vectors, which train as with
+    ``sgd``.
 
     Raises:
         InvalidSettings: a value is of another type or out of range.
@@ -47,7 +50,7 @@ class Budget:
 
     epochs: Count = 5
     batch_size: AtLeastOne = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
     learning_rate: Positive = 0.01
     momentum: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.9
     nesterov: StrictBool = True
@@ -61,6 +64,7 @@ class Budget:
     batchnorm_bias_rate: Positive = dataclasses.field(default=1.0, metadata=LATER)
     skip: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = dataclasses.field(default=0.0, metadata=LATER)
     lookahead: Count = dataclasses.field(default=0, metadata=LATER)
+    muon_rate: Annotated[float, Field(gt=0.0, lt=1.0, strict=True)] = dataclasses.field(default=0.02, metadata=LATER)
 
 
 def learning_rate_at(progress: float, budget: Budget) -> float:

@@ -23,6 +23,7 @@ from paretrim.train.execution import lay_out_, own_random_stream
 from paretrim.train.losses import LossTerm, Outputs, with_a_goal
 from paretrim.train.optimizer import (
     count_in_units_,
+    hidden_weights,
     look_ahead_,
     make_optimizer,
     parameters_of,
@@ -160,10 +161,10 @@ class _Work:
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """The optimizer of the present parameters; a parameter keeps its unit by its name."""
-        named = dict(self.network.named_parameters())
+        network, named = self.network, dict(self.network.named_parameters())
         units: dict[Tensor, int] = {parameter: self.units.get(name, 0) for name, parameter in named.items()}
-        biases = [batch_norm.beta for batch_norm in self.network.batch_norms().values()]
-        return make_optimizer((*named.values(), *self.training.extra.parameters()), self.plan.budget, units, biases)
+        biases, hidden = [one.beta for one in network.batch_norms().values()], hidden_weights(weighted_layers(network))
+        return make_optimizer((*named.values(), *self.training.extra.parameters()), self.plan.budget, units, biases, hidden)
 
     def resume(self, checkpoints: Checkpoints) -> tuple[int, float]:
         """Continue from the newest checkpoint: epochs done and the seconds they took, 0 if there is none."""
@@ -226,8 +227,7 @@ class _Work:
                 mean = float(loss_sum) / seen
                 self._check(mean, epoch, step)
                 if report:
-                    elapsed = time.monotonic() - started
-                    left = elapsed * (total - position - 1) / (position + 1)
+                    left = (time.monotonic() - started) * (total - position - 1) / (position + 1)
                     value, metric = float(shown) / seen, self.resources.task.metric
                     epochs = self.plan.budget.epochs
                     report(Tick(self.plan.stage, epoch + 1, epochs, step + 1, steps, mean, value, left, metric))
@@ -249,12 +249,12 @@ class _Work:
         self.plan.observe(Step(batch, loss.detach(), progress, epoch, number, dense))
         self.follow_layers()
         count_in_units_(self.optimizer)
-        rate = learning_rate_at(progress, self.plan.budget)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["unit"] * group["rate"]
+            group["lr"] = learning_rate_at(progress, self.plan.budget) * group["unit"] * group["rate"]
         if self.plan.budget.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters(), self.plan.budget.clip_norm)
-        step_within_(self.optimizer, self.paced)
+        with self.resources.execution.autocast():
+            step_within_(self.optimizer, self.paced)
         if self.plan.budget.lookahead and (number + 1) % self.plan.budget.lookahead == 0:
             look_ahead_(self.optimizer, progress)
         hold_masks_(self.layers.values())

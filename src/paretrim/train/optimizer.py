@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from paretrim.network.constraints import WeightedLayer
 from paretrim.network.grids import PacedValue
 from paretrim.train.budget import Budget
+from paretrim.train.muon import aim_, keep_norms_
 
 LAST_SLOW_SHARE = 0.95**5
 """What slow weights keep of themselves at the end of training, per averaging."""
@@ -28,17 +29,24 @@ def make_optimizer(
     budget: Budget,
     units: Mapping[Tensor, int] = _USUAL,
     batchnorm_biases: Collection[Tensor] = (),
+    hidden: Collection[Tensor] = (),
 ) -> torch.optim.Optimizer:
     """The budget's optimizer; weight decay acts on weights only.
 
     ``units`` are the binary exponents of the units of parameters, where not 1. A group has a ``unit``, by which its learning rate
     is multiplied, its weight decay divided, and its gradients multiplied in :func:`count_in_units_`: the same as training the
     parameters divided by it. Its ``rate`` multiplies the learning rate too, and nothing else: the budget's
-    ``batchnorm_bias_rate`` for ``batchnorm_biases``, 1 for the rest.
+    ``batchnorm_bias_rate`` for ``batchnorm_biases``, 1 for the rest. With ``muon`` the ``hidden`` weights turn
+    (:mod:`paretrim.train.muon`), and the rest trains as with ``sgd``.
     """
+    turning = {id(weight) for weight in hidden} if budget.optimizer == "muon" else set()
     faster = {id(bias) for bias in batchnorm_biases}
     members: dict[tuple[bool, int, float], list[Tensor]] = defaultdict(list, {(True, 0, 1.0): [], (False, 0, 1.0): []})
+    turned = []
     for parameter in parameters:
+        if id(parameter) in turning:
+            turned.append(parameter)
+            continue
         rate = budget.batchnorm_bias_rate if id(parameter) in faster else 1.0
         members[parameter.dim() > 1, units.get(parameter, 0), rate].append(parameter)
     groups: list[dict[str, Any]] = [
@@ -53,7 +61,22 @@ def make_optimizer(
     if budget.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=budget.learning_rate)
     nesterov = budget.nesterov and budget.momentum > 0
+    if turned:  # the momentum is in the direction that they get
+        groups.append(_turning(turned, budget))
     return torch.optim.SGD(groups, lr=budget.learning_rate, momentum=budget.momentum, nesterov=nesterov)
+
+
+def _turning(weights: Sequence[Tensor], budget: Budget) -> dict[str, Any]:
+    """The group of weights that turn by ``muon_rate``, whatever their unit."""
+    rate = budget.muon_rate / budget.learning_rate
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    return {"params": weights, "unit": 1.0, "rate": rate, "turning": budget.momentum, **plain}
+
+
+def hidden_weights(layers: Mapping[str, WeightedLayer]) -> list[Tensor]:
+    """The weights of all layers but the first and the last, and of none whose outputs see one value each (scales of channels)."""
+    weights = [layer.weight for layer in layers.values()][1:-1]
+    return [weight for weight in weights if weight.dim() > 1 and weight[0].numel() > 1]
 
 
 def count_in_units_(optimizer: torch.optim.Optimizer) -> None:
@@ -74,8 +97,10 @@ def step_within_(optimizer: torch.optim.Optimizer, paced: Sequence[PacedValue]) 
     """
     with torch.no_grad():
         before = [(one.value.clone(), one.size() * MOST_CHANGE) for one in paced]
+        turned = aim_(optimizer)
     optimizer.step()
     with torch.no_grad():
+        keep_norms_(turned)
         for one, (old, reach) in zip(paced, before, strict=True):
             one.value.clamp_(old - reach, old + reach)
 
