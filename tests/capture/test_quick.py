@@ -6,6 +6,7 @@ import pytest
 import torch
 from hand_networks import CLASSES, SIZE, Net, conv, trained
 from torch import fx, nn
+from torch.nn import functional as F
 
 from paretrim.capture import capture, program
 from paretrim.capture.private import private_copy
@@ -23,6 +24,22 @@ class Affine(nn.BatchNorm2d):
         return super().forward(x) * 2
 
 
+class WithActivation(nn.BatchNorm2d):
+    """Like timm's: it calls the function itself, with its own epsilon here."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.PReLU()
+
+    def forward(self, x):
+        return self.act(F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.1, 0.02))
+
+
+class WithoutBias(nn.BatchNorm2d):
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, None)
+
+
 def frozen(self, x):
     with torch.no_grad():
         return self.one(self.c(x))
@@ -37,13 +54,15 @@ BODIES = {
     "twice": doubled,
     "no_grad": frozen,
     "own kind": lambda self, x: self.own(self.one(x)),
+    "with activation": lambda self, x: self.active(self.one(x)),
+    "without bias": lambda self, x: self.unbiased(x),
     "no tensors": lambda self, x: self.bare(self.one(x)),
     "in place behind": lambda self, x: torch.relu_(self.one(x)) + x,
-    "functional": lambda self, x: nn.functional.batch_norm(x, self.two.running_mean, self.two.running_var),
+    "functional": lambda self, x: F.batch_norm(x, self.two.running_mean, self.two.running_var),
     "reads a weight": lambda self, x: self.one(x) * self.two.weight.view(1, -1, 1, 1),
     "reads a mean": lambda self, x: self.one(x - self.one.running_mean.view(1, -1, 1, 1)),
 }
-AGAIN = {"functional", "reads a weight", "reads a mean"}
+AGAIN = {"without bias", "functional", "reads a weight", "reads a mean"}
 """Those whose export is done again without shortcuts."""
 
 
@@ -51,7 +70,7 @@ def network(function):
     class Custom(Net):
         def build(self):
             self.c, self.d, self.one, self.two = conv(8, 8), conv(8, 8), nn.BatchNorm2d(8), nn.BatchNorm2d(8, eps=0.1)
-            self.own = Affine(8)
+            self.own, self.active, self.unbiased = Affine(8), WithActivation(8), WithoutBias(8)
 
         def body(self, x):
             return function(self, x)
@@ -93,28 +112,44 @@ def test_the_tensors_of_norms_are_not_traced():
     found = program_of(private_copy(network(BODIES["plain"])), SHAPE)
     names = {name for name, _ in found.tensors.values()}
     assert {f"{path}.{name}" for path in ("norm", "one", "two") for name in ("weight", "running_mean", "running_var")} <= names
-    assert {name.split(".")[0] for name in found.signature.inputs_to_buffers.values()} == {"own", "bare"}
-    assert not {"norm", "one", "two"} & {name.split(".")[0] for name in found.signature.inputs_to_parameters.values()}
+    assert {name.split(".")[0] for name in found.signature.inputs_to_buffers.values()} == {"bare"}
+    traced = {name.split(".")[0] for name in found.signature.inputs_to_parameters.values()}
+    assert not {"norm", "one", "two", "own", "unbiased"} & traced
+    assert {name for name in found.signature.inputs_to_parameters.values() if "active" in name} == {"active.act.weight"}
     assert all("paretrim" not in str(node.target) for node in found.module.graph.nodes)
 
 
-def test_what_is_no_plain_norm_is_left_as_it_is():
+def test_a_norm_that_trains_or_lacks_a_tensor_is_left_as_it_is():
     module = network(BODIES["plain"])
-    module.one.forward = module.one.forward
-    module.two.train()
+    for part in (module.one, module.own, module.active, module.unbiased):
+        part.train()
+    module.two.bias = None
     del module.norm.num_batches_tracked
     assert make_norms_opaque(module) == {}
 
 
-@pytest.mark.parametrize("images", [torch.zeros(1, 8, 2), torch.zeros(1, 7, 2, 2), torch.zeros(1, 8, 2, 2, dtype=torch.float64)])
+@pytest.mark.parametrize("images", [torch.zeros(1, 7, 2, 2), torch.zeros(1, 8, 2, 2, dtype=torch.float64)])
 def test_an_opaque_norm_takes_nothing_else(images):
-    norm = make_norms_opaque(network(BODIES["plain"]))["one"]
-    with pytest.raises(UnusualUse, match="'one' is called in training or with an input of another shape"):
-        norm(images)
-    with pytest.raises(UnusualUse, match="'one' is called in training"):
-        norm.train()(torch.zeros(1, 8, 2, 2))
-    with pytest.raises(UnusualUse, match=r"'one.running_mean' is read outside of its layer"):
-        norm.running_mean.add(1)
+    module = network(BODIES["plain"])
+    make_norms_opaque(module)
+    one, two = module.one, module.two
+    with pytest.raises(UnusualUse, match="'one' is given an input of another type or shape"):
+        one(images)
+    with pytest.raises(UnusualUse, match=r"'one.num_batches_tracked.add_' is read"):
+        one.train()(torch.zeros(1, 8, 2, 2))
+    with pytest.raises(UnusualUse, match=r"'one.running_mean.add' is read"):
+        one.running_mean.add(1)
+    with pytest.raises(UnusualUse, match=r"is given a tensor of a BatchNorm"):
+        torch.add(one.weight, 1)
+    with pytest.raises(UnusualUse, match=r"'one.weight' is taken as true or false"):
+        bool(one.weight)
+    with pytest.raises(UnusualUse, match=r"is given a tensor of a BatchNorm"):
+        images * one.weight
+    images = torch.zeros(1, 8, 2, 2)
+    with pytest.raises(UnusualUse, match="other tensors than those of 'one', or trains"):
+        F.batch_norm(images, one.running_mean, two.running_var, one.weight, one.bias)
+    with pytest.raises(UnusualUse, match="other tensors than those of 'one', or trains"):
+        F.batch_norm(images, one.running_mean, one.running_var, one.weight, one.bias, training=True)
 
 
 @pytest.mark.parametrize("collecting", [True, False])
