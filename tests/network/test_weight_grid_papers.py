@@ -170,15 +170,28 @@ def test_the_largest_weights_are_fixed_first_and_stay():
 
 
 def test_trained_ternary_by_hand():
-    """Thresholds 0.2 and 0.1; values begin at the means of their members, the smaller one is rounded to 1/127 of the larger."""
-    weight = torch.tensor([[4.0, 2.0, -1.0, 0.1, 0.0], [1.0, -2.0, -0.05, 0.05, 0.0]], requires_grad=True)
+    """Thresholds 0.2 and 0.1; the channels' members have mean sizes 2 and 1, so the units are 1 and 1/2. In these, the positive
+    members are 4, 2 and 2, the negative ones -1, -1, -1 and -3. The smaller value is rounded to 1/127 of the larger."""
+    weight = torch.tensor([[4.0, 2.0, -1.0, -1.0, 0.1], [1.0, -0.5, -1.5, 0.05, 0.0]], requires_grad=True)
     grid = fitted(weight.detach(), "trained-ternary", 2, "learned", False)
-    assert (grid.positive.tolist(), grid.negative.tolist()) == ([3.0, 1.0], [1.0, 2.0])
-    assert grid.integers(weight)[0].tolist() == [[127, 127, -42, 0, 0], [64, -127, 0, 0, 0]]
+    assert (grid.units.tolist(), grid.positive.tolist()) == ([1.0, 0.5], [pytest.approx(8 / 3)])
+    assert grid.negative.tolist() == [1.5]  # of 1, 1, 1 and 3
+    integers, scale = grid.integers(weight)
+    assert integers.tolist() == [[127, 127, -71, -71, 0], [127, -71, -71, 0, 0]]
+    assert (127 * scale).tolist() == pytest.approx([8 / 3, 4 / 3])
     grid(weight).backward(torch.tensor([[1.0, 3.0, 5.0, 7.0, 9.0], [2.0, 4.0, 6.0, 8.0, 1.0]]))
-    assert grid.positive.grad.tolist() == pytest.approx([4 / 2**0.5, 2.0])
-    assert grid.negative.grad.tolist() == pytest.approx([-5.0, -4.0])
-    assert weight.grad.tolist() == [[0.75, 2.25, 1.25, 7.0, 9.0], [1.0, 4.0, 6.0, 8.0, 1.0]]
+    assert grid.positive.grad.tolist() == pytest.approx([(1 + 3 + 2 / 2) / 3**0.5])
+    assert grid.negative.grad.tolist() == pytest.approx([-(5 + 7 + (4 + 6) / 2) / 4**0.5])
+    up, down = 8 / 3 / 4, 1.5 / 4
+    assert weight.grad[0].tolist() == pytest.approx([up, 3 * up, 5 * down, 7 * down, 9.0])
+    up, down = 4 / 3 / 1.5, 0.75 / 1.5
+    assert weight.grad[1].tolist() == pytest.approx([2 * up, 4 * down, 6 * down, 8.0, 1.0])
+
+
+def test_trained_ternary_has_the_same_integers_in_every_channel():
+    torch.manual_seed(2)
+    weight = torch.randn(8, 40) * torch.rand(8, 1).exp()
+    assert len(fitted(weight, "trained-ternary", 2, "learned", False).integers(weight)[0].unique()) == 3
 
 
 def test_the_dorefa_gradient_passes_through_the_rounding():

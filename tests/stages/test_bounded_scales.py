@@ -73,7 +73,7 @@ def test_every_grid_that_trains_its_scale_says_so(grid):
         OffsetActivations(Grid(0.1, 0)),
         WeightQuantizer(torch.ones(2, 4), bits=8, scales="learned"),
         Codebook(torch.tensor([-1.0, 0.0, 0.001, 0.5]), bits=2),
-        TrainedTernaryWeights(torch.ones(3), torch.ones(3)),
+        TrainedTernaryWeights(torch.ones(3), torch.ones(1), torch.ones(1)),
     ],
     ids=lambda grid: type(grid).__name__,
 )
