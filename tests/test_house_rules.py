@@ -11,7 +11,7 @@ from source_modules import IMPORTS, MODULES, NAMES, part_of, where
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "base", "manager", "misc"}
 POSITIONAL_PARAMETERS = 6
 OF_ONE_SUBJECT = {
-    *("changes", "inside", "outliers", "sensitivity"),  # made in one part, shown by report/ or cli/
+    *("changes", "inside", "likeness", "outliers", "sensitivity"),  # made in one part, shown by report/ or cli/
     *("channels", "checks", "elementwise", "layers", "pooling"),  # the same things in graphs, networks, capture and tables
     *("spec", "stage", "types"),  # what every folder of their kind has
 }

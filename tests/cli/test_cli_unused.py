@@ -82,6 +82,10 @@ def trim(tmp_path):
         (["inspect", "FILE", "--data", "digits"], "--data would have no effect: it is only for --compare A B"),
         (["inspect", "FILE", "--compare", "FILE", "FILE"], "is a third file beside the two of --compare"),
         (["inspect", "--compare", "FILE", "FILE", "--at", "a"], "--at 'a' is for Grad-CAM, which needs --inside"),
+        (
+            ["inspect", "--compare", "FILE", "FILE", "--inside", *["--at", "a"] * 3],
+            "--at is given 3 times; give it once for both files, or once for each of them",
+        ),
         (["bench", "FILE", "--layers", "--raw", "a.npz"], "--raw would have no effect: --layers times one image on one thread"),
         (["bench", "FILE", "--layers", "--batch", "4"], "--batch would have no effect: --layers times one image"),
         (["bench", "FILE", "--layers", "--runtime", "openvino"], "--runtime would have no effect: --layers times one image"),

@@ -21,7 +21,7 @@ CALLERS = {
     "deliver": {"run.run"},
     "train": {"run.run", "search.trial"},
     "run_stages": {"run.run", "run.pipeline"},  # a teacher has stages, too
-    "ship": {"run.delivery", "search.trial", "search.climb"},
+    "ship": {"run.delivery", "run.likeness", "search.trial", "search.climb"},  # a compared teacher is, too
     "deploy": {"run.delivery"},
     "judge": {"run.delivery"},
     "outcome_of": {"run.delivery"},

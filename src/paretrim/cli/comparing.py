@@ -21,6 +21,8 @@ from paretrim.report import wording
 from paretrim.results.comparison import Comparison, compare, compare_numbers
 from paretrim.results.inside import InsideComparison
 
+BOTH = 2
+
 SHOWN = 20
 """Positions of images in the text; ``--json`` has all of them."""
 
@@ -34,7 +36,9 @@ def compare_files(parsed: argparse.Namespace) -> int:
     if parsed.file is not None:
         raise InvalidRecipe(f"'{parsed.file}' is a third file beside the two of --compare; leave it out")
     if parsed.at and not (parsed.inside or parsed.out):
-        raise InvalidRecipe(f"--at '{parsed.at}' is for Grad-CAM, which needs --inside; add it")
+        raise InvalidRecipe(f"--at '{parsed.at[0]}' is for Grad-CAM, which needs --inside; add it")
+    if len(parsed.at) > BOTH:
+        raise InvalidRecipe(f"--at is given {len(parsed.at)} times; give it once for both files, or once for each of them")
     if parsed.data is None:
         raise InvalidRecipe("inspect --compare needs test images; name them with --data, for example --data digits")
     files: list[Path] = parsed.compare
@@ -123,7 +127,8 @@ def _inside(parsed: argparse.Namespace, tests: tuple[TestImages, TestImages], fo
             raise InvalidRecipe(f"'{file}' is not a .trim or .graph file; --inside needs gradients, which only these provide")
     first, second = tests
     files = (parsed.compare[0], parsed.compare[1])
-    return look_into_files(files, (first.images, second.images), first.labels, first_shown=found.worse, at=parsed.at)
+    at = (parsed.at[0], parsed.at[-1]) if parsed.at else ("", "")
+    return look_into_files(files, (first.images, second.images), first.labels, first_shown=found.worse, at=at)
 
 
 def _logits(parsed: argparse.Namespace, file: Path) -> tuple[npt.NDArray[np.float32], TestImages]:

@@ -203,7 +203,8 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", type=path, nargs=2, metavar=("A", "B"), help=text)
     text = "with --compare: also Grad-CAM, histograms and sensitivity to zeros"
     parser.add_argument("--inside", action="store_true", help=text)
-    parser.add_argument("--at", default="", metavar="MODULE", help="target module of Grad-CAM (default: the last feature map)")
+    text = "target module of Grad-CAM (default: the last feature map); twice, for A and then for B, if they name it differently"
+    parser.add_argument("--at", action="append", default=[], metavar="MODULE", help=text)
     parser.add_argument("--out", type=path, metavar="PAGE.html", help="write everything of --inside as one page")
     add_data(parser, required=False)
     parser.add_argument(

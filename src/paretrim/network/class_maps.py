@@ -56,4 +56,5 @@ def likeness(first: Tensor, second: Tensor) -> Tensor:
         functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False).flatten(1) for maps in (first, second)
     )
     both_empty = (ours.abs().sum(1) == 0) & (theirs.abs().sum(1) == 0)
-    return torch.where(both_empty, 1.0, functional.cosine_similarity(ours, theirs))
+    # Rounding may give a little more than 1.
+    return torch.where(both_empty, 1.0, functional.cosine_similarity(ours, theirs).clamp(max=1.0))

@@ -12,7 +12,7 @@ from pathlib import Path
 from paretrim import __version__, files
 from paretrim.curves import Sensitivity
 from paretrim.report import changes as changes_section
-from paretrim.report import details, sections, sensitivity
+from paretrim.report import details, likeness, sections, sensitivity
 from paretrim.report.points import subject
 from paretrim.report.view import payload, view_of
 from paretrim.results.comparison import Comparison
@@ -54,6 +54,7 @@ def render(
             sections.frontier(view),
             sections.orders(view),
             sections.table(view),
+            likeness.section(view.points),
             changes_section.section(changes or {}, reference=outcomes[0].label, inside=inside),
             sensitivity.section(scans),
             details.recipes(view),

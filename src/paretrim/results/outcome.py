@@ -64,12 +64,34 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherLikeness:
+    """How like its teacher a network is: both ``.trim`` files on the same test images.
+
+    ``teacher`` is its name in the recipe. ``kl`` is the mean of KL(teacher || network) in nats, ``agreement`` the share of images
+    with the same class. ``teacher_value`` is the teacher's accuracy, and the calibration errors (ECE) are those of both.
+    ``grad_cam`` is the mean cosine similarity of the class maps of the first ``grad_cam_images`` images, in [0, 1], at the
+    modules ``grad_cam_at`` of teacher and network ("" for the last map).
+    """
+
+    teacher: str
+    kl: float
+    agreement: float
+    teacher_value: float
+    teacher_calibration_error: float
+    calibration_error: float
+    grad_cam: float
+    grad_cam_images: int
+    grad_cam_at: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome(Evaluation, Origin):
     """A recipe, run once with one seed, deployed and measured.
 
     ``file`` is the ONNX file, ``file_bytes`` its size and ``entropy_bytes`` its size with its weights at their own entropy. They
     are None if the ONNX file could not be written or failed its check; ``onnx_problem`` says why. ``classes`` is the
     number of classes. ``trim_bytes`` is the size of the ``.trim`` file beside it. None in lines from before the field.
+    ``likeness`` is there if a study compares its networks with a teacher.
     """
 
     file: str | None
@@ -87,6 +109,7 @@ class Outcome(Evaluation, Origin):
     trim_bytes: int | None = field(default=None, metadata=LATER)
     onnx_problem: str | None = field(default=None, metadata=LATER)
     classes: int | None = field(default=None, metadata=LATER)
+    likeness: TeacherLikeness | None = field(default=None, metadata=LATER)
     format: int = FORMAT
 
     @property
@@ -103,11 +126,13 @@ class Outcome(Evaluation, Origin):
 MOST, LARGEST, LEAST = 2**53, 1e15, 1e-12
 """Bounds of counts, and of times, sizes and ratios: far beyond anything measured, and safe in arithmetic."""
 
-_VALUES = frozenset({"trained_value", "deployed_value", "onnx_value", "value_before", "value_after"})
+_VALUES = frozenset({"trained_value", "deployed_value", "onnx_value", "value_before", "value_after", "teacher_value"})
 """Values of the metric: fractions if it is a share, else numbers of any sign."""
 
-_FRACTIONS = frozenset({"sparsity", "wilcoxon_p", "agreement", "onnx_agreement"})
-_POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "batch", "samples", "processes"})
+_FRACTIONS = frozenset(
+    {"sparsity", "wilcoxon_p", "agreement", "onnx_agreement", "calibration_error", "teacher_calibration_error", "grad_cam"}
+)
+_POSITIVE = frozenset({"test_images", "file_bytes", "trim_bytes", "threads", "batch", "samples", "processes", "grad_cam_images"})
 """Counts that are never 0."""
 
 

@@ -36,36 +36,53 @@ VALUES = 2**27
 """Numbers of all values of the images that are computed at once, half a GiB."""
 
 
+LAST = ("", "")
+"""Grad-CAM of both networks is computed at their last map."""
+
+
 def look_into_files(
     files: tuple[Path, Path],
     images: tuple[Values, Values],
     labels: npt.NDArray[np.int64],
     *,
     first_shown: Sequence[int] = (),
-    at: str = "",
+    at: tuple[str, str] = LAST,
 ) -> InsideComparison:
     """Look into the networks of two ``.trim`` files, at the first of images [N, C, H, W] as each file takes them.
 
     They are at most :data:`IMAGES`, and of large networks fewer (:func:`affordable`).
-    Of the images ``first_shown`` at most :data:`SHOWN_FIRST` are shown.
+    Of the images ``first_shown`` at most :data:`SHOWN_FIRST` are shown. ``at`` names the module of each network whose output
+    Grad-CAM looks at.
     """
-    networks, specs, inputs = [], [], []
-    for file in files:
-        network, spec = network_from_file(file)
-        networks.append(network)
-        specs.append(spec)
-    few = affordable(networks)
-    for spec, all_images in zip(specs, images, strict=True):
-        given = torch.from_numpy(all_images[:few])
-        inputs.append(normalise(given, normalisation_table(spec.mean, spec.std)) if spec.takes_pixels else given)
+    networks, inputs = _opened(files, images)
+    few = len(inputs[0])
     return look_inside(
-        (networks[0], networks[1]),
-        (inputs[0], inputs[1]),
+        networks,
+        inputs,
         torch.from_numpy(labels[:few]),
         _for_people(images[0][:few]),
         first_shown=first_shown[:SHOWN_FIRST],
         at=at,
     )
+
+
+def map_similarity_of_files(
+    files: tuple[Path, Path], images: tuple[Values, Values], labels: npt.NDArray[np.int64], *, at: tuple[str, str] = LAST
+) -> tuple[float, ...]:
+    """Similarity of the class maps alone, for the same images as :func:`look_into_files`: of each of them, in [0, 1]."""
+    networks, inputs = _opened(files, images)
+    maps = _maps_of_both(networks, inputs, torch.from_numpy(labels[: len(inputs[0])]), at)
+    return tuple(map(float, likeness(*maps)))
+
+
+def _opened(files: tuple[Path, Path], images: tuple[Values, Values]) -> tuple[tuple[Network, Network], tuple[Tensor, Tensor]]:
+    """Both networks, and as many images as they allow, normalised for each of them."""
+    (first, spec), (second, other) = (network_from_file(file) for file in files)
+    few, inputs = affordable((first, second)), []
+    for takes, all_images in zip((spec, other), images, strict=True):
+        given = torch.from_numpy(all_images[:few])
+        inputs.append(normalise(given, normalisation_table(takes.mean, takes.std)) if takes.takes_pixels else given)
+    return (first, second), (inputs[0], inputs[1])
 
 
 def affordable(networks: Sequence[Network]) -> int:
@@ -81,13 +98,13 @@ def look_inside(
     pixels: Pixels,
     *,
     first_shown: Sequence[int] = (),
-    at: str = "",
+    at: tuple[str, str] = LAST,
 ) -> InsideComparison:
     """Compare two networks on the same images, as each takes them: normalised float32 [N, C, H, W].
 
     ``pixels`` [N, H, W] or [N, H, W, 3] are for display: first the images ``first_shown``, then those whose maps differ most.
     """
-    maps = [_maps(network, given, labels, at) for network, given in zip(networks, inputs, strict=True)]
+    maps = _maps_of_both(networks, inputs, labels, at)
     similarity = likeness(*maps).numpy()
     order = [position for position in first_shown if position < len(labels)]
     order += [int(position) for position in similarity.argsort() if position not in order]
@@ -142,6 +159,13 @@ def _right(network: Network, inputs: Tensor, labels: Tensor) -> int:
     parts = zip(torch.split(inputs, size), torch.split(labels, size), strict=True)
     with torch.no_grad():
         return sum(int(CLASSIFICATION.running(network.outputs(part), classes)) for part, classes in parts)
+
+
+def _maps_of_both(
+    networks: tuple[Network, Network], inputs: tuple[Tensor, Tensor], labels: Tensor, at: tuple[str, str]
+) -> tuple[Tensor, Tensor]:
+    first, second = (_maps(network, given, labels, one) for network, given, one in zip(networks, inputs, at, strict=True))
+    return first, second
 
 
 def _maps(network: Network, inputs: Tensor, labels: Tensor, at: str) -> Tensor:

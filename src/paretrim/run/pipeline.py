@@ -128,7 +128,8 @@ def _where_they_differ(bits: dict[str, int]) -> dict[str, int] | None:
     return bits if len(set(bits.values())) > 1 else None
 
 
-def _first(start: Start) -> Candidate:
+def first_candidate(start: Start) -> Candidate:
+    """The network of a start before any stage."""
     return Candidate(start.network, mean=start.spec.mean or start.mean, std=start.spec.std or start.std, resize=start.resize)
 
 
@@ -145,7 +146,7 @@ def train_dense(start: Start, budget: Budget | None, folder: Path, *, report: Re
     stage = FineTune(budget=budget)
     with located("training the dense network"):
         trained = _stored(
-            start, _dense_key(start, stage), _first(start), stage, start.resources(None), folder=folder, report=report
+            start, _dense_key(start, stage), first_candidate(start), stage, start.resources(None), folder=folder, report=report
         )
     return replace(start, network=trained.network, early=_early(start, stage, folder))
 
@@ -205,7 +206,7 @@ def run_stages(
     resources = resources_for(start, teacher, folder / "teachers" / root)
     check_losses(start, stages, resources)
     require_space(folder, disk_bytes(start, [stages], resources))
-    candidates = [_first(start)]
+    candidates = [first_candidate(start)]
     for key, stage in zip(keys, stages, strict=True):
         candidates.append(_stored(start, key, candidates[-1], stage, resources, folder=folder, report=report))
         if finished:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from paretrim import trimfile
 from paretrim.bench.effort import STANDARD, Effort
 from paretrim.data.load import load
 from paretrim.data.split import validation_indices
+from paretrim.data.types import Dataset
 from paretrim.deploy.runnable import NATIVE, OF_ONNX_FILES
 from paretrim.results.outcome import Outcome
-from paretrim.results.run_folder import ONNX_FILE
+from paretrim.results.run_folder import ONNX_FILE, TRIM_FILE
 from paretrim.results.store import append, latest, read
 from paretrim.results.timing import RuntimeSetting
 from paretrim.run.delivery import TimingPlan, saturating, saturation_notes, timed
 from paretrim.run.drop import seen_before
-from paretrim.run.judge import with_latencies
+from paretrim.run.judge import DeployedFiles, with_latencies
+from paretrim.run.likeness import TeacherComparison, check_comparison, compared_teacher
 from paretrim.run.progress import Watcher, silent
 from paretrim.run.recipe import Recipe
 from paretrim.run.records import Records, indexed, mend
-from paretrim.run.run import after_all_stages, carry_out, open_with, read_data
+from paretrim.run.run import after_all_stages, carry_out, open_with, read_data, with_dense
 from paretrim.search.study_spec import StudySpec
 from paretrim.train.task import CLASSIFICATION
 
@@ -48,14 +52,18 @@ def run_study(spec: StudySpec, folder: Path, results: Path, *, watcher: Watcher 
             recipe = spec.recipe(stages, label, seed)
             if _find(_stored(store), recipe) is None:
                 watcher.note(f"{spec.name}: seed {seed}, {label}")
+                experiment = open_with(recipe, dataset)
+                if spec.compare is not None:
+                    check_comparison(spec.compare, experiment)
                 made = carry_out(
-                    open_with(recipe, dataset),
+                    experiment,
                     folder,
                     after_all_stages(stages, label),
                     records=Records(store, spec.name, shared=True),
                     watcher=watcher,
                 )
                 may_saturate += saturating(made.entries, made.deployed)
+        _compare_seed(spec, seed, dataset=dataset, folder=folder, store=store, watcher=watcher)
     for note in saturation_notes(may_saturate):
         watcher.note(note)
     outcomes = _stored(store)
@@ -64,6 +72,36 @@ def run_study(spec: StudySpec, folder: Path, results: Path, *, watcher: Watcher 
         for warning in dict.fromkeys(_warnings(spec, outcomes, validation_images)):
             watcher.note(warning)
     return outcomes
+
+
+def _compare_seed(spec: StudySpec, seed: int, *, dataset: Dataset, folder: Path, store: Path, watcher: Watcher) -> None:
+    """Compare the networks of a seed with the teacher, those that have not been, and add what is found to their lines."""
+    asked, teacher = spec.compare, None
+    if asked is None:
+        return
+    for label, stages in spec.arms:
+        recipe = spec.recipe(stages, label, seed)
+        outcome = _find(_stored(store), recipe)
+        if outcome is None or _is_compared(outcome, asked):
+            continue
+        trim = _files_of(outcome, folder) / TRIM_FILE
+        if not trim.exists():
+            watcher.note(
+                f"{label}, seed {seed}: not compared with the teacher, since its file is not in '{folder}'; delete its line in "
+                f"'{store}' to have it trained again"
+            )
+            continue
+        if teacher is None:
+            ready = with_dense(open_with(recipe, dataset), folder, watcher)
+            assert ready.test is not None, "a recipe has test images"
+            teacher = compared_teacher(asked, ready, ready.test, folder)
+        watcher.note(f"{label}, seed {seed}: compared with the teacher '{asked.teacher}'")
+        append(store, replace(outcome, likeness=teacher.likeness(DeployedFiles(trimfile.read(trim), None, trim))))
+
+
+def _is_compared(outcome: Outcome, asked: TeacherComparison) -> bool:
+    known = outcome.likeness
+    return known is not None and (known.teacher, tuple(known.grad_cam_at)) == (asked.teacher, asked.places)
 
 
 def time_study(
@@ -90,7 +128,7 @@ def time_study(
         if set(outcomes) != labels or all(_wanted(o, settings) <= _timed(o) for o in outcomes.values()):
             continue
         watcher.note(f"{spec.name}: timing seed {seed}")
-        # In the order of the arms: the dense one, the baseline, is the first.
+        # In the order of the arms: the baseline is the first.
         files = {label: _files_of(outcomes[label], folder) / ONNX_FILE for label, _ in spec.arms}
         problems = {label: outcome.onnx_problems or {} for label, outcome in outcomes.items()}
         place = folder / "timings" / str(seed)

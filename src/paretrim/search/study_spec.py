@@ -18,6 +18,10 @@ budget = { learning_rate = 0.02 }
 
 An arm lists stage names; ``+`` joins those that run at once. Its epochs are the study's total, split by the shares of its stages:
 every arm trains for equally long. ``stage`` names the kind if the stage itself has another name.
+
+The dense network is the first arm and the baseline. ``dense = false`` leaves it out, for networks that are trained from nothing:
+the first arm listed is the baseline then. ``compare = { teacher = "large" }`` compares every network with that teacher
+(:class:`paretrim.run.likeness.TeacherComparison`).
 """
 
 from __future__ import annotations
@@ -29,23 +33,32 @@ from typing import Any
 
 from paretrim.errors import InvalidRecipe
 from paretrim.files import require_name
+from paretrim.run.likeness import TeacherComparison
 from paretrim.run.recipe import DENSE, Recipe, parse_recipe, parse_stage, read_toml
+from paretrim.settings import checked
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import LARGEST, MOST
 from paretrim.visible import QUOTED, brief
 
 _KEYS = {"name", "seeds", "epochs", "arms", "base", "stages"}
+_MORE = {"dense", "compare"}
+"""Keys that may be left out."""
 
 
 @dataclass(frozen=True)
 class StudySpec:
-    """A study: ``recipes`` by label for any seed. The dense arm, without stages, comes first: the baseline of all ratios."""
+    """A study: ``recipes`` by label for any seed.
+
+    The first arm is the baseline of all ratios: the dense one, without stages, unless the study leaves it out. ``compare`` says
+    with which teacher the networks are compared, None for no comparison.
+    """
 
     name: str
     seeds: tuple[int, ...]
     epochs: int
     arms: tuple[tuple[str, tuple[Stage, ...]], ...]
     base: Recipe
+    compare: TeacherComparison | None = None
 
     def __post_init__(self) -> None:
         require_name(self.name, "the study's name")
@@ -79,8 +92,11 @@ def parse_study(table: Mapping[str, Any], where: str = "study") -> StudySpec:
     Raises:
         InvalidRecipe: a key is missing or unknown, a value is not allowed, or the epochs do not divide by the shares.
     """
-    if set(table) != _KEYS:
-        raise InvalidRecipe(f"{where}: it has the keys {', '.join(sorted(table))}; exactly {', '.join(sorted(_KEYS))} are needed")
+    if set(table) - _MORE != _KEYS:
+        raise InvalidRecipe(
+            f"{where}: it has the keys {', '.join(sorted(table))}; exactly {', '.join(sorted(_KEYS))} are needed, and "
+            f"{' and '.join(sorted(_MORE))} may be given"
+        )
     seeds, epochs, stages, listed = table["seeds"], table["epochs"], table["stages"], table["arms"]
     if not isinstance(seeds, list) or not seeds or not all(_whole(s, below=2**32) for s in seeds) or len(set(seeds)) < len(seeds):
         raise InvalidRecipe(f"{where}.seeds is {brief(seeds)}; list different whole numbers from 0 to {2**32 - 1}")
@@ -94,13 +110,28 @@ def parse_study(table: Mapping[str, Any], where: str = "study") -> StudySpec:
     if base.stages:
         raise InvalidRecipe(f"{where}.base has stages; list them under stages and arms")
     shares = {name: _share(one, f"{where}.stages.{name[:QUOTED]}") for name, one in stages.items()}
-    arms: list[tuple[str, tuple[Stage, ...]]] = [(DENSE, ())]
+    dense = table.get("dense", True)
+    if not isinstance(dense, bool) or not (dense or listed):
+        raise InvalidRecipe(f"{where}.dense is {brief(dense)}; write true, or false in a study that lists arms")
+    arms: list[tuple[str, tuple[Stage, ...]]] = [(DENSE, ())] if dense else []
     for index, text in enumerate(listed):
         arms.append(_arm(text, stages, shares, epochs, f"{where}.arms[{index}]"))
     labels = [label for label, _ in arms]
     if len(set(labels)) < len(labels):
         raise InvalidRecipe(f"{where}.arms lists an arm twice: {', '.join(labels)}")
-    return StudySpec(require_name(table["name"], f"{where}.name"), tuple(seeds), epochs, tuple(arms), base)
+    compare = _comparison(table["compare"], base, f"{where}.compare") if "compare" in table else None
+    return StudySpec(require_name(table["name"], f"{where}.name"), tuple(seeds), epochs, tuple(arms), base, compare)
+
+
+def _comparison(table: object, base: Recipe, where: str) -> TeacherComparison:
+    if not isinstance(table, Mapping):
+        raise InvalidRecipe(f'{where} is {brief(table)}; write {{ teacher = "NAME" }}')
+    asked = checked(TeacherComparison, table, where)
+    if asked.teacher not in (names := [one.name for one in base.teachers]):
+        raise InvalidRecipe(
+            f"{where}.teacher is {brief(asked.teacher)}; name one of [[base.teachers]]: {', '.join(names) or 'there are none'}"
+        )
+    return asked
 
 
 def _whole(value: object, *, below: int) -> bool:
