@@ -233,3 +233,21 @@ def test_without_an_onnx_file_the_best_is_delivered_alone(at_desk, command, comm
     assert "INT8: its .trim file is delivered and no ONNX file: not this network" in err
     _, found = command_json(*arguments)
     assert found["best"]["onnx"] is None
+
+
+def test_a_network_with_nothing_to_prune_is_quantized_and_says_what_was_left_out(at_desk, command, tmp_path):
+    Path("cli_one_layer.py").write_text(
+        "from torch import nn\n\ndef make(classes, channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, classes))\n"
+    )
+    own = ("--model", "cli_one_layer:make", "--data", "digits", "--dense-epochs", "2", "--epochs", "0", "--effort", "none")
+    status, out, err = command("compress", *own, "--folder", tmp_path / "run")
+    assert status == 0
+    assert "left out: 25% of channels removed, INT8; 50% of channels removed" in err
+    assert "best: INT8 " in out
+    status, out, _ = command("plan", *own[:-2])
+    assert status == 0
+    assert "channels removed" not in out
+    status, _, err = command("compress", *own, "--folder", tmp_path / "channels", "--candidates", "channels")
+    assert status == 2
+    assert "none of the candidates fits this network, as no channels of this network can be removed" in err

@@ -3,9 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from trials import DENSE, RUNGS, trial_of
 
+from paretrim.capture.agreement import captured_network
 from paretrim.errors import InvalidRecipe
+from paretrim.search.fitting import fitting
 from paretrim.search.ladder import (
     KINDS,
     Reference,
@@ -131,3 +134,33 @@ def test_the_climb_goes_on_to_what_shows_the_target_unless_nothing_could():
     targets = Targets(max_drop=0.01, max_bytes=100)
     assert _climb({"INT8": 0.895}, targets)[0] == ["INT8", "INT8 trained"]  # by 0.5 points, at most 1.16
     assert _climb({"INT8": 0.899}, targets, reference=Reference(0.9, 300, 10))[0] == ["INT8"]
+
+
+def _fitting(module, kinds=KINDS):
+    notes = []
+    network = captured_network(module.eval(), (3, 8, 8))
+    return [rung.kind for rung in fitting(ladder(0, kinds, budget=Budget()), network, notes.append)], notes
+
+
+def test_candidates_that_have_nothing_to_prune_are_left_out():
+    kinds, notes = _fitting(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
+    assert kinds == ["int8"]
+    zeros, channels = notes
+    assert zeros.startswith("left out: 50% of prunable zero, INT8; 80% of prunable zero, INT8; 90%")
+    assert zeros.endswith("1x4 blocks, INT8, as no layer of this network of 1 weighted layers may be pruned")
+    assert channels.startswith("left out: 25% of channels removed, INT8; 50%")
+    assert ", as no channels of this network can be removed" in channels
+    assert not any("set first" in note or "choose" in note for note in notes)  # compress has no such options
+
+
+def test_candidates_that_leave_a_layer_without_a_block_are_left_out():
+    convolutions = nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Conv2d(2, 1, 1), nn.ReLU(), nn.Conv2d(1, 2, 1)
+    kinds, notes = _fitting(nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(72, 4)), ("int8", "blocks"))
+    assert kinds == ["int8"]
+    assert "as sparsity 0.5 leaves 1 of 3 blocks for 2 layers, but every layer keeps at least one" in notes[0]
+
+
+def test_where_nothing_asked_for_fits_the_first_step_says_what_does():
+    said = "none of the candidates fits this network, as no channels of this network can be removed: .*; try --candidates int8"
+    with pytest.raises(InvalidRecipe, match=said):
+        _fitting(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), ("channels",))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import paretrim.run.planning
-from paretrim.errors import TrainingFailed
+from paretrim.errors import InvalidRecipe, TrainingFailed
 from paretrim.run.drop import seen_before
 from paretrim.run.pipeline import finished_dense, finished_stages, run_stages, train_dense
 from paretrim.run.plan_text import describe, doubt
@@ -174,3 +174,33 @@ def test_a_plan_says_how_good_the_network_is_and_doubts_guesses(start):
     assert predict(start, {"": []}, dense=Budget(epochs=1)).value is None
     assert "not shown to be better than guessing among 10 classes; train it longer, or check its weights" in doubt(0.1, 143, 10)
     assert doubt(0.5, 143, 10) == ""
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (Prune(layers=("nope",), budget=Budget(epochs=1)), r"planning stage 2 \(prune\): prune: layers names 'nope'"),
+        (Prune(sparsity=0.99999, budget=Budget(epochs=1)), r"planning stage 2 \(prune\): sparsity 0\.99999 leaves 0 of"),
+        (
+            Prune(allocation="cost", costs={"nope": 1.0}, budget=Budget(epochs=1)),
+            r"planning stage 2 \(prune\): allocation 'cost' needs the cost of a block of every layer",
+        ),
+    ],
+)
+def test_a_second_stage_of_a_kind_cannot_fail_only_after_the_first_has_trained(start, second, said):
+    with pytest.raises(InvalidRecipe, match=said):
+        predict(start, {"": [Prune(sparsity=0.5, budget=Budget(epochs=1)), second]}, dense=Budget(epochs=1))
+
+
+def test_stages_that_differ_only_in_length_begin_once(start, monkeypatch):
+    begun = []
+    begin = Quantize.begin
+    monkeypatch.setattr(Quantize, "begin", lambda self, *given: begun.append(self.weight_bits) or begin(self, *given))
+    stages = [Quantize(weight_bits=bits, budget=Budget(epochs=epochs)) for bits, epochs in ((8, 1), (8, 3), (4, 1))]
+    predict(start, {str(number): [stage] for number, stage in enumerate(stages)})
+    assert begun == [8, 4]
+
+
+def test_zeros_of_an_earlier_stage_are_not_announced_as_fewer(start):
+    stages = [Prune(sparsity=share, budget=Budget(epochs=0)) for share in (0.8, 0.5, 0.9)]
+    assert [share for share, _ in predict(start, {"": stages}).zeros] == [0.8, 0.9]

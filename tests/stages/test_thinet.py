@@ -141,6 +141,18 @@ def test_weights_that_explode_while_layers_are_thinned_are_one_clear_error(rate)
 def test_networks_without_removable_channels_are_refused():
     with pytest.raises(InvalidRecipe, match="thinet: a channel sparsity of 1 leaves no network; stay below 1"):
         ThiNet(sparsity=1.0)
-    narrow = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     with pytest.raises(InvalidRecipe, match="thinet: every channel of this network is added to others or is an output"):
-        ThiNet().begin(Network(capture(narrow, (3, 8, 8))), resources("plain"))
+        ThiNet().begin(Network(capture(Added(), (3, 8, 8))), resources("plain"))
+    ThiNet(coupled=True).begin(Network(capture(Added(), (3, 8, 8))), resources("plain"))
+
+
+class Added(torch.nn.Module):
+    """Both layers' channels are added."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(3, 8, 3)
+        self.head = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head((self.left(x) + self.right(x)).mean((2, 3)))

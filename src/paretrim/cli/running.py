@@ -33,6 +33,7 @@ from paretrim.run.recipe import Recipe, parse_recipe, read_recipe
 from paretrim.run.records import records_of
 from paretrim.run.run import after_every_stage, carry_out, open_recipe
 from paretrim.search.climb import SearchResult, compress_towards
+from paretrim.search.fitting import fitting
 from paretrim.search.ladder import INT8, Rung, Targets, ladder, usual_kinds, weighed
 from paretrim.search.study import run_study, time_study
 from paretrim.search.study_spec import is_study, read_study
@@ -76,6 +77,7 @@ def compress(parsed: argparse.Namespace, command_line: str) -> int:
     folder: Path = parsed.folder or folder_for(parsed)
     with hold(folder), at_work() as watcher:
         experiment = open_noting(recipe, watcher)
+        rungs = fitting(rungs, experiment.start.network, watcher.note)
         timing = _timing(measuring, files=len(rungs) + 1, before=_timed_before(targets, rungs))
         _note_plan(experiment, {rung.name: rung.stages for rung in rungs}, folder, watcher, timing=timing)
         found = compress_towards(
@@ -99,7 +101,8 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         refuse_unused(parsed, WITH_A_RECIPE, BY_THE_RECIPE)
     seeds, before = 1, 0
     measuring = measuring_of(parsed)
-    chains: Mapping[str, Sequence[Stage]]
+    chains: Mapping[str, Sequence[Stage]] = {}
+    rungs: tuple[Rung, ...] = ()
     if parsed.recipe and is_study(parsed.recipe):
         if parsed.folder is not None:
             raise InvalidRecipe("plan takes --folder for a recipe or for compress, not for a study; leave out --folder")
@@ -116,10 +119,13 @@ def plan(parsed: argparse.Namespace, _: str) -> int:
         recipe = compress_recipe(parsed, planned=True)
         targets = _targets(parsed, recipe)
         rungs = _rungs(parsed, targets, native=measured_natively(measuring))
-        chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
-    files = 1 + (len(chains[""]) if "" in chains else len(chains))
     with at_work() as watcher:
-        prediction = for_seeds(_predict(open_noting(recipe, watcher), chains, parsed.folder), seeds)
+        experiment = open_noting(recipe, watcher)
+        if rungs:
+            rungs = fitting(rungs, experiment.start.network, watcher.note)
+            chains, before = {rung.name: rung.stages for rung in rungs}, _timed_before(targets, rungs)
+        prediction = for_seeds(_predict(experiment, chains, parsed.folder), seeds)
+    files = 1 + (len(chains[""]) if "" in chains else len(chains))
     prediction = replace(prediction, timing=_timing(measuring, files=files, seeds=seeds, before=before))
     if parsed.json:
         emit({**dataclasses.asdict(prediction), "epochs": prediction.epochs, "seconds": prediction.seconds})

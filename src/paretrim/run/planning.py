@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 
 from paretrim.data.batches import Batch, Batches
@@ -130,13 +130,14 @@ class _FirstBatches:
 class _Planner:
     """Plans chains of stages one after the other.
 
-    ``known`` has the stages timed so far, by kind and what came before; ``met`` the beginnings of chains. ``evaluation`` is the
-    seconds of a pass over the validation images.
+    ``known`` has the stages timed so far, by kind and what came before; ``checked`` also those that are as fast as one of them,
+    with their settings; ``met`` the beginnings of chains. ``evaluation`` is the seconds of a pass over the validation images.
     """
 
     resources: Resources
     evaluation: float
     known: dict[tuple[object, ...], tuple[Training, PlannedStage]] = field(default_factory=dict)
+    checked: set[tuple[object, str]] = field(default_factory=set)
     met: set[tuple[object, ...]] = field(default_factory=set)
 
     def chain(
@@ -156,9 +157,14 @@ class _Planner:
                     idle, shared=shared, finished=not shared and position <= done, unpredicted=not shared and position > done
                 )
                 continue
-            if key not in self.known:
-                with located(f"planning stage {position} ({stage.name})"):
+            with located(f"planning stage {position} ({stage.name})"):
+                if key not in self.known:
                     self.known[key] = _timed(network, stage, self.resources, evaluation=self.evaluation)
+                elif (key, _like(stage)) not in self.checked:
+                    stage.begin(network, self.resources)
+                elif isinstance(stage, Prune):
+                    stage.require_prunable(network)
+            self.checked.add((key, _like(stage)))
             begun, like = self.known[key]
             network = begun.network
             scaled = _scaled(like, stage, self.resources, evaluation=self.evaluation)
@@ -251,6 +257,12 @@ def _effects(stage: Stage) -> frozenset[str]:
     return frozenset({"grids"} if isinstance(stage, Quantize) else ())
 
 
+def _like(stage: Stage) -> str:
+    """What a stage does, not for how long. Whether pruning can begin at another sparsity is known without beginning it."""
+    idle = {"budget", "sparsity"} if isinstance(stage, Prune) else {"budget"}
+    return repr([(one.name, getattr(stage, one.name)) for one in fields(stage) if one.name not in idle])
+
+
 def _idle(candidate: str, stage: Stage, resources: Resources) -> PlannedStage:
     """A stage without times."""
     epochs = stage.budget.epochs
@@ -315,11 +327,14 @@ def _parameters(network: Network) -> int:
 def _zeros(network: Network, recipes: Sequence[Sequence[Stage]]) -> tuple[tuple[float, float], ...]:
     """Zeros that stages prune in the dense network: as shares of the prunable weights and of all, each pair once."""
     weights = {name: layer.weight.numel() for name, layer in weighted_layers(network).items()}
-    stages = [stage for recipe in recipes for stage in recipe]
-    parts = [part for stage in stages for part in (stage.parts if isinstance(stage, Together) else (stage,))]
     found: dict[tuple[float, float], None] = {}
-    for part in parts:
-        if isinstance(part, Prune) and part.pattern != CHANNEL:
-            prunable = sum(weights[name] for name in part.layers_of(network))
-            found[part.sparsity, part.sparsity * prunable / sum(weights.values())] = None
+    for stages in recipes:
+        parts = [part for stage in stages for part in (stage.parts if isinstance(stage, Together) else (stage,))]
+        most: dict[frozenset[str], float] = {}
+        for part in parts:
+            if isinstance(part, Prune) and part.pattern != CHANNEL:
+                names = frozenset(part.layers_of(network))
+                # What an earlier stage has pruned stays pruned, so a later one that asks for less adds nothing.
+                most[names] = share = max(part.sparsity, most.get(names, 0.0))
+                found[share, share * sum(weights[name] for name in names) / sum(weights.values())] = None
     return tuple(found)

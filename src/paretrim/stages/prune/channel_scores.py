@@ -146,7 +146,9 @@ def channels_by_propagation(network: Network, resources: Resources) -> dict[str,
         values = linear.features(ones, (*layers, place))
         end = values[place]
         flow = (end * importance.reshape(1, -1, *[1] * (end.dim() - 2))).sum()
-        found = torch.autograd.grad(flow, [values[name] for name in layers], allow_unused=True)
+        read = [values[name] for name in layers]
+        # No layer is in front of the only one, and torch has no gradient of what depends on none.
+        found = torch.autograd.grad(flow, read, allow_unused=True) if flow.requires_grad else (None,) * len(read)
     return {
         name: torch.ones(len(layers[name].weight), dtype=torch.float64, device=images.device)
         if gradient is None

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paretrim.errors import InvalidRecipe
 from paretrim.graph.channels import ChannelAllocation, ChannelGroups, channel_groups, choose, group_scores
 from paretrim.graph.operations.channel_rules import is_depthwise
 from paretrim.graph.restrict import ChannelIndices, Restriction, restrict
@@ -55,6 +56,25 @@ def scored_classes(
     if selected is not None:
         groups = dataclasses.replace(groups, sets=tuple(itertools.compress(groups.sets, selected(groups))))
     return groups, scores
+
+
+def require_removable(sets: Sequence[IntArray], multiple_of: int, stage: str) -> None:
+    """Refuse sets of coupled channels of which none can be removed; every set keeps at least one.
+
+    Raises:
+        InvalidRecipe: there are none, or all are left when the remaining ones are rounded up to ``multiple_of``.
+    """
+    largest = max((len(members) for members in sets), default=0)
+    if largest < 2:
+        raise InvalidRecipe(
+            f"{stage}: no channels of this network can be removed: they are its outputs, go together with its input, or are the "
+            "only ones of their layer; set single weights or blocks to zero instead"
+        )
+    if multiple_of >= largest:
+        raise InvalidRecipe(
+            f"{stage}: multiple_of is {multiple_of}, but no layer has more than {largest} channels, so none would be removed; "
+            f"choose less than {largest}"
+        )
 
 
 def silenced(network: Network, groups: ChannelGroups) -> IntArray:

@@ -19,7 +19,7 @@ from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.prune.channel_scores import norms_behind
-from paretrim.stages.prune.channels import without_channels
+from paretrim.stages.prune.channels import require_removable, without_channels
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
@@ -86,6 +86,7 @@ class Gates:
             raise InvalidRecipe(
                 "gates: gates are attached to BatchNorm, and no channel has one behind every layer that makes it; use prune"
             )
+        require_removable(groups.sets, self.multiple_of, self.name)
         gates = HardConcrete(groups.count, drop=self.drop)
         return Training(private, resources, nn.ModuleDict({GATES: gates}))
 

@@ -17,6 +17,8 @@ from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.layer_names import matches, require_match
+from paretrim.stages.prune.allocation import allocate
+from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stored_fields import LATER
 
 METHODS = (
@@ -83,6 +85,17 @@ class Selection:
                 " to true"
             )
         return found
+
+    def require_reachable(self, network: Network, sparsity: float) -> None:
+        """Refuse a sparsity of zeros that would leave a layer without a block, whatever the scores. It looks at no image.
+
+        Raises:
+            InvalidRecipe: it does, or no layer is selected.
+        """
+        layers = self.layers_of(network)
+        sizes = {name: layer.weight.detach().abs() for name, layer in layers.items()}
+        alive = {name: layer.mask for name, layer in layers.items() if layer.mask is not None}
+        allocate(sizes, sparsity, method="uniform", pattern=parse_pattern(self.pattern), alive=alive)
 
     def named(self, names: Sequence[str]) -> set[str]:
         """The layers that ``layers`` and ``ignore`` select.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from paretrim.curves import Curve, Sensitivity
 from paretrim.errors import InvalidRecipe
-from paretrim.graph.channels import ChannelGroups
+from paretrim.graph.channels import ChannelGroups, channel_groups
 from paretrim.graph.types import IntArray
 from paretrim.method import Method
 from paretrim.network.constraints import set_mask_, weighted_layers
@@ -21,7 +22,7 @@ from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
-from paretrim.stages.prune.channels import choose_channels, silence_, without_channels
+from paretrim.stages.prune.channels import choose_channels, require_removable, silence_, without_channels
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
@@ -180,8 +181,22 @@ class Prune(Selection):
                 f"prune: pattern {self.pattern} is pruned in one round; leave rounds out, or choose another pattern"
             )
 
+    def require_prunable(self, network: Network) -> None:
+        """Refuse a network in which there is nothing to prune, or this sparsity cannot be reached. No image is looked at.
+
+        Raises:
+            InvalidRecipe: as it says.
+        """
+        if self.pattern == CHANNEL:
+            groups = channel_groups(network.graph(weights=False))
+            sets = list(itertools.compress(groups.sets, self.sets_of(groups)))
+            require_removable(sets, 1 if self.multiple_of == "measured" else self.multiple_of, self.name)
+        else:
+            self.require_reachable(network, self.sparsity)
+
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy, already pruned if the schedule is one-shot."""
+        self.require_prunable(network)
         return Training(self._begun(network, resources), resources)
 
     def _begun(self, network: Network, resources: Resources) -> Network:
@@ -193,7 +208,6 @@ class Prune(Selection):
         if self.pattern == CHANNEL:
             self._silence_(private, 0.0, resources)
         else:
-            self.masks_of(private, self.sparsity, resources)  # an unreachable sparsity fails now, not in the middle of training
             self.mask_(private, 0.0, resources)  # masks of ones, so that their shapes are known from the first step
         return private
 

@@ -16,7 +16,7 @@ from paretrim.method import Method
 from paretrim.network.constraints import hold_masks_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.settings import settings
-from paretrim.stages.prune.channels import without_channels
+from paretrim.stages.prune.channels import require_removable, without_channels
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -62,6 +62,7 @@ class Thin:
         """A smaller network with new initial weights."""
         private = copy.deepcopy(network).to(resources.execution.torch_device())
         groups = channel_groups(private.graph(weights=False))
+        require_removable(groups.sets, self.multiple_of, self.name)
         removed = choose(groups, np.ones(groups.count), self.sparsity, allocation="uniform", multiple_of=self.multiple_of)
         thin = without_channels(private, groups, removed)
         reinitialise_(thin)

@@ -21,7 +21,7 @@ from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.layer_inputs import Moments, as_columns, layer_moments
-from paretrim.stages.prune.channels import silence_, silenced, without_channels
+from paretrim.stages.prune.channels import require_removable, silence_, silenced, without_channels
 from paretrim.stages.prune.surgeon import damped, fitted
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
@@ -80,11 +80,15 @@ class ThiNet:
             InvalidRecipe: no layer has channels that may be removed.
         """
         private = copy.deepcopy(network).to(resources.execution.torch_device())
-        if not self._sets(private, channel_groups(private.graph(weights=False))):
+        groups = channel_groups(private.graph(weights=False))
+        require_removable(groups.sets, self.multiple_of, self.name)
+        sets = self._sets(private, groups)
+        if not sets:
             raise InvalidRecipe(
                 "thinet: every channel of this network is added to others or is an output, so none may be removed; set coupled "
                 "to true"
             )
+        require_removable(sets, self.multiple_of, self.name)
         return Training(private, resources)
 
     def advance(self, training: Training, progress: float, /) -> None:
