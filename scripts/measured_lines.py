@@ -143,10 +143,14 @@ def measured(method: Method) -> str:
     return "".join(f"- {line}\n" for line in found) or f"{NO_LINE.get(key, NOT_MEASURED)}\n"
 
 
+def _of_recipe(name: str, method: Method) -> list[Mapping[str, object]]:
+    return [line for line in lines(name) if line["recipe"] == method.recipe]
+
+
 def as_written(method: Method) -> list[str]:
     """The method's recipe on digits: accuracy, and the difference from its plain baseline."""
-    rows = [line for line in lines("recipes") if line["recipe"] == method.recipe]
-    if not rows:
+    rows = next((some for some in (_of_recipe(name, method) for name in ("recipes-again", "recipes")) if some), None)
+    if rows is None:
         return []
     own, plain = ({line["seed"]: number_of(line, key) for line in rows} for key in ("accuracy", "plain_accuracy"))
     size, zeros = (sum(number_of(line, key) for line in rows) / len(rows) for key in ("bytes", "zeros"))

@@ -45,7 +45,7 @@ def three(recipe, accuracies, plain):
 
 def test_the_pages_are_fresh(maker, known):
     stored = maker.read(maker.LINES)
-    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(stored, known)
+    assert maker.PAGE.read_text(encoding="utf-8") == maker.page(stored, known, maker.read(maker.AGAIN))
     text = maker.WHICH.read_text(encoding="utf-8")
     assert text == maker.which(text, stored)
 
@@ -55,6 +55,16 @@ def test_every_line_is_of_a_recipe_as_it_is_now(maker, runner):
     wanted = {(name, seed): recipe for seed in range(3) for name, recipe in runner.recipes(seed)}
     assert [key for key in map(runner.key_of, stored) if key not in wanted] == []
     assert len(runner.fresh(stored, wanted)) == len(stored)
+
+
+def test_lines_measured_again_are_of_recipes_as_they_are_now_and_stand_apart(maker, runner, known):
+    stored, again = maker.read(maker.LINES), maker.read(maker.AGAIN)
+    wanted = {(name, seed): recipe for seed in range(3) for name, recipe in runner.recipes(seed)}
+    assert len(runner.fresh(again, wanted)) == len(again) > 0
+    text = maker.page(stored, known, again)
+    assert text.startswith(maker.page(stored, known))
+    rows = [row for row in text.partition("## Measured again")[2].splitlines() if row.startswith("| [")]
+    assert [row.split("]")[0].removeprefix("| [") for row in rows] == [one["recipe"] for one in again]
 
 
 def test_every_recipe_has_a_line(maker, known):
