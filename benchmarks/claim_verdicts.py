@@ -84,6 +84,7 @@ def times(found: Estimate) -> str:
 ORDERS = "orders-cifar10-resnet20"
 PATTERN = "price-of-the-pattern-cifar10-resnet20"
 RECOVERY = "recovery-cifar10-resnet20"
+TAUGHT = "distillation-cifar100-vgg11"
 PQD = "prune quantize distill"
 
 
@@ -214,6 +215,28 @@ def losses_beat_kd(names: Sequence[str]) -> Verdict:
     told = "; ".join(f"{name} against kd: {figures(one)}" for name, one in found.items())
     word = words.pop() if len(words) == 1 else OPEN
     return Verdict(word, f"pruned ResNet-20, 2,000 images, ResNet-56 as teacher: {told}", RECOVERY)
+
+
+def taught(pairs: Sequence[tuple[str, str]]) -> Verdict:
+    """VGG-11 students of a VGG-16: whether the first of every pair beats the second, all pairs together."""
+    missing = sorted({arm for pair in pairs for arm in pair} - set(points(TAUGHT)))
+    if missing:
+        return Verdict(MISSING, f"the study has no lines yet of {_listed(missing)}", TAUGHT)
+    found = {pair: compared(TAUGHT, *pair, len(pairs)) for pair in pairs}
+    words = {direction(one.interval) for one in found.values()}
+    told = "; ".join(f"{arm} against {other}: {_seeds_or_figures(found[arm, other])}" for arm, other in pairs)
+    return Verdict(words.pop() if len(words) == 1 else OPEN, told, TAUGHT)
+
+
+def _seeds_or_figures(found: Difference) -> str:
+    """The difference with its interval; of a single seed only the difference."""
+    if found.interval is not None:
+        return figures(found.interval)
+    one, other = (
+        next(run.deployed_value for run in points(TAUGHT)[arm].runs if run.seed == found.seeds[0])
+        for arm in (found.arm, found.reference)
+    )
+    return f"{100 * (one - other):+.2f} points, one seed".replace("-", "−")
 
 
 def on_digits(method: str, plain: str, pattern: str, sparsity: float) -> Verdict:

@@ -30,6 +30,7 @@ from claim_verdicts import (
     own_setting,
     pruning_last_loses,
     quantized_training,
+    taught,
     turned,
     unmeasured,
     zeros_alone_are_no_speed,
@@ -76,6 +77,21 @@ CLAIMS = (
     ),
     Claim(
         "trade-offs", "CRD falls behind softened logits (after pruning, 3 short epochs)", lambda: turned(losses_beat_kd(("crd",)))
+    ),
+    Claim(
+        "trade-offs",
+        "softened logits beat labels, plain and smoothed (small VGG-11 from nothing, 3 epochs)",
+        lambda: taught((("kd", "labels"), ("kd", "smooth"))),
+    ),
+    Claim(
+        "trade-offs",
+        "hints and DKD beat softened logits (small VGG-11 from nothing, 3 epochs)",
+        lambda: taught((("hint-first kd", "kd"), ("dkd", "kd"))),
+    ),
+    Claim(
+        "trade-offs",
+        "CRD falls behind softened logits (small VGG-11 from nothing, 3 epochs)",
+        lambda: taught((("kd", "crd-simple"),)),
     ),
     Claim(
         "trade-offs",

@@ -165,7 +165,7 @@ def test_paths_are_those_of_the_teacher_that_a_stage_names(digits):
     elsewhere = {"stage": "distill", "criteria": [{"loss": "hint", "at": "layer2", "teacher_at": "conv9"}]}
     for stage, text in (
         ({**elsewhere, "teacher": "other"}, "stage 1 (distill): teacher 'other': the network has no module 'conv9'"),
-        (HINT, "several teachers together give only logits, and the values of 'layer2' is"),
+        (HINT, "several teachers together give only logits; to use the values of 'layer2', name one"),
         ({**HINT, "teacher": "othr"}, "stage 1 (distill): there is no teacher 'othr'; known are dense, other"),
     ):
         with pytest.raises(InvalidRecipe, match=re.escape(text)):

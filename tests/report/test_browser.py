@@ -177,6 +177,25 @@ def test_the_line_of_the_best_leaves_out_points_at_chance(tmp_path: Path, accura
     assert found["fronts"] == fronts
 
 
+TICKS = """
+const texts = [...document.querySelectorAll("figure[data-x=bytes] svg text")].map((node) => node.textContent);
+document.documentElement.dataset.ticks = texts.filter((text) => / [kMG]?B$/.test(text)).join();
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
+@pytest.mark.parametrize(("sizes", "ticks"), [((1_960_165, 1_979_000), "1.96 MB,1.965 MB,1.97 MB,1.975 MB")])
+def test_files_of_almost_one_size_stand_at_ticks_that_differ(tmp_path: Path, sizes: tuple[int, int], ticks: str) -> None:
+    one, other = (replace(fakes.outcome(str(size), seed=0), trim_bytes=size) for size in sizes)
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.render([one, other], title="Ticks"))
+    path = tmp_path / "page.html"
+    path.write_text(text.replace("</body>", f"<script>{TICKS}</script></body>"), encoding="utf-8")
+    found = opened(path, tmp_path / "profile", width=1400)
+    assert "error" not in found
+    assert found["ticks"] == ticks
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH; install chromium to check the page in a browser")
 def test_a_picture_can_be_taken(tmp_path: Path) -> None:

@@ -218,11 +218,14 @@ def _tally(differences: Sequence[Difference], first: Point) -> str:
     metric = first.metric
     more, less = ("More accurate", "Less accurate") if metric == ACCURACY else ("Better", "Worse")
     sides: dict[str, list[str]] = {more: [], less: [], "No difference shown": []}
+    unknown = [one.arm for one in differences if one.interval is None]
     for one in differences:
-        shown = one.interval is not None and (one.interval.low > 0 or one.interval.high < 0)
-        above = one.interval is not None and metric.merit(one.interval.value) > 0
-        sides["No difference shown" if not shown else more if above else less].append(one.arm)
-    said = [f"{side}: {listed(arms) or 'none'}." for side, arms in sides.items()]
+        if one.interval is not None:
+            shown = one.interval.low > 0 or one.interval.high < 0
+            above = metric.merit(one.interval.value) > 0
+            sides["No difference shown" if not shown else more if above else less].append(one.arm)
+    said = [f"{side}: {listed(arms) or 'none'}." for side, arms in sides.items() if len(unknown) < len(differences)]
+    said += [f"Too few seeds to say anything: {listed(unknown)}."] if unknown else []
     return plain(f"Compared with {first.label}. {' '.join(said)}")
 
 

@@ -56,8 +56,17 @@
     const wide = make([1, 2, 5]);
     return wide.length >= 3 ? wide : make([1, 1.5, 2, 3, 4, 5, 7]);
   };
-  const number = (v) => String(+v.toPrecision(3));
-  const bytes = (v) => v >= 1e9 ? number(v / 1e9) + " GB" : v >= 1e6 ? number(v / 1e6) + " MB" : v >= 1e3 ? number(v / 1e3) + " kB" : number(v) + " B";
+  const number = (v, digits = 3) => String(+v.toPrecision(digits));
+  const bytes = (v, digits = 3) => {
+    const [of, unit] = [[1e9, " GB"], [1e6, " MB"], [1e3, " kB"]].find(([least]) => v >= least) ?? [1, " B"];
+    return number(v / of, digits) + unit;
+  };
+  // On a short axis of large files, three digits would give neighbours the same text.
+  const bytesApart = (ticks) => {
+    const differ = (digits) => new Set(ticks.map((v) => bytes(v, digits))).size === ticks.length;
+    const digits = [3, 4, 5, 6, 7, 8, 9].find(differ) ?? 12;
+    return (v) => bytes(v, digits);
+  };
 
   // Which points stand where ----------------------------------------------------------------------------------------
 
@@ -139,12 +148,13 @@
       shape(svg, "text", { x: box.left - 8, y: y + 4, "text-anchor": "end" }, text(t));
     }
     shape(svg, "line", { x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom, class: "axis" });
-    const across = a.log ? { ticks: logTicks(a.x0, a.x1), text: number } : linearTicks(a.x0, a.x1, 5);
+    const across = a.log ? { ticks: logTicks(a.x0, a.x1), text: (v) => number(v) } : linearTicks(a.x0, a.x1, 5);
+    const said = a.latency ? across.text : bytesApart(across.ticks);
     let edge = -Infinity;
     for (const t of across.ticks) {
       const x = a.sx(t);
       shape(svg, "line", { x1: x, x2: x, y1: box.bottom, y2: box.bottom + 4, class: "axis" });
-      const label = shape(svg, "text", { x, y: box.bottom + 18, "text-anchor": "middle" }, a.latency ? across.text(t) : bytes(t));
+      const label = shape(svg, "text", { x, y: box.bottom + 18, "text-anchor": "middle" }, said(t));
       const { x: left, width } = label.getBBox();
       if (left < edge + 8 || left + width > box.right + 10) label.remove(); else edge = left + width;
     }

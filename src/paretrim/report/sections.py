@@ -12,10 +12,12 @@ from paretrim.report.view import PageView
 from paretrim.results.outcome import Choice
 from paretrim.visible import escape
 
+BASELINE = "baseline"
+
 KEY = (
     ('<circle cx="11" cy="7" r="5" class="dot best"/>', "on the frontier"),
     ('<circle cx="11" cy="7" r="4.5" class="dot"/>', "dominated"),
-    ('<path d="M11,0l7,7l-7,7l-7,-7z" class="dot best reference"/>', "baseline"),
+    ('<path d="M11,0l7,7l-7,7l-7,-7z" class="dot best reference"/>', BASELINE),
     ('<path d="M1,11H11V3H21" class="front"/>', "best {} at this cost or less"),
 )
 
@@ -83,6 +85,7 @@ def frontier(view: PageView) -> str:
     key = "".join(
         f'<li><svg viewBox="0 0 22 14" aria-hidden="true">{shape}</svg>{text.format(escape(view.metric.name))}</li>'
         for shape, text in KEY
+        if text != BASELINE or view.baseline is not None
     )
     cost = wording.size_cost(view.points)
     name = escape(view.metric.name)

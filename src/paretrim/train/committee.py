@@ -75,6 +75,6 @@ class Committee:
 
     def _refused(self, what: str) -> InvalidRecipe:
         return InvalidRecipe(
-            f"several teachers together give only logits, and {what} is wanted from them; name one of them with "
-            f"teacher = in the distill stage: {', '.join(self.members)}"
+            f"several teachers together give only logits; to use {what}, name one of them with teacher = in the distill stage: "
+            f"{', '.join(self.members)}"
         )

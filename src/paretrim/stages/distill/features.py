@@ -60,8 +60,8 @@ class Hint:
 
     The regressor r trains too. ``conv``: one convolution to the teacher's shape, without padding if the student's map is larger
     (with stride 2 if it is twice as large), and a BatchNorm, without which a weight of 100 diverges; ``pool``: adaptive average
-    pooling, then a 1x1 convolution; ``none``: the shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum, which differs only
-    by a factor.
+    pooling, then a 1x1 convolution without BatchNorm, so give it a weight near 1 (100 diverged at a rate of 0.05); ``none``: the
+    shapes must be equal. The paper's ``1/2 ||.||^2`` is a sum, which differs only by a factor.
 
     As published there are two stages: the first uses only this loss (``labels = 0``) and trains the layers up to ``at``; the
     second is plain distillation. In a single stage the weight is 100 beside the labels.
