@@ -94,6 +94,8 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
     def gsm(budget: Budget) -> Stage:
         return Gsm(sparsity=sparsity, pattern=pattern, budget=replace(budget, learning_rate=0.01, momentum=0.98))
 
+    acdc = AcDc(sparsity=sparsity, pattern=pattern, phase=0.15, budget=budget)
+    straight = StraightThrough(sparsity=sparsity, pattern=pattern, every=4, budget=budget)
     rewound = Lottery(share=share, epoch=1, pattern=pattern, budget=replace(half, learning_rate=0.1))
     return {
         "magnitude, one shot": (cut,),
@@ -106,11 +108,13 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
         "Fisher": (replace(cut, score="fisher"),),
         "Taylor": (replace(cut, score="taylor"),),
         "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, score_rate=0.05, end=0.6, budget=budget),),
-        "straight-through": (StraightThrough(sparsity=sparsity, pattern=pattern, every=4, budget=budget),),
+        "straight-through": (straight,),
+        "straight-through, by LAMP": (replace(straight, allocation="lamp"),),
         "RigL": (RigL(sparsity=sparsity, pattern=pattern, every=10, score="magnitude", budget=budget),),
         "GSM": (gsm(half), FineTune(budget=half)),
         "GSM, no fine-tuning": (gsm(budget),),
-        "AC/DC": (AcDc(sparsity=sparsity, pattern=pattern, phase=0.15, budget=budget),),
+        "AC/DC": (acdc,),
+        "AC/DC, by LAMP": (replace(acdc, allocation="lamp"),),
         "lottery ticket, 2 rounds": (rewound, rewound),
         "learning-rate rewinding, 2 rounds": (Lottery(share=share, rewind="learning_rate", pattern=pattern, budget=half),) * 2,
     }

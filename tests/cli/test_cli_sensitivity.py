@@ -35,6 +35,19 @@ def test_a_table_and_a_picture_without_a_run(at_desk, command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").glob("*.html")) == []
 
 
+def test_a_network_without_removable_channels_is_said_to_have_none(at_desk, command, tmp_path):
+    Path("cli_only_layer.py").write_text(
+        "from torch import nn\n\ndef make(classes, channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, classes))\n"
+    )
+    arguments = ("--model", "cli_only_layer:make", "--data", "digits", "--calibration-images", 40, "--patterns", "channel")
+    status, out, _ = command("sensitivity", *arguments, "--folder", tmp_path / "new", "--figure", tmp_path / "scan.svg")
+    assert status == 0
+    assert "none of the channels of this network can be removed" in out
+    assert "layer" not in out.splitlines()[2]
+    assert "None of the channels of this network can be removed." in (tmp_path / "scan.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -10,13 +10,31 @@ from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import sparsity, weighted_layers
 from paretrim.run.pipeline import run_stage
 from paretrim.stages.prune.acdc import AcDc
+from paretrim.stages.prune.gsm import Gsm
+from paretrim.stages.prune.movement import Movement
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.rigl import RigL, moved
 from paretrim.stages.prune.stage import Prune
+from paretrim.stages.prune.straight_through import StraightThrough
 from paretrim.stages.stage_table import STAGES as NAMED
+from paretrim.stages.together import Together
 from paretrim.train.training import Step
 
 LONG = replace(SHORT, epochs=4)
+
+
+@pytest.mark.parametrize("growing", [RigL(every=2), AcDc(warmup=0.2, phase=0.2), StraightThrough(every=2), Movement()])
+@pytest.mark.parametrize("other", [Prune(schedule="cubic"), Gsm(), Movement()])
+def test_two_parts_do_not_make_the_same_masks_if_one_restores_weights(growing, other):
+    for parts in ((growing, other), (other, growing), (growing, Together(parts=(other,)))):
+        names = growing.name if parts[0] is growing else other.name, other.name if parts[0] is growing else growing.name
+        said = f"together: {names[0]} and {names[1]} both make the masks of layer 'down.0', and one of them restores"
+        with pytest.raises(InvalidRecipe, match=said):
+            Together(parts=parts, budget=SHORT).begin(dense("residual").network, resources("residual"))
+    apart = Prune(schedule="cubic", layers=("down.*",)), replace(growing, layers=("left.*",))
+    Together(parts=apart, budget=SHORT).begin(dense("residual").network, resources("residual"))
+    channels = Prune(schedule="cubic", pattern="channel", sparsity=0.25), Prune(schedule="cubic"), Prune(sparsity=0.5)
+    Together(parts=channels, budget=SHORT).begin(dense("residual").network, resources("residual"))
 
 
 def test_stages_whose_masks_grow_say_so_in_their_type():

@@ -82,6 +82,9 @@ def _show(scan: Sensitivity) -> None:
     metric = scan.metric
     dense = f"{metric.name} {metric.text(scan.value)}, loss {scan.loss:.4g}"
     say(f"\n{scan.pattern}, by {scan.score}: {dense} on {scan.images:,} images")
+    if not scan.curves:
+        say(f"none of the {pictures.UNITS[scan.pattern]} of this network can be removed")
+        return
     headings = [f"{what} {100 * share:g} %" for what in (metric.name, "loss") for share in SHOWN]
     rows = [(curve.name, f"{curve.units:,}", *_cells(scan, curve, SHOWN)) for curve in scan.curves]
     show_rows(("layer", pictures.UNITS[scan.pattern], *headings), rows)

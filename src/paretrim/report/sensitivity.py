@@ -100,7 +100,9 @@ def _height(scan: Sensitivity) -> int:
 
 
 def _scales(scan: Sensitivity) -> str:
-    """The axes that the panels share, in words."""
+    """The axes that the panels share, in words; without panels, why there are none."""
+    if not scan.curves:
+        return f"None of the {UNITS.get(scan.pattern, 'units')} of this network can be removed."
     most = max((point.loss for curve in scan.curves for point in curve.points), default=scan.loss)
     return (
         f"Upwards {scan.metric.heading}, {scan.metric.number(scan.value)} without zeros, and the loss, from {scan.loss:.3g} to "

@@ -37,5 +37,6 @@ def said_of_emptied(network: Network) -> str:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return (
         f"warning: pruning leaves hardly any weights in {shares}{more}; BatchNorm hides that layers differ in scale, so one "
-        "ranking over all layers can empty some of them: set allocation to 'lamp', 'erk' or 'uniform', or prune less"
+        "ranking over all layers can empty some of them: choose another allocation ('lamp', 'erk', 'uniform'), if the stage has "
+        "one, or prune less"
     )

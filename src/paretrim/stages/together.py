@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from pydantic import Field, SkipValidation
@@ -13,6 +15,8 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import OURS, Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
+from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.stage import CHANNEL
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm, modules_under, with_modules
@@ -61,7 +65,12 @@ class Together:
                 )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
-        """Add every part's constraints to one copy; each part has its own modules under its number."""
+        """Add every part's constraints to one copy; each part has its own modules under its number.
+
+        Raises:
+            InvalidRecipe: a part that restores pruned weights shares layers with another that masks them, or a part cannot begin.
+        """
+        _require_own_masks(self.parts, network)
         private, extra, dense_gradients = copy.deepcopy(network), nn.ModuleDict(), False
         for number, part in enumerate(self._bound()):
             begun = part.begin(private, resources)
@@ -87,6 +96,24 @@ class Together:
     def _bound(self) -> tuple[Stage, ...]:
         """The parts with the shared budget: a part may read it, as distillation reads the label smoothing."""
         return tuple(dataclasses.replace(part, budget=self.budget) for part in self.parts)
+
+
+def _single(parts: Sequence[Stage]) -> Iterator[Stage]:
+    """The parts, with those of a nested ``together`` in its place."""
+    for part in parts:
+        yield from _single(part.parts) if isinstance(part, Together) else (part,)
+
+
+def _require_own_masks(parts: Sequence[Stage], network: Network) -> None:
+    """Refuse parts of which one restores what another prunes: neither would reach its sparsity."""
+    masking = [part for part in _single(parts) if isinstance(part, Selection) and part.pattern != CHANNEL]
+    for one, other in itertools.combinations(masking, 2):
+        shared = one.layers_of(network).keys() & other.layers_of(network).keys()
+        if shared and (one.masks_grow or other.masks_grow):
+            raise InvalidRecipe(
+                f"together: {one.name} and {other.name} both make the masks of layer '{min(shared)}', and one of them restores "
+                "what the other prunes; leave one out, give them different layers, or put one in a stage after the other"
+            )
 
 
 def stage_label(stage: Stage) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import StrictBool
 
@@ -46,6 +47,7 @@ class Selection:
     A setting of this kind is declared only here: stages inherit it, and :func:`paretrim.stages.prune.stage.pruning` passes it on.
     """
 
+    masks_grow: ClassVar[bool] = False
     pattern: str = "unstructured"
     first: StrictBool = False
     last: StrictBool = False
