@@ -220,12 +220,13 @@ def losses_beat_kd(names: Sequence[str]) -> Verdict:
 def taught(pairs: Sequence[tuple[str, str]]) -> Verdict:
     """VGG-11 students of a VGG-16: whether the first of every pair beats the second, all pairs together."""
     missing = sorted({arm for pair in pairs for arm in pair} - set(points(TAUGHT)))
-    if missing:
-        return Verdict(MISSING, f"the study has no lines yet of {_listed(missing)}", TAUGHT)
-    found = {pair: compared(TAUGHT, *pair, len(pairs)) for pair in pairs}
+    left = [f"no lines yet of {_listed(missing)}"] if missing else []
+    ready = [pair for pair in pairs if not {*pair} & {*missing}]
+    found = {pair: compared(TAUGHT, *pair, len(pairs)) for pair in ready}
     words = {direction(one.interval) for one in found.values()}
-    told = "; ".join(f"{arm} against {other}: {_seeds_or_figures(found[arm, other])}" for arm, other in pairs)
-    return Verdict(words.pop() if len(words) == 1 else OPEN, told, TAUGHT)
+    told = [f"{arm} against {other}: {_seeds_or_figures(one)}" for (arm, other), one in found.items()]
+    word = MISSING if not ready else OPEN if left or len(words) > 1 else words.pop()
+    return Verdict(word, "; ".join([*told, *left]), TAUGHT)
 
 
 def _seeds_or_figures(found: Difference) -> str:

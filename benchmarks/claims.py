@@ -86,7 +86,7 @@ CLAIMS = (
     Claim(
         "trade-offs",
         "hints and DKD beat softened logits (small VGG-11 from nothing, 3 epochs)",
-        lambda: taught((("hint-first kd", "kd"), ("dkd", "kd"))),
+        lambda: taught((("hint", "kd"), ("hint-first kd", "kd"), ("dkd", "kd"))),
     ),
     Claim(
         "trade-offs",
