@@ -46,9 +46,10 @@ def test_latencies_have_a_column_where_there_are_any(maker):
     lines = [line("dense", 0.98, seed, pattern="", sparsity=0.0, epochs=0) for seed in (0, 1)]
     lines += [line(method, 0.9, seed) for method in ("magnitude, one shot", "other") for seed in (0, 1)]
     assert "latency, µs" not in maker.page(lines)
-    timed = [line("other", 0.0, seed, p50_ms={"value": 0.01 + 0.002 * seed, "low": 0.01, "high": 0.02}) for seed in (0, 1)]
+    found = [{"p50_ms": {"value": 0.01 + 0.002 * seed}, "speedup": {"value": 1.5}} for seed in (0, 1)]
+    timed = [line("other", 0.0, seed, **facts) for seed, facts in enumerate(found)]
     rows = [row for row in maker.page(lines, timed).splitlines() if row.startswith(("| other", "| magnitude"))]
-    assert [row.split(" | ")[-1] for row in sorted(rows)] == ["– |", "11.0 ± 12.7 |"]
+    assert [row.split(" | ")[-2:] for row in sorted(rows)] == [["–", "– |"], ["11.0 ± 12.7", "1.50 ± 0.00 |"]]
 
 
 def test_pruning_with_a_teacher_has_a_table_of_its_own(maker):
