@@ -51,7 +51,7 @@ RECIPE = {
     "stages": [
         {"stage": "prune", "sparsity": 0.5, "pattern": "1x4", "allocation": "cost", "costs": {"a": 1.0}, "multiple_of": 4},
         {"stage": "prune", "pattern": "channel", "schedule": "cubic", "start": 0.1, "end": 0.5, "budget": {"epochs": 1}},
-        {"stage": "quantize", "weight_bits": 8, "calibrator": "mse", "percentile": 99.9, "rate": 0.001},
+        {"stage": "quantize", "weight_bits": 8, "calibrator": "percentile", "percentile": 99.9, "rate": 0.001},
         {"stage": "together", "parts": [{"stage": "distill", "temperature": 4.0, "alpha": 0.9}], "budget": {"epochs": 1}},
     ],
 }
