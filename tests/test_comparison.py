@@ -14,7 +14,7 @@ from paretrim.results.comparison import BINS, calibration_error, compare, compar
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.4, 0.35, 0.25]])
 OTHERS = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
 LABELS = np.array([0, 1, 1, 1])
-GIVEN = {"data": "digits", "json": False, "out": None, "file": None, "at": None}
+GIVEN = {"data": "digits", "json": False, "out": None, "file": None, "at": []}
 
 
 def test_figures_are_their_formulas():
