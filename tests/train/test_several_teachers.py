@@ -60,7 +60,7 @@ def test_a_committee_has_no_modules():
         (lambda: both.shape_at("down"), "the values of 'down'"),
         (both.trainable, "a network to train"),
     ):
-        with pytest.raises(InvalidRecipe, match=f"only logits, and {what} is wanted from them; name one of them.*: a, b"):
+        with pytest.raises(InvalidRecipe, match=f"only logits; to use {what}, name one of them.*: a, b"):
             call()
 
 
