@@ -43,7 +43,7 @@ LOOKED_AT = 64
 """Number of images that they are chosen from."""
 
 LARGE = 4 * 10**9
-"""Multiply-adds for one image above which the network computes only the last one: each takes a large part of a second."""
+"""Multiply-adds for one image above which the network computes only the first one: each takes a large part of a second."""
 
 _EXACT = 1e-6
 """The same in float64, used if float32 exceeds its tolerance; the weights stay rounded to float32."""
