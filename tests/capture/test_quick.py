@@ -145,6 +145,8 @@ def test_an_opaque_norm_takes_nothing_else(images):
         bool(one.weight)
     with pytest.raises(UnusualUse, match=r"is given a tensor of a BatchNorm"):
         images * one.weight
+    with pytest.raises(UnusualUse, match="'one' is given an input of another type or shape"):
+        F.batch_norm(torch.zeros(1, 8, 2), one.running_mean, one.running_var, one.weight, one.bias)
     images = torch.zeros(1, 8, 2, 2)
     with pytest.raises(UnusualUse, match="other tensors than those of 'one', or trains"):
         F.batch_norm(images, one.running_mean, two.running_var, one.weight, one.bias)
