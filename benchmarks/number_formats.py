@@ -57,6 +57,7 @@ CASES = {
     "8 bits": INT8,
     "6-bit weights, 8-bit activations": replace(INT8, weight_bits=6),
     "4-bit weights, 8-bit activations": replace(INT8, weight_bits=4),
+    "4-bit weights in groups of 32, 8-bit activations": replace(INT8, formats={"*": Format(grid="grouped", bits=4)}),
     "4-bit weights by GPTQ, 8-bit activations": replace(INT8, weight_bits=4, adjust=("gptq",)),
     "codebooks of 16 values, 8-bit activations": replace(INT8, formats={"*": Format(grid="codebook", bits=4)}),
     "3-bit weights by GPTQ, 8-bit activations": replace(INT8, weight_bits=3, adjust=("gptq",)),

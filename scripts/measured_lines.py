@@ -82,6 +82,7 @@ FORMATS: Mapping[Key, tuple[str, str]] = {
     ("weight grid", "uniform"): ("8 bits", "float32"),
     ("weight grid", "float16"): ("float16 weights", "float32"),
     ("weight grid", "bfloat16"): ("bfloat16 weights", "float32"),
+    ("weight grid", "grouped"): ("4-bit weights in groups of 32, 8-bit activations", "4-bit weights, 8-bit activations"),
     ("weight grid", "codebook"): ("codebooks of 16 values, 8-bit activations", "4-bit weights, 8-bit activations"),
     ("adjustment", "gptq"): ("4-bit weights by GPTQ, 8-bit activations", "4-bit weights, 8-bit activations"),
     ("combination", "int8-weights"): ("8-bit weights, float32 activations", "float32"),

@@ -116,7 +116,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     texts = {page: (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("recipes", *TOPICS)}
     block, pretrained, task = _blocks("toml", texts["recipes"])
     (prune,) = _blocks("toml", texts["pruning"])
-    quantize, formats, mixed = _blocks("toml", texts["quantization"])
+    quantize, formats, grouped, mixed = _blocks("toml", texts["quantization"])
     criteria, teachers = _blocks("toml", texts["distillation"])
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
@@ -139,6 +139,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     assert read_recipe(tmp_path / "task.toml").task == "regression"
     assert [teacher.name for teacher in read_recipe(tmp_path / "teachers.toml").teachers] == ["dense", "large"]
     assert read_recipe(tmp_path / "formats.toml").stages[0].formats["layer3.*"].bits == 4
+    assert parse_stage({"stage": "quantize", **tomllib.loads(grouped)}, "stage").formats["*"].group == 32
     ways = [parse_stage({"stage": "quantize", **tomllib.loads(line)}, "stage").mixed.by for line in mixed.splitlines()]
     assert ways == ["hessian", "divergence", "variance", "latency"]
     assert read_recipe(tmp_path / "criteria.toml").stages[0].criteria[0].beta == 2.0

@@ -63,13 +63,13 @@ def test_lines_measured_again_are_of_recipes_as_they_are_now_and_stand_apart(mak
     assert len(runner.fresh(again, wanted)) == len(again) > 0
     text = maker.page(stored, known, again)
     assert text.startswith(maker.page(stored, known))
-    rows = [row for row in text.partition("## Measured again")[2].splitlines() if row.startswith("| [")]
+    rows = [row for row in text.partition("## Measured later")[2].splitlines() if row.startswith("| [")]
     assert [row.split("]")[0].removeprefix("| [") for row in rows] == [one["recipe"] for one in again]
 
 
 def test_every_recipe_has_a_line(maker, known):
     """A new recipe is measured before it lands."""
-    assert set(known) == {one["recipe"] for one in maker.read(maker.LINES)}
+    assert set(known) == {one["recipe"] for path in (maker.LINES, maker.AGAIN) for one in maker.read(path)}
 
 
 def test_lines_of_one_seed_begin_with_the_same_dense_network(maker, runner):

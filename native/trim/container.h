@@ -30,7 +30,7 @@ constexpr std::uint64_t most_decoded(std::uint64_t stored) {
 }
 
 // Supported file versions; versions.h says what they mean.
-inline constexpr std::uint64_t first_version = 2, last_version = 6;
+inline constexpr std::uint64_t first_version = 2, last_version = 7;
 
 struct Container {
   std::uint64_t version = first_version;

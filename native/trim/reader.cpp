@@ -113,18 +113,17 @@ std::vector<TrimPart> stored_sizes(const trim::Container& container) {
   return sizes;
 }
 
-// A file may have version 5 or 6 only if a record needs it. The records of weights begin at `first`.
+// A file may have version 5 or a later one only if a record needs it. The records of weights begin at `first`.
 void check_version(const trim::Container& container, std::size_t first) {
-  const auto some = [&](bool (*has)(const std::uint8_t*, std::size_t)) {
-    return std::any_of(container.records.begin() + static_cast<std::ptrdiff_t>(first), container.records.end(),
-                       [&](const Record& record) { return has(record.data, record.stored); });
-  };
-  if (container.version == trim::value_tables && !some(trim::has_tables)) {
-    trim::corrupt("it is of version 5, but no record has tables");
+  std::uint64_t needed = trim::one_vector;
+  for (std::size_t i = first; i < container.records.size(); ++i) {
+    needed = std::max(needed, trim::version_of(container.records[i].data, container.records[i].stored));
   }
-  if (container.version == trim::float_exponents && !some(trim::has_exponents)) {
-    trim::corrupt("it is of version 6, but no record holds floats by exponents");
-  }
+  if (container.version < trim::value_tables || needed == container.version) return;
+  const char* const what = container.version == trim::value_tables      ? "has tables"
+                           : container.version == trim::float_exponents ? "holds floats by exponents"
+                                                                        : "has integers in groups";
+  trim::corrupt("it is of version " + std::to_string(container.version) + ", but no record " + what);
 }
 
 }  // namespace

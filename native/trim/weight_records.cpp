@@ -3,154 +3,20 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <memory>
+#include <functional>
 
 #include "trim/bytes.h"
 #include "trim/coding.h"
 #include "trim/container.h"
-#include "trim/exponents.h"
-#include "trim/numbers.h"
 #include "trim/range_coder.h"
-#include "trim/static_weights.h"
 #include "trim/structure.h"
 #include "trim/versions.h"
+#include "trim/weight_codings.h"
 #include "trim/weight_facts.h"
-#include "trim/weights.h"
+#include "trim/weight_groups.h"
 
 namespace paretrim::trim {
 namespace {
-
-// The codings of a record of weights.
-enum Model : std::uint8_t { plain = 0, rich = 1, counted = 2, tabled = 3, by_exponents = 4 };
-
-Tensor& tensor_at(Graph& graph, const Place& place) { return graph.nodes[place.node].tensors.find(place.name)->second; }
-
-std::uint64_t rows_of(const Tensor& tensor) { return static_cast<std::uint64_t>(tensor.shape[0]); }
-
-// Views a piece as [rows, channels, height, width]. Axes between the second and the last are merged into the height.
-template <typename Value>
-Weights<Value> weights_of(const Graph& graph, const Piece& piece, Value* values) {
-  const Tensor& tensor = tensor_at(graph, piece.place);
-  const std::size_t axes = tensor.shape.size();
-  Weights<Value> weights = {values, static_cast<std::int64_t>(piece.rows), tensor.shape[1], 1, 1, nullptr};
-  if (axes > 2) weights.width = tensor.shape[axes - 1];
-  for (std::size_t axis = 2; axis + 1 < axes; ++axis) weights.height *= tensor.shape[axis];
-  const auto& siblings = graph.nodes[piece.place.node].tensors;
-  const auto scale = siblings.find("weight_scale");
-  const bool scaled = piece.place.name == "weight" && scale != siblings.end() && scale->second.dtype == Dtype::float32 &&
-                      elements_of(scale->second) == rows_of(tensor);
-  if (scaled) weights.scales = scale->second.as<float>() + piece.first;
-  return weights;
-}
-
-// Codes one record of weights. `integers` codes an int8 piece; `finished` is called after every piece.
-template <class Coder, typename AnyGraph, typename Integers, typename Finished>
-void code_weights(Coder& coder, AnyGraph& graph, const std::vector<Piece>& pieces, const Integers& integers,
-                  const Finished& finished, Allowance* allowance = nullptr) {
-  NumberModel floats;
-  for (const Piece& piece : pieces) {
-    auto& tensor = tensor_at(graph, piece.place);
-    auto* bytes = tensor.bytes.data() + piece.first * piece.bytes_per_row;
-    const std::uint64_t size = piece.rows * piece.bytes_per_row;
-    if (size > 0 && tensor.dtype == Dtype::int8) {
-      using Value = std::conditional_t<Coder::decodes, std::int8_t, const std::int8_t>;
-      integers(weights_of<Value>(graph, piece, reinterpret_cast<Value*>(bytes)));
-    } else if (size > 0) {
-      floats.code_floats(coder, bytes, size / paretrim::bytes_of(tensor.dtype), tensor.dtype, allowance);
-    }
-    finished();
-  }
-}
-
-// The bytes of a record without its coding byte; none if the coding cannot hold the weights. `readable` as of an encoder.
-struct CodedWeights {
-  std::vector<std::uint8_t> bytes;
-  bool readable = false;
-};
-
-CodedWeights encode_modelled(const Graph& graph, const std::vector<Piece>& pieces, Model of) {
-  Encoder encoder;
-  const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
-  code_weights(encoder, graph, pieces, [&](const auto& weights) { model->code(encoder, weights, Poll()); }, [] {});
-  std::vector<std::uint8_t> bytes = encoder.finish();
-  return {std::move(bytes), encoder.readable()};
-}
-
-std::vector<double> decode_modelled(Graph& graph, const std::vector<Piece>& pieces, std::uint8_t of, const std::uint8_t* data,
-                                    std::size_t size, const Poll& poll, Allowance* allowance) {
-  Decoder decoder(data, size);
-  const auto model = std::make_unique<WeightModel>(of != plain, of == tabled);
-  std::vector<double> bits;
-  double before = 0;
-  const auto note_bits = [&] {
-    bits.push_back(decoder.bits() - before);
-    before = decoder.bits();
-  };
-  const auto integers = [&](const auto& weights) { model->code(decoder, weights, poll, allowance); };
-  code_weights(decoder, graph, pieces, integers, note_bits, allowance);
-  check_end(decoder);
-  return bits;
-}
-
-// The nonempty integer pieces.
-std::vector<Weights<const std::int8_t>> integers_of(const Graph& graph, const std::vector<Piece>& pieces) {
-  std::vector<Weights<const std::int8_t>> integers;
-  for (const Piece& piece : pieces) {
-    const Tensor& tensor = tensor_at(graph, piece.place);
-    const auto* values = tensor.as<std::int8_t>() + piece.first * piece.bytes_per_row;
-    const bool coded = tensor.dtype == Dtype::int8 && piece.rows * piece.bytes_per_row > 0;
-    if (coded) integers.push_back(weights_of<const std::int8_t>(graph, piece, values));
-  }
-  return integers;
-}
-
-// The float pieces; only nonempty ones if `filled`.
-template <typename Byte, typename AnyGraph>
-std::vector<Floats<Byte>> floats_of(AnyGraph& graph, const std::vector<Piece>& pieces, bool filled) {
-  std::vector<Floats<Byte>> floats;
-  for (const Piece& piece : pieces) {
-    auto& tensor = tensor_at(graph, piece.place);
-    const std::uint64_t size = piece.rows * piece.bytes_per_row;
-    if (is_float(tensor.dtype) && !(filled && size == 0))
-      floats.push_back(
-          {tensor.bytes.data() + piece.first * piece.bytes_per_row, size / paretrim::bytes_of(tensor.dtype), tensor.dtype});
-  }
-  return floats;
-}
-
-// The length of the coded stream, the stream, and the symbols. Empty if `kinds` has no rows.
-CodedWeights encode_counted(const Graph& graph, const std::vector<Piece>& pieces, const RowKinds& kinds) {
-  if (kinds.mask_kinds.empty()) return {};
-  Encoder encoder;
-  StaticEncoder writer(encoder, kinds);
-  code_weights(encoder, graph, pieces, [&](const auto& weights) { writer.code(weights); }, [] {});
-  const std::vector<std::uint8_t> coded = encoder.finish(), symbols = writer.finish();
-  ByteWriter body;
-  body.number(coded.size());
-  body.append(coded.data(), coded.size());
-  body.append(symbols.data(), symbols.size());
-  return {std::move(body.bytes()), encoder.readable()};
-}
-
-std::vector<double> decode_counted(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
-                                   const Poll& poll, Allowance* allowance) {
-  ByteReader body(data, size);
-  const std::size_t length = body.number(size, "the length of its stream");
-  Decoder decoder(body.take(length), length);
-  const std::size_t symbols = body.left();
-  StaticDecoder reader(decoder, body.take(symbols), symbols);
-  std::vector<double> bits;
-  double before = 0;
-  const auto note_bits = [&] {
-    const double now = decoder.bits() + 8.0 * static_cast<double>(symbols - reader.bytes_left());
-    bits.push_back(now - before);
-    before = now;
-  };
-  code_weights(decoder, graph, pieces, [&](const auto& weights) { reader.code(weights, poll); }, note_bits, allowance);
-  check_end(decoder);
-  reader.finish();
-  return bits;
-}
 
 // Codings to try for integers, the fastest to read first. In a large record, a coding may be this many thousandths longer than
 // the shortest one: counted reads about ten times as fast as plain, plain twice as fast as rich.
@@ -159,8 +25,13 @@ struct Option {
   std::uint64_t thousandths;
 };
 constexpr std::array<Option, 3> options = {{{counted, 10}, {plain, 10}, {rich, 0}}};
-// Tables must save this much, in thousandths and in bytes, because earlier readers cannot read files with tables.
-constexpr std::uint64_t worth_tables = 20, worth_tables_bytes = 16;
+// Tables and groups must save this much, in thousandths and in bytes, because earlier readers cannot read files with them.
+constexpr std::uint64_t worth_newer = 20, worth_newer_bytes = 16;
+
+bool is_worth_newer(std::uint64_t size, std::uint64_t otherwise) {
+  return size * 1000 <= otherwise * (1000 - worth_newer) && size + worth_newer_bytes <= otherwise;
+}
+
 constexpr std::uint64_t worth_speed = 20;  // thousandths by which floats may be longer by exponents than with the adaptive model
 
 std::uint64_t bytes_in(const std::vector<Piece>& pieces) {
@@ -265,13 +136,10 @@ std::vector<std::uint8_t> encode_floats(const Graph& graph, const std::vector<Pi
   return taken ? with_coding(plain, modelled.bytes) : encode_by_exponents(floats, by_exponents, buffers);
 }
 
-}  // namespace
-
-std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats,
-                                         ExponentBuffers& buffers) {
+// Encodes a record with integers as they are.
+std::vector<std::uint8_t> encode_integers(const Graph& graph, const std::vector<Piece>& pieces) {
   const auto integers = integers_of(graph, pieces);
   const RowKinds kinds = kinds_of(integers);
-  if (integers.empty()) return encode_floats(graph, pieces, kinds, few_floats, buffers);
   std::array<CodedWeights, options.size()> found = {encode(graph, pieces, counted, kinds)};
   const bool possible = !found[0].bytes.empty(), many = bytes_in(pieces) > few_bytes;
   std::array<bool, options.size()> open = {possible, true, true};
@@ -291,19 +159,35 @@ std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<P
   if (few) {
     const CodedWeights listed = encode(graph, pieces, tabled, kinds);
     const std::uint64_t otherwise = first < options.size() ? found[first].bytes.size() : ~std::uint64_t{0} >> 16;
-    const std::uint64_t size = listed.bytes.size();
-    const bool worth = size * 1000 <= otherwise * (1000 - worth_tables) && size + worth_tables_bytes <= otherwise;
-    if (worth && is_taken(listed, pieces)) return with_coding(tabled, listed.bytes);
+    if (is_worth_newer(listed.bytes.size(), otherwise) && is_taken(listed, pieces)) return with_coding(tabled, listed.bytes);
   }
   if (first == options.size()) return with_coding(rich, encode(graph, pieces, rich, kinds).bytes);
   return with_coding(options[first].model, found[first].bytes);
 }
 
+}  // namespace
+
+std::vector<std::uint8_t> encode_weights(const Graph& graph, const std::vector<Piece>& pieces, std::uint64_t few_floats,
+                                         ExponentBuffers& buffers) {
+  if (integers_of(graph, pieces).empty()) return encode_floats(graph, pieces, kinds_of({}), few_floats, buffers);
+  std::vector<std::uint8_t> record = encode_integers(graph, pieces);
+  const std::vector<std::uint8_t> grouped = encode_in_groups(graph, pieces, encode_integers);
+  const bool taken = !grouped.empty() && is_worth_newer(grouped.size() + 1, record.size()) &&
+                     bytes_in(pieces) <= most_decoded(grouped.size() + 1);
+  return taken ? with_coding(in_groups, grouped) : record;
+}
+
 std::uint64_t modelled_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<std::uint8_t>& record) {
   std::uint64_t bytes = 0;
+  std::uint8_t coding = record[0];
+  if (coding == in_groups) {
+    const GroupedRecord grouped = groups_of(graph, pieces, record.data() + 1, record.size() - 1);
+    for (const Groups& groups : grouped.groups) bytes += groups.multipliers.size();
+    coding = record[1 + grouped.inner];
+  }
   for (const Piece& piece : pieces) {
     const Tensor& tensor = tensor_at(graph, piece.place);
-    const bool by_model = tensor.dtype == Dtype::int8 ? record[0] != counted : record[0] != by_exponents;
+    const bool by_model = tensor.dtype == Dtype::int8 ? coding != counted : coding != by_exponents;
     const std::uint64_t each = paretrim::bytes_of(tensor.dtype);
     const std::uint8_t* number = tensor.bytes.data() + piece.first * piece.bytes_per_row;
     const std::uint8_t* const end = number + piece.rows * piece.bytes_per_row;
@@ -314,16 +198,37 @@ std::uint64_t modelled_bytes(const Graph& graph, const std::vector<Piece>& piece
   return bytes;
 }
 
-bool has_tables(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == tabled; }
+std::uint64_t version_of(const std::uint8_t* data, std::size_t size) {
+  if (size == 0 || data[0] <= counted) return one_vector;
+  return data[0] == tabled ? value_tables : data[0] == by_exponents ? float_exponents : weight_groups;
+}
 
-bool has_exponents(const std::uint8_t* data, std::size_t size) { return size > 0 && data[0] == by_exponents; }
+namespace {
+
+std::vector<double> decode_in_groups(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
+                                     const Poll& poll, Allowance* allowance) {
+  const GroupedRecord grouped = groups_of(graph, pieces, data, size, allowance);
+  data += grouped.inner;
+  size -= grouped.inner;
+  const std::uint8_t coding = coding_of(data, size, tabled);
+  std::vector<double> bits = decode_integers(graph, pieces, coding, data + 1, size - 1, poll, allowance);
+  std::transform(bits.begin(), bits.end(), grouped.bits.begin(), bits.begin(), std::plus<>());
+  multiply(graph, pieces, grouped.groups);
+  return bits;
+}
+
+std::uint8_t last_coding(std::uint64_t version) {
+  if (version == weight_groups) return in_groups;
+  return version == float_exponents ? by_exponents : version == value_tables ? tabled : counted;
+}
+
+}  // namespace
 
 std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& pieces, const std::uint8_t* data, std::size_t size,
                                    std::uint64_t version, const Poll& poll, Allowance* allowance) {
-  const std::uint8_t known = version == float_exponents ? by_exponents : version == value_tables ? tabled : counted;
-  const std::uint8_t model = coding_of(data, size, known);
-  if (model == counted) return decode_counted(graph, pieces, data + 1, size - 1, poll, allowance);
-  if (model != by_exponents) return decode_modelled(graph, pieces, model, data + 1, size - 1, poll, allowance);
+  const std::uint8_t coding = coding_of(data, size, last_coding(version));
+  if (coding == in_groups) return decode_in_groups(graph, pieces, data + 1, size - 1, poll, allowance);
+  if (coding != by_exponents) return decode_integers(graph, pieces, coding, data + 1, size - 1, poll, allowance);
   if (!integers_of(graph, pieces).empty()) corrupt("it is coded by exponents but holds integers");
   return decode_by_exponents(floats_of<std::uint8_t>(graph, pieces, false), data + 1, size - 1, poll);
 }

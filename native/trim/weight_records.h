@@ -23,10 +23,8 @@ std::vector<double> decode_weights(Graph& graph, const std::vector<Piece>& piece
 // Bytes of the weights of an encoded record that a reader takes from its allowance.
 std::uint64_t modelled_bytes(const Graph& graph, const std::vector<Piece>& pieces, const std::vector<std::uint8_t>& record);
 
-// Whether a record of weights has tables of values.
-bool has_tables(const std::uint8_t* data, std::size_t size);
-// Whether a record of weights holds floats by exponents.
-bool has_exponents(const std::uint8_t* data, std::size_t size);
+// The earliest version of a file that can hold this record of weights.
+std::uint64_t version_of(const std::uint8_t* data, std::size_t size);
 
 // Total decoded bytes of weights that this process has encoded so far, including repeated trials. For tests.
 std::uint64_t coded_bytes();

@@ -175,8 +175,7 @@ TrimFront write_trim(const Graph& graph, const TrimMeta& meta, const WriteSettin
         records[i].digest = digest;
         records[i].stored = content.size();
         modelled += by_model;
-        if (trim::has_exponents(content.data(), content.size())) version = trim::float_exponents;
-        if (trim::has_tables(content.data(), content.size())) version = std::max<std::uint64_t>(version, trim::value_tables);
+        version = std::max(version, trim::version_of(content.data(), content.size()));
         if (i == 0) begin();
         put(at, std::move(content));
         at += records[i].stored;

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 from random_graphs import Builder, finish, grouped, residual
 
 from paretrim.cli.main import main
@@ -78,13 +78,43 @@ def test_weights_stand_in_four_bits_with_a_scale_for_every_block(tmp_path, block
 
 def test_only_layers_that_fit_have_four_bits_and_some_layer_must(tmp_path):
     graph, _ = graph_and_images(narrow=False)
-    with pytest.raises(UnsupportedOperation, match="none of the 5 layers has weights of four bits, from -8 to 7; quantize with"):
+    with pytest.raises(
+        UnsupportedOperation, match="none of the 5 layers has weights of four bits, from -8 to 7 or in groups that"
+    ):
         export_onnx(graph, tmp_path / "a.onnx", four_bits=FourBits())
     narrow = {node.name: node for node in narrowed(graph).nodes if node.op == "linear"}
     mixed = replace(graph, nodes=tuple(narrow.get(node.name, node) for node in graph.nodes))
     export_onnx(mixed, tmp_path / "a.onnx", four_bits=FourBits())
     kinds = [tensor.data_type for tensor in onnx.load(tmp_path / "a.onnx").graph.initializer if tensor.name.endswith("/weight")]
     assert kinds == [TensorProto.INT8] * 4 + [TensorProto.INT4]
+
+
+@pytest.mark.parametrize("block", [8, 16, 32])
+def test_weights_in_groups_have_a_scale_of_their_own_in_every_block(tmp_path, block):
+    """Where blocks divide groups; else the layer keeps its integers, as one of eight bits."""
+    random = np.random.default_rng(0)
+    builder = Builder(random, quantized=True)
+    graph = finish(builder, builder.conv(builder.conv(builder.start(), 64), 64))
+    small, multiples = random.integers(-7, 8, (64, 64, 1, 1)), random.integers(1, 19, (64, 4))
+    small[:, ::16] = 7  # so that no larger multiple fits
+    weight = (small.reshape(64, 4, 16) * multiples[:, :, None]).astype(np.int8).reshape(small.shape)
+    wide = next(node for node in graph.nodes if node.op == "conv2d" and node.tensors["weight"].shape[1] == 64)
+    weight = np.broadcast_to(weight, wide.tensors["weight"].shape).copy()
+    graph = replace(
+        graph, nodes=tuple(replace(n, tensors={**n.tensors, "weight": weight}) if n is wide else n for n in graph.nodes)
+    )
+    if block == 32:
+        with pytest.raises(UnsupportedOperation, match="none of the 3 layers has weights of four bits"):
+            export_onnx(graph, tmp_path / "a.onnx", four_bits=FourBits(block))
+        return
+    export_onnx(graph, tmp_path / "a.onnx", four_bits=FourBits(block))
+    stored = {tensor.name: tensor for tensor in onnx.load(tmp_path / "a.onnx").graph.initializer}
+    tensor, scales = stored[f"{wide.name}/weight"], numpy_helper.to_array(stored[f"{wide.name}/weight/scale"])
+    assert tensor.data_type == TensorProto.INT4
+    assert scales.shape[:2] == (64, 64 // block)
+    expected = weight * wide.tensors["weight_scale"].reshape(-1, 1, 1, 1)
+    assert np.allclose(unpacked(tensor) * scales.repeat(block, axis=1), expected, rtol=1e-6, atol=0)
+    check_onnx(graph, tmp_path / "a.onnx", builder.images)
 
 
 def test_a_block_below_zero_is_refused():

@@ -14,6 +14,9 @@ FITS = [
     for priced in (False, True)
 ]
 
+GROUP = 2
+"""Input channels of a group; the weight has three groups, the last of one channel."""
+
 every_weight_grid = pytest.mark.parametrize(("kind", "bits", "scales", "priced"), FITS)
 every_activation_grid = pytest.mark.parametrize("kind", ACTIVATION_GRIDS)
 every_unit = pytest.mark.parametrize("unit", [1e-30, 1e-6, 1.0, 1e6, 1e30])
@@ -31,7 +34,7 @@ def a_weight(unit=1.0):
 
 def fitted(weight, kind, bits, scales, priced):
     price = (weight.abs().amax() * 0.02).square().expand(len(weight)).clone() if priced else None
-    grid = WEIGHT_GRIDS[kind].fitted(weight, WeightSettings(bits, scales, torch.full((len(weight),), 0.9), price))
+    grid = WEIGHT_GRIDS[kind].fitted(weight, WeightSettings(bits, scales, torch.full((len(weight),), 0.9), price, group=GROUP))
     if grid.priced is not None:
         grid.priced.recount_(weight)
     return grid

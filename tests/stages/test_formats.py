@@ -14,6 +14,7 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.formats import WEIGHT_GRIDS
 from paretrim.network.freeze import freeze
+from paretrim.network.grids import WeightSettings
 from paretrim.network.thaw import thaw
 from paretrim.run.candidate import load_candidate, save_candidate
 from paretrim.run.pipeline import run_stage, run_stages
@@ -108,6 +109,47 @@ def test_every_grid_ships_as_trained(grid):
     assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
 
 
+def test_groups_stay_with_their_channels_when_others_are_cut_off():
+    """And a group is of one layer's input channels, wherever their producer's channels go."""
+    quantized = run_stage(
+        dense("residual"), Quantize(formats={"*": Format(grid="grouped", bits=4, group=16)}), resources("residual")
+    )
+    before = weighted_layers(quantized.network)
+    stage = parse_stage({"stage": "prune", "pattern": "channel", "sparsity": 0.4, "budget": {"epochs": 0}}, "stage")
+    pruned = run_stage(quantized, stage, resources("residual"))
+    after = weighted_layers(pruned.network)
+    assert any(layer.quantizer.multiples.shape != before[name].quantizer.multiples.shape for name, layer in after.items())
+    for layer in after.values():
+        assert layer.quantizer.multiples.shape == layer.weight.shape[:2]
+    graph, images = freeze(pruned.network), resources("residual").calibration[:10].numpy()
+    assert plan(graph, threads=1, measure=False)(images).tobytes() == run(graph, images).tobytes()
+
+
+def test_only_grouped_weights_have_a_group():
+    with pytest.raises(
+        InvalidRecipe, match="formats: group is 16, but the grid 'uniform' has no groups; leave group out, or set"
+    ):
+        Format(group=16)
+    with pytest.raises(InvalidRecipe, match="group"):
+        parse_stage({"stage": "quantize", "formats": {"*": {"grid": "grouped", "bits": 4, "group": 24}}}, "stage")
+    assert Format(grid="grouped", group=64).group == 64
+
+
+def test_smaller_groups_round_weights_with_less_error():
+    """Where input channels differ in size: the law that groups are there for."""
+    weight = torch.randn(8, 128, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, 128)
+    errors = []
+    for group in (16, 32, 64):
+        grid = WEIGHT_GRIDS["grouped"].fitted(weight, WeightSettings(4, "learned", group=group))
+        errors.append(float((grid(weight) - weight).detach().square().sum()))
+    uniform, whole = (
+        WEIGHT_GRIDS[name].fitted(weight, WeightSettings(4, "learned", group=128)) for name in ("uniform", "grouped")
+    )
+    assert torch.equal(whole(weight), uniform(weight))  # one group is no group
+    assert errors == sorted(errors)
+    assert errors[0] < errors[-1] <= float((uniform(weight) - weight).detach().square().sum())
+
+
 def test_powers_of_two_are_fixed_in_portions_and_kept_by_later_stages():
     stage = Quantize(formats={"*": Format(grid="powers", bits=5)}, budget=replace(SHORT, epochs=4), portions=(0.5, 1.0))
     given = resources("residual")
@@ -178,7 +220,7 @@ def test_a_price_of_bits_leaves_ternary_layers_alone():
         (
             {"grid": "octal"},
             r"stage: formats: grid is 'octal'; known grids are uniform, ternary, dorefa, codebook, powers, clip-q, "
-            r"trained-ternary, float16, bfloat16, float32; for your own write 'package.module:Class'",
+            r"trained-ternary, grouped, float16, bfloat16, float32; for your own write 'package.module:Class'",
         ),
         ({"grid": "ternary", "bits": 3}, r"formats: bits is 3; for the grid 'ternary' it must be 2"),
         ({"bits": 9}, r"stage.formats.fc.bits is 9"),

@@ -9,7 +9,7 @@ from paretrim import trimfile
 from paretrim.graph.storage import to_bytes as plain_bytes
 from paretrim.runtime.compiled import native
 
-PLAIN, RICH, FREQUENCIES, TABLES = range(4)
+PLAIN, RICH, FREQUENCIES, TABLES, EXPONENTS, GROUPS = range(6)
 
 
 def assert_read_alike(content):

@@ -64,9 +64,9 @@ def test_invalid_tables_are_refused(change, message):
 def test_invalid_lengths_and_counts_are_refused():
     records = split(CONTENT)
     refused(
-        join(records, version=1), "header: its version is 1; this reader supports 2 to 6; write the file again with this version"
+        join(records, version=1), "header: its version is 1; this reader supports 2 to 7; write the file again with this version"
     )
-    refused(join(records, version=7), "header: its version is 7; this reader supports 2 to 6; update paretrim")
+    refused(join(records, version=8), "header: its version is 8; this reader supports 2 to 7; update paretrim")
     refused(join(records, count=3), "header: ")
     refused(join(records, count=2**13 + 1), "header: the number of records is 8193, above 8192")
     refused(join(records, count=5), "header: ")

@@ -53,7 +53,7 @@ def split(content):
         stored, at = take(content, at)
         records.append([kind, rows, decoded, stored, content[at : at + 32]])
         at += 32
-    assert version in (2, 3, 4, 5, 6)
+    assert version in (2, 3, 4, 5, 6, 7)
     assert content[at : at + 32] == hashlib.sha256(content[:at]).digest()
     at += 32
     for record in records:

@@ -72,10 +72,10 @@ def export_onnx(
 
 def _require_four_bits(graph: Graph, four_bits: FourBits) -> None:
     weights = [node.tensors["weight"] for node in graph.nodes if node.op in WEIGHTED]
-    if not any(weight.dtype == np.int8 and four_bits.holds(weight) for weight in weights):
+    if not any(weight.dtype == np.int8 and four_bits.split(weight) for weight in weights):
         raise UnsupportedOperation(
-            f"none of the {len(weights)} layers has weights of four bits, from -8 to 7; quantize with weight_bits = 4 or less, or"
-            " leave four_bits out"
+            f"none of the {len(weights)} layers has weights of four bits, from -8 to 7 or in groups that blocks divide; quantize "
+            "with weight_bits = 4 or less, or leave four_bits out"
         )
 
 

@@ -30,8 +30,8 @@ def _weights(writer: Writer, node: Node) -> list[str]:
             names.append(_float_constant(writer, stored, node.tensors[name], scale))
             continue
         scale = node.tensors["weight_scale"].astype(np.float64) * (source.scale if name == "bias" else 1.0)
-        if name == "weight" and writer.four_bits is not None and writer.four_bits.holds(node.tensors[name]):
-            names.append(_four_bit_weight(writer, stored, node.tensors[name], scale, writer.four_bits.block))
+        if name == "weight" and writer.four_bits is not None and (parts := writer.four_bits.split(node.tensors[name])):
+            names.append(_four_bit_weight(writer, stored, *parts, scale, writer.four_bits.block))
             continue
         writer.constant(stored, node.tensors[name], node.tensors[name].dtype)
         # ONNX Runtime runs a Gemm in integers only if the file has zero points, even if they are zero.
@@ -53,15 +53,16 @@ def _float_constant(writer: Writer, stored: str, values: Array, scale: Array | N
     return writer.add("Mul", [real, factor], f"{stored}/real")
 
 
-def _four_bit_weight(writer: Writer, stored: str, weight: Array, scale: Float64Array, block: int) -> str:
-    """A 4-bit weight as float32 values."""
-    outputs, inputs, *kernel = weight.shape
+def _four_bit_weight(writer: Writer, stored: str, small: Array, multiples: Float64Array, scale: Float64Array, block: int) -> str:
+    """A 4-bit weight as float32 values; ``multiples`` of the scales [Co] are by output channel, or [Co, G] by block too."""
     attributes: dict[str, OnnxAttribute] = {"axis": 0}
-    if block and inputs % block == 0:
+    scales = multiples.T * scale
+    if multiples.ndim == 2:
         attributes = {"axis": 1, "block_size": block}
-        scale = np.broadcast_to(scale.reshape(outputs, 1, *[1] * len(kernel)), (outputs, inputs // block, *kernel))
-    zeros = writer.packed_constant(f"{stored}/zero_point", np.zeros(scale.shape))
-    inputs = [writer.packed_constant(stored, weight), writer.constant(f"{stored}/scale", scale), zeros]
+        kernel = small.shape[2:]
+        scales = np.broadcast_to(scales.T.reshape(*multiples.shape, *[1] * len(kernel)), (*multiples.shape, *kernel))
+    zeros = writer.packed_constant(f"{stored}/zero_point", np.zeros(scales.shape))
+    inputs = [writer.packed_constant(stored, small), writer.constant(f"{stored}/scale", scales), zeros]
     return writer.add("DequantizeLinear", inputs, f"{stored}/real", attributes)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from paretrim.errors import InvalidRecipe, UnsupportedOperation
+from paretrim.graph.groups import groups_of
 from paretrim.graph.shapes import settings_of
-from paretrim.graph.types import Array, Graph, Node, ValueType
+from paretrim.graph.types import Array, Float64Array, Graph, Node, ValueType
 from paretrim.trimfile.provenance import normalisation_facts
 from paretrim.visible import brief
 
@@ -31,13 +32,18 @@ class OnnxOperation:
     attributes: Mapping[str, OnnxAttribute]
 
 
+FOUR = 4
+"""Bits of a small integer."""
+
+
 @dataclass(frozen=True)
 class FourBits:
     """Storage of 4-bit weights.
 
     ``block`` is the number of input channels that share a scale; 0 means one scale per output channel, which is also used for
-    layers whose input channels ``block`` does not divide, because OpenVINO 2026.4 refuses them. All blocks of an output channel
-    have that channel's scale; blocks only give the form that runtimes with 4-bit kernels expect.
+    layers whose input channels ``block`` does not divide, because OpenVINO 2026.4 refuses them. Weights on the grid ``grouped``
+    have their own scales in every block, if ``block`` divides their groups; all blocks of other weights have their output
+    channel's scale, which only gives the form that runtimes with 4-bit kernels expect.
     """
 
     block: int = 0
@@ -46,9 +52,19 @@ class FourBits:
         if self.block < 0:
             raise InvalidRecipe(f"block is {self.block}; give at least 1 input channel, or 0 for one scale per output channel")
 
-    def holds(self, weight: Array) -> bool:
-        """Whether an int8 weight fits into four bits."""
-        return bool(weight.min(initial=0) >= -8 and weight.max(initial=0) <= 7)
+    def split(self, weight: Array) -> tuple[Array, Float64Array] | None:
+        """Integers from -8 to 7 of the shape of an int8 weight [Co, Ci, ...], and the multiples of their blocks [Co, Ci / block].
+
+        Of a weight without blocks there is one multiple for each output channel, [Co]. None if a weight does not fit.
+        """
+        outputs, inputs = weight.shape[:2]
+        blocks = inputs // self.block if self.block and inputs % self.block == 0 else 0
+        if weight.min(initial=0) >= -8 and weight.max(initial=0) <= 7:
+            return weight, np.ones((outputs, blocks) if blocks else outputs)
+        groups = groups_of(weight) if blocks else None
+        if groups is None or groups.bits > FOUR or (groups.size % self.block and groups.size < inputs):
+            return None
+        return groups.small, groups.multiples[:, :: self.block].astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from paretrim.network.codebook import Codebook
 from paretrim.network.dorefa import DoReFaWeights
 from paretrim.network.float_weights import TYPES, Float32Weights, FloatWeights
 from paretrim.network.grids import ActivationGrid, Facts, Grid, Scales, WeightGrid, WeightSettings
+from paretrim.network.grouped import GroupedWeights
 from paretrim.network.offset import OffsetActivations
 from paretrim.network.powers import PowersOfTwo
 from paretrim.network.ternary import TernaryWeights
@@ -33,6 +34,9 @@ GridKind = TypeVar("GridKind")
 UNIFORM = "uniform"
 """The grid of facts that name none: it was the only one when candidates were first stored."""
 
+GROUPED = "grouped"
+"""The grid whose steps are by groups of input channels."""
+
 WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     UNIFORM: WeightQuantizer,
     "ternary": TernaryWeights,
@@ -41,6 +45,7 @@ WEIGHT_GRIDS: Mapping[str, type[WeightGrid]] = {
     "powers": PowersOfTwo,
     "clip-q": ClippedMeans,
     "trained-ternary": TrainedTernaryWeights,
+    GROUPED: GroupedWeights,
 }
 """Grids of weights by the name that recipes and their facts give them."""
 

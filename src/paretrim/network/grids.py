@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Final, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ TOP = 2**BITS - 1
 
 CACHED = 2**17
 """Weights converted to integers at a time, so that intermediate results stay in the cache."""
+
+GROUP: Final = 32
+"""Input channels that share a step, where steps are by groups."""
 
 Scales = Literal["learned", "observed"]
 
@@ -98,7 +101,7 @@ class WeightSettings:
 
     ``clip`` [Co] is the share of each output channel's range that it should cover, ``price`` [Co] what a bit of the coded file is
     worth in units of the squared weight; None for the whole range, and for bits without a price. ``name`` is the name by
-    which the grid was requested.
+    which the grid was requested, ``group`` the number of input channels that share a step.
     """
 
     bits: int
@@ -106,6 +109,7 @@ class WeightSettings:
     clip: Tensor | None = None
     price: Tensor | None = None
     name: str = ""
+    group: int = GROUP
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +151,8 @@ class WeightGrid(Protocol):
     """The grid of one weight [Co, ...]: int8 integers times a scale per output channel, zero point 0.
 
     It is an ``nn.Module``, and what ``forward`` gives is bit for bit ``integers * scale`` of :meth:`integers`: what is trained is
-    what ships. A weight that is 0 stays 0, so masks hold. Its state is by output channel or of the whole layer, by weight only
-    while an :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: they scale with the weights.
+    what ships. A weight that is 0 stays 0, so masks hold. Its state is by channel or of the whole layer, by weight only while an
+    :class:`IncrementalGrid` is at work, and its parameters are in the unit of the weight: they scale with the weights.
     """
 
     widths: ClassVar[range]
@@ -156,7 +160,7 @@ class WeightGrid(Protocol):
 
     @property
     def bits(self) -> int:
-        """Bits of a weight before coding: every output channel has at most ``2**bits`` values besides 0."""
+        """Bits of a weight before coding: an output channel, or a group of its inputs, has at most ``2**bits`` values but 0."""
         ...
 
     @classmethod

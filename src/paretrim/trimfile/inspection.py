@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from paretrim.graph.dtypes import count_zeros, pieces, type_name
+from paretrim.graph.groups import groups_of
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.outputs import layer_name, output_names
 from paretrim.graph.types import Array, Node
@@ -21,7 +22,7 @@ class LayerSize:
     """One weighted layer. ``bytes`` is the size of its weights in the file, ``share`` their share of the file, in [0, 1].
 
     ``format`` is the element type or, for integers with few distinct values, what they fit: ``int8``, ``ternary``, ``int4``
-    (all in -8..7), ``codebook 16``.
+    (all in -8..7), ``codebook 16``, or ``int4 in groups of 32`` input channels with a multiple each.
     """
 
     name: str
@@ -83,4 +84,7 @@ def _format(weight: Array) -> str:
         return "ternary"
     if values.min() >= -8 and values.max() <= 7:
         return "int4"
-    return f"codebook {len(values)}" if len(values) <= 16 else "int8"
+    if len(values) <= 16:
+        return f"codebook {len(values)}"
+    groups = groups_of(weight)
+    return "int8" if groups is None else f"int{groups.bits} in groups of {groups.size}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spec_reader.cursor import Bytes, named, require
 
 MAGIC = bytes.fromhex("895452494d0d0a1a")
-VERSIONS = (2, 3, 4, 5, 6)
+VERSIONS = (2, 3, 4, 5, 6, 7)
 KINDS = {1: "structure", 2: "provenance", 3: "parameters", 4: "weights"}
 
 
@@ -51,12 +51,13 @@ def split(content: bytes) -> list[Record]:
             require(hashlib.sha256(stored).digest() == record.digest, "its SHA-256 does not match")
             require(len(stored) > 0, "it is empty")
             record.coding, record.data = stored[0], stored[1:]
-            known = {5: 3, 6: 4}.get(version, 2) if record.kind == 4 else 1
+            known = {5: 3, 6: 4, 7: 5}.get(version, 2) if record.kind == 4 else 1
             require(record.coding <= known, f"its coding is {record.coding}, which is reserved")
     file.end()
     codings = {record.coding for record in records if record.kind == 4}
     require(version != 5 or 3 in codings, "it is of version 5 and has no tables")
     require(version != 6 or 4 in codings, "it is of version 6 and has no floats by exponents")
+    require(version != 7 or 5 in codings, "it is of version 7 and has no integers in groups")
     return records
 
 

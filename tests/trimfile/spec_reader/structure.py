@@ -132,7 +132,7 @@ def read_structure(content: bytes, version: int) -> Structure:
     outputs = tuple(file.varint(len(layers)) for _ in range(several))
     vector = several == 1 and len(types[outputs[0]].shape) == 1
     require(
-        several > 0 and version in (5, 6, version_for(layers, vector=vector)),
+        several > 0 and version in (5, 6, 7, version_for(layers, vector=vector)),
         f"it is of version {version}, and should be of another",
     )
     classes = tuple(file.text().decode() for _ in range(file.varint(2**20)))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from paretrim.errors import InvalidRecipe
-from paretrim.network.formats import UNIFORM, weight_grid_named
+from paretrim.network.formats import GROUPED, UNIFORM, weight_grid_named
+from paretrim.network.grids import GROUP
 from paretrim.settings import settings
 from paretrim.stages.layer_names import matches, require_match
+from paretrim.stored_fields import LATER
 
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
+
+Group = Literal[16, 32, 64, 128]
+"""Sizes of groups that the file knows."""
 
 
 @settings()
@@ -24,6 +30,7 @@ class Format:
     ``dorefa``: weights transformed by tanh, then rounded (Zhou et al. 2016), 2 to 7 bits.
     ``codebook``: ``2^bits`` values per layer, initialised by k-means and trained (Han et al. 2016), 2 to 8 bits.
     ``powers``: 0 and powers of two, fixed step by step (INQ, Zhou et al. 2017), 2 to 5 bits.
+    ``grouped``: 2 to 6 bits, with a step for each ``group`` of 16, 32, 64 or 128 input channels (Dai et al. 2021).
     ``trained-ternary``: 0, and one trained value of each sign (TTQ, Zhu et al. 2017), in 2 bits.
     ``float16`` and ``bfloat16``: 16-bit floats; ``float32``: no rounding. The layer computes in float32, in a network whose
     ``activations`` are float32 or beside integer layers.
@@ -35,8 +42,14 @@ class Format:
 
     bits: Bits | None = None
     grid: str = UNIFORM
+    group: Group = dataclasses.field(default=GROUP, metadata=LATER)
 
     def __post_init__(self) -> None:
+        if self.grid != GROUPED and self.group != GROUP:
+            raise InvalidRecipe(
+                f"formats: group is {self.group}, but the grid '{self.grid}' has no groups; leave group out, or set grid to "
+                f"'{GROUPED}'"
+            )
         widths = weight_grid_named(self.grid).widths
         if self.bits is not None and self.bits not in widths:
             raise InvalidRecipe(f"formats: bits is {self.bits}; for the grid '{self.grid}' it must be {_words(widths)}")

@@ -286,7 +286,7 @@ class Quantize:
         clip = weight_clips(weight, bits=bits, method=method, percentile=self.percentile)
         if worth is not None:
             clip = coarser_clips(weight, clip, worth, 2 ** (bits - 1) - 1)
-        return new_weight_grid(form.grid, weight, WeightSettings(bits, self.scales, clip, worth))
+        return new_weight_grid(form.grid, weight, WeightSettings(bits, self.scales, clip, worth, group=form.group))
 
     def advance(self, training: Training, progress: float, /) -> None:
         """Recount bits that have a price; fix the next portion of the weights of incremental grids."""
