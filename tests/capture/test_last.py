@@ -53,7 +53,24 @@ def channels_last(self, x):
     return (self.bias - other.contiguous()).permute(0, 3, 1, 2)
 
 
+def gated(self, x):
+    """MambaOut's block: parts of the channels, one of which goes through a convolution and comes back."""
+    gate, kept, mixed = torch.split(self.fc(x.permute(0, 2, 3, 1)), [8, 5, 3], dim=-1)
+    mixed = self.depthwise(mixed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return x + (torch.relu(gate) * torch.cat((kept, mixed), dim=-1)).permute(0, 3, 1, 2)
+
+
+def parts_of_channels_last(self, x):
+    last = self.c(x).permute(0, 2, 3, 1)
+    first, second = last[..., :6].chunk(2, -1)
+    top, bottom = last[:, ::2, 1:5].split(2, 1)
+    joined = torch.cat((first - second, last[..., 3:]), 3).permute(0, 3, 1, 2)
+    return joined + (top - bottom).permute(0, 3, 1, 2).mean((2, 3), keepdim=True)
+
+
 BODIES = {
+    "gated": (gated, {"fc": nn.Linear(8, 16), "depthwise": nn.Conv2d(3, 3, 3, padding=1, groups=3)}),
+    "parts of channels-last": (parts_of_channels_last, {}),
     "convnext": (lambda self, x: self.block(x), {"block": ConvNextBlock()}),
     "layer norm of channels": (norm_of_channels, {}),
     "layer norm of a pixel": (norm_of_a_pixel, {}),

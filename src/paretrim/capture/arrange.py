@@ -16,6 +16,7 @@ from paretrim.capture.concat import concat
 from paretrim.capture.cut import axis_in, cut, placed
 from paretrim.capture.elementwise import pointwise
 from paretrim.capture.expanded import expanded
+from paretrim.capture.last import axis_of_map, with_channels_last
 from paretrim.capture.pixels import PIXELS, moved_blocks
 from paretrim.capture.remedies import reason_behind
 from paretrim.capture.work import Value, View, Work
@@ -29,29 +30,34 @@ def _slice(work: Work, call: Call) -> Value:
     start, end = call.arguments["start"], call.arguments["end"]
     if call.integer("dim") == 0:
         if start in (None, 0) and (not isinstance(end, int) or end >= _WHOLE_BATCH):
-            return work.view(call, call.source)
+            return work.view(call, call.source, may_be_last=True)
         raise call.refused("it slices the batch; every image must be computed alike")
-    view = work.view(call, call.source)
+    view = work.view(call, call.source, may_be_last=True)
     axis = call.integer("dim") % (len(view.shape) + 1) - 1
     base = work.shapes[view.name]
     within = axis_in(view.shape, base, axis) if view.plain and 1 < len(view.shape) < len(base) == 3 else None
-    source = view.name if within is not None else work.read(call, call.source)
-    axis, shape = axis if within is None else within, work.shapes[source]
+    source = view.name if within is not None or view.last else work.read(call, call.source)
+    axis, shape = axis_of_map(view, axis) if within is None else within, work.shapes[source]
     first = None if start is None else call.integer("start")
     stop = None if end is None else call.integer("end")
     first, stop, step = slice(first, stop, call.integer("step")).indices(shape[axis])
     made = cut(work, call, source, axis, start=first, stop=stop, step=step)
+    if view.last:
+        return with_channels_last(made)
     return made if within is None else View(made.name, call.shape())
 
 
 def _split(work: Work, call: Call) -> Value:
-    source = work.read(call, call.source)
+    view = work.view(call, call.source, may_be_last=True)
+    source = view.name if view.last else work.read(call, call.source)
     axis = call.integer("dim") % (len(work.shapes[source]) + 1) - 1
     call.no_effect("chunks", "split_size", "split_sizes")
     if axis < 0:
         raise call.refused("it splits the batch; every image must be computed alike")
     stops = [0, *accumulate(int(part.shape[axis + 1]) for part in call.node.meta["val"])]
-    return tuple(cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
+    axis = axis_of_map(view, axis)
+    parts = tuple(cut(work, call, source, axis, start=start, stop=stop, step=1) for start, stop in pairwise(stops))
+    return tuple(map(with_channels_last, parts)) if view.last else parts
 
 
 _MODES: Mapping[str, str] = MappingProxyType({"reflection_pad2d": "reflect", "replication_pad2d": "replicate"})

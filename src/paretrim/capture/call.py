@@ -176,11 +176,16 @@ class Call:
         return first
 
 
+def modules_of(node: FxNode) -> list[tuple[str, str]]:
+    """Path and class of every module that an operation is in, the outermost first."""
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    return [(str(path).removeprefix("L['self'].").removeprefix("L['self']"), str(kind)) for path, kind in stack]
+
+
 def layer_of(node: FxNode) -> str:
     """Path of the module that an operation is in: :attr:`Call.layer`."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = str(list(stack.values())[-1][0]) if stack else ""
-    return path.removeprefix("L['self'].").removeprefix("L['self']")
+    modules = modules_of(node)
+    return modules[-1][0] if modules else ""
 
 
 def operation_of(node: FxNode) -> str:

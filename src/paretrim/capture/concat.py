@@ -10,6 +10,7 @@ from torch.fx import Node as FxNode
 
 from paretrim.capture.call import Call
 from paretrim.capture.cut import placed
+from paretrim.capture.last import with_channels_last
 from paretrim.capture.scale_shift import affine, numbers_of
 from paretrim.capture.work import Value, View, Work
 from paretrim.graph.types import Attribute
@@ -21,6 +22,11 @@ def concat(work: Work, call: Call) -> Value:
     parts = call.arguments["tensors"]
     axis = call.integer("dim") % (len(shape) + 1)
     assert isinstance(parts, list | tuple)
+    known = [work.known.get(part) for part in parts]
+    if axis == 3 and all(isinstance(view, View) and view.last for view in known):
+        names = [work.view(call, part, may_be_last=True).name for part in parts]
+        joined = (shape[2], *shape[:2])
+        return with_channels_last(work.emit(call, "concat", names, shape=joined) if len(names) > 1 else View(names[0], joined))
     if axis > 1 and len(shape) == 3:
         return _beside(work, call, parts, axis - 1)
     if axis != 1:

@@ -146,7 +146,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             try:
                 _converted(work, node)
             except UnsupportedOperation as error:
-                raise _called(by_family(work, needed, error), error, node, private, shape) from error
+                raise _called(by_family(work, needed, error, node), error, node, private, shape) from error
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":

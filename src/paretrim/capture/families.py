@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch.fx import Node as FxNode
 
-from paretrim.capture.call import call_of, is_aten, operation_of
+from paretrim.capture.call import call_of, is_aten, layer_of, modules_of, operation_of
 from paretrim.capture.work import Work
 from paretrim.errors import UnsupportedOperation
 
@@ -37,6 +37,9 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
     )
 )
 
+_OF_MAPS = ("channel", "spatial", "split", "coord", "squeeze", "pool", "gate", "cbam", "eca", "pixel")
+"""In names of classes whose attention weighs channels or places of maps, which convolutional networks do."""
+
 _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "mm")
 """Matrix products; with two activations and a softmax in between they are attention."""
 
@@ -52,12 +55,34 @@ def refuse_other_families(nodes: Iterable[FxNode]) -> None:
             raise call_of(node).refused(why)
 
 
-def by_family(work: Work, nodes: Iterable[FxNode], error: UnsupportedOperation) -> UnsupportedOperation:
-    """The error of an operation; of attention that is written out, one that says so and names the layer of its product."""
+def by_family(work: Work, nodes: Iterable[FxNode], error: UnsupportedOperation, refused: FxNode) -> UnsupportedOperation:
+    """The error of the refused operation; of attention that is written out, one that says so and names its layer.
+
+    Attention without softmax is recognised by two products of activations in the layer of the refused operation, and all other
+    kinds by the names of their classes.
+    """
     known = [node for node in nodes if is_aten(node)]
-    if any(operation_of(node) in ("softmax", "_softmax") for node in known):
-        for node in known:
-            constant = any(source in work.constants for source in node.all_input_nodes)
-            if operation_of(node) in _PRODUCTS and not constant and len(node.all_input_nodes) > 1:
-                return call_of(node).refused(_ATTENTION)
+    products = [node for node in known if _multiplies_activations(work, node)]
+    if products and any(operation_of(node) in ("softmax", "_softmax") for node in known):
+        return call_of(products[0]).refused(_ATTENTION)
+    if _attends(refused) or sum(layer_of(node) == layer_of(refused) for node in products) > 1:
+        return call_of(refused).refused(_ATTENTION)
+    if (layer := next(filter(None, map(_attends, known)), None)) is not None:
+        return UnsupportedOperation(
+            f"{error}; besides, layer '{layer}' looks like attention, as in transformers, which is not supported"
+        )
     return error
+
+
+def _multiplies_activations(work: Work, node: FxNode) -> bool:
+    constant = any(source in work.constants for source in node.all_input_nodes)
+    return operation_of(node) in _PRODUCTS and not constant and len(node.all_input_nodes) > 1
+
+
+def _attends(node: FxNode) -> str | None:
+    """Path of the module of a class with attention in its name, other than that of channels or places, that a node is in."""
+    for path, kind in modules_of(node):
+        name = kind.rpartition(".")[2].lower()
+        if ("attention" in name or "attn" in name) and not any(word in name for word in _OF_MAPS):
+            return path
+    return None

@@ -21,6 +21,16 @@ def as_map(work: Work, call: Call, argument: object) -> tuple[View, View]:
     return View(name, work.shapes[name]), View(name, work.shapes[name])
 
 
+def axis_of_map(view: View, axis: int) -> int:
+    """The axis of the value [C, H, W] that a view of it, maybe with channels last, has as this one."""
+    return (1, 2, 0)[axis] if view.last else axis
+
+
+def with_channels_last(value: View) -> View:
+    """A value [C, H, W] with its channels last, [H, W, C]."""
+    return View(value.name, (*value.shape[1:], value.shape[0]), last=True)
+
+
 def over_channels(constant: Constant, channels: int) -> Constant:
     """A constant with one number per channel [C] as [C, 1, 1]; any other unchanged."""
     if constant.tensor.numel() != channels or constant.tensor.shape[-1] != channels:

@@ -134,7 +134,8 @@ class Work:
             )
         if value.last and not may_be_last:
             raise call.refused(
-                "it reads a channels-last map, which only layer norm, linear layers, unary functions, sums and products can; "
+                "it reads a channels-last map, which only layer norm, linear layers, unary functions, sums, products, slices and "
+                "concatenated channels can; "
                 "permute the channels back to the front"
             )
         if value.spread and isinstance(argument, FxNode):
