@@ -100,7 +100,8 @@ variants each. So their lines of seed 0 are a little optimistic.
 
 ```sh
 python benchmarks/recipes.py --out results/recipes.jsonl   # makes the lines that are missing
-python benchmarks/recipes.py --out results/recipes-again.jsonl --seeds 1 --only codebook int4-groups lsq-plus ttq
+python benchmarks/recipes.py --out results/recipes-again.jsonl --seeds 1 \\
+    --only apprentice-a apprentice-b codebook int4-groups lsq-plus ttq
 python benchmarks/recipes_page.py                          # writes this page
 ```
 
@@ -115,8 +116,7 @@ MEASURED_AGAIN = """
 Since the lines above were made, training changes the values of codebooks, trained ternary weights and LSQ+ by small steps only
 ([decision 53](../decisions/0053-trained-scales-change-slowly.md)), and the two values of trained ternary weights are the layer's.
 These recipes were measured again. A dense network trained today differs a little from those above, so the lines stand apart, each
-beside a baseline from the same dense network. apprentice-a and apprentice-b, which also have trained ternary weights, were not
-measured again; their files would now be smaller. `int4-groups` is newer than the lines above.
+beside a baseline from the same dense network. `int4-groups` is newer than the lines above.
 
 """
 
