@@ -66,6 +66,16 @@ def grid_for_range(low: float, high: float, bits: int = BITS) -> Grid:
     return Grid(scale, min(max(round(-low / scale), 0), top_of(bits)), bits)
 
 
+def observed_steps(weight: Tensor, reach: Tensor, levels: int) -> Tensor:
+    """Steps [Co] of a weight [Co, ...], so that each output channel reaches so far [Co] with this number of levels on a side."""
+    step = reach / levels
+    largest = step.amax()
+    # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
+    usual = float(weight[0].numel()) ** -0.5 / levels
+    least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
+    return step.maximum(least).clamp_min(SMALLEST_SCALE)
+
+
 def bits_fact(bits: int) -> dict[str, int]:
     """Bits of an activation grid among its facts; the usual number is not written, as before there were others."""
     return {} if bits == BITS else {"bits": bits}

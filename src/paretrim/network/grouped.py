@@ -16,7 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paretrim.method import Method
-from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE, Facts, PlainGrid, Scales, WeightSettings, scales_in
+from paretrim.network.grids import (
+    SMALLEST_SCALE,
+    Facts,
+    IncrementalGrid,
+    PricedGrid,
+    Scales,
+    WeightSettings,
+    observed_steps,
+    scales_in,
+)
 from paretrim.network.rounding import straight_through
 from paretrim.network.tensors import typed
 
@@ -36,7 +45,7 @@ METHODS = (
 )
 
 
-class GroupedWeights(nn.Module, PlainGrid):
+class GroupedWeights(nn.Module):
     """Integers of ``bits`` bits times a multiple for each group of input channels, times the scale of the output channel.
 
     Groups are ``group`` consecutive input channels at all kernel positions. Their multiples are chosen once, by the squared error
@@ -45,6 +54,8 @@ class GroupedWeights(nn.Module, PlainGrid):
     """
 
     widths: ClassVar[range] = range(2, 7)
+    priced: PricedGrid | None = None
+    incremental: IncrementalGrid | None = None
     multiples: Tensor
     """By output and input channel, uint8 [Co, Ci]."""
 
@@ -94,7 +105,7 @@ class GroupedWeights(nn.Module, PlainGrid):
         return (1 << self.bits - 1) - 1
 
     @property
-    def trained_scale(self) -> nn.Parameter | None:  # type: ignore[override]
+    def trained_scale(self) -> nn.Parameter | None:
         """The learned scales [Co]; None where they are observed."""
         return self.scale if self.scales == "learned" else None
 
@@ -103,13 +114,7 @@ class GroupedWeights(nn.Module, PlainGrid):
         return {"grid": "grouped", "bits": self.bits, "scales": self.scales, "several": self.most > 1}
 
     def _observed(self, weight: Tensor) -> Tensor:
-        levels = self.top * self.most
-        step = weight.reshape(weight.shape[0], -1).abs().amax(1) / levels
-        largest = step.amax()
-        # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
-        usual = float(weight[0].numel()) ** -0.5 / levels
-        least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
-        return step.maximum(least).clamp_min(SMALLEST_SCALE)
+        return observed_steps(weight, weight.reshape(weight.shape[0], -1).abs().amax(1), self.top * self.most)
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""

@@ -13,7 +13,6 @@ from paretrim.method import Method
 from paretrim.network.code_length import bits_between, cheapest, code_lengths
 from paretrim.network.grids import (
     CACHED,
-    SMALLEST_ROW,
     SMALLEST_SCALE,
     Facts,
     Grid,
@@ -23,6 +22,7 @@ from paretrim.network.grids import (
     WeightSettings,
     bits_fact,
     bits_in,
+    observed_steps,
     scales_in,
     top_of,
 )
@@ -190,12 +190,7 @@ class WeightQuantizer(nn.Module):
         return {"bits": self.bits, "scales": self.scales}
 
     def _observed(self, weight: Tensor) -> Tensor:
-        step = weight.reshape(weight.shape[0], -1).abs().amax(1) * self.clip / self.top
-        largest = step.amax()
-        # In a layer of zeros any step will do until training moves them; this one fits weights of the usual initial size.
-        usual = float(weight[0].numel()) ** -0.5 / self.top
-        least = torch.where(largest > 0, largest * SMALLEST_ROW, usual)
-        return cast(Tensor, step.maximum(least).clamp_min(SMALLEST_SCALE))
+        return observed_steps(weight, weight.reshape(weight.shape[0], -1).abs().amax(1) * self.clip, self.top)
 
     def scale_for(self, weight: Tensor) -> Tensor:
         """Scale per output channel [Co] for this weight."""
