@@ -146,7 +146,7 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
             try:
                 _converted(work, node)
             except UnsupportedOperation as error:
-                raise _called(by_family(work, needed, error, node), error, node, private, shape) from error
+                raise by_family(work, needed, _called(error, node, private, shape), node) from error
             if isinstance(value := work.known.get(node), View) and node not in work.left_out:
                 values[node] = value
         elif node.op == "output":
@@ -165,12 +165,10 @@ def look_at(module: nn.Module, shape: tuple[int, ...], *, classes: Sequence[str]
     return CaptureResult(captured, private, program.module, inputs, values, left_out)
 
 
-def _called(
-    error: UnsupportedOperation, of_node: UnsupportedOperation, node: FxNode, module: nn.Module, shape: tuple[int, ...]
-) -> UnsupportedOperation:
-    """The error with the user's own line, if it is about that operation."""
+def _called(error: UnsupportedOperation, node: FxNode, module: nn.Module, shape: tuple[int, ...]) -> UnsupportedOperation:
+    """The error of an operation with the user's own line."""
     with silence():
-        site = call_site_of(node, module, shape) if error is of_node else None
+        site = call_site_of(node, module, shape)
     return error if site is None else UnsupportedOperation(f"{error}; it is called as {site.in_words()}")
 
 

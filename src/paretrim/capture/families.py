@@ -37,7 +37,7 @@ _FAMILIES: Mapping[str, str] = MappingProxyType(
     )
 )
 
-_OF_MAPS = ("channel", "spatial", "split", "coord", "squeeze", "pool", "gate", "cbam", "eca", "pixel")
+_OF_MAPS = ("channel", "spatial", "split", "coord", "squeeze", "pool", "gate", "cbam", "eca", "pixel", "kernel")
 """In names of classes whose attention weighs channels or places of maps, which convolutional networks do."""
 
 _PRODUCTS = ("matmul", "bmm", "baddbmm", "einsum", "mm")
@@ -58,19 +58,17 @@ def refuse_other_families(nodes: Iterable[FxNode]) -> None:
 def by_family(work: Work, nodes: Iterable[FxNode], error: UnsupportedOperation, refused: FxNode) -> UnsupportedOperation:
     """The error of the refused operation; of attention that is written out, one that says so and names its layer.
 
-    Attention without softmax is recognised by two products of activations in the layer of the refused operation, and all other
-    kinds by the names of their classes.
+    Attention without softmax is recognised by two products of activations in the layer of the refused operation. Where only the
+    name of a class says attention, the error stays and adds it.
     """
     known = [node for node in nodes if is_aten(node)]
     products = [node for node in known if _multiplies_activations(work, node)]
     if products and any(operation_of(node) in ("softmax", "_softmax") for node in known):
         return call_of(products[0]).refused(_ATTENTION)
-    if _attends(refused) or sum(layer_of(node) == layer_of(refused) for node in products) > 1:
+    if sum(layer_of(node) == layer_of(refused) for node in products) > 1:
         return call_of(refused).refused(_ATTENTION)
     if (layer := next(filter(None, map(_attends, known)), None)) is not None:
-        return UnsupportedOperation(
-            f"{error}; besides, layer '{layer}' looks like attention, as in transformers, which is not supported"
-        )
+        return UnsupportedOperation(f"{error}; layer '{layer}' looks like attention, as in transformers, which is not supported")
     return error
 
 
