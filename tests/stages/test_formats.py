@@ -1,6 +1,7 @@
 """Layers with number formats of their own: from the recipe to the file and back."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny import SHORT, dense, resources, same, start, state
 
 from paretrim import trimfile
 from paretrim.errors import InvalidRecipe
+from paretrim.graph.groups import SIZES
 from paretrim.graph.interpreter import run
 from paretrim.graph.operations.table import WEIGHTED
 from paretrim.network.constraints import weighted_layers
@@ -22,7 +24,7 @@ from paretrim.run.recipe import parse_stage, stage_settings
 from paretrim.runtime import plan
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.stage import Prune
-from paretrim.stages.quantize.layer_formats import Format, formats_of
+from paretrim.stages.quantize.layer_formats import Format, Group, formats_of
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 
@@ -133,6 +135,7 @@ def test_only_grouped_weights_have_a_group():
     with pytest.raises(InvalidRecipe, match="group"):
         parse_stage({"stage": "quantize", "formats": {"*": {"grid": "grouped", "bits": 4, "group": 24}}}, "stage")
     assert Format(grid="grouped", group=64).group == 64
+    assert set(get_args(Group)) == set(SIZES)
 
 
 def test_smaller_groups_round_weights_with_less_error():

@@ -8,7 +8,7 @@ import spec_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from second_reading import GROUPS, assert_read_alike, codings
-from trim_networks import chain, linear, listed, small
+from trim_networks import chain, linear, listed, small, two_heads
 from trim_records import join, number, refused, split
 
 from paretrim import trimfile
@@ -64,10 +64,10 @@ def test_only_groups_make_version_7():
 
 
 def test_version_7_needs_groups():
-    content = join(split(trimfile.to_bytes(small())), version=7)
-    with pytest.raises(CorruptFile):
+    content = join(split(trimfile.to_bytes(two_heads())), version=7)
+    with pytest.raises(CorruptFile, match=r"it is of version 7, but no record has integers in groups"):
         trimfile.from_bytes(content)
-    with pytest.raises(ValueError, match=r"version 7|structure"):
+    with pytest.raises(ValueError, match="it is of version 7 and has no integers in groups"):
         spec_reader.read(content)
 
 

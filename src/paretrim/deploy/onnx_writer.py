@@ -32,8 +32,8 @@ class OnnxOperation:
     attributes: Mapping[str, OnnxAttribute]
 
 
-FOUR = 4
-"""Bits of a small integer."""
+WIDTH = 4
+"""Bits of a stored integer."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FourBits:
         if weight.min(initial=0) >= -8 and weight.max(initial=0) <= 7:
             return weight, np.ones((outputs, blocks) if blocks else outputs)
         groups = groups_of(weight) if blocks else None
-        if groups is None or groups.bits > FOUR or (groups.size % self.block and groups.size < inputs):
+        if groups is None or groups.bits > WIDTH or (groups.size % self.block and groups.size < inputs):
             return None
         return groups.small, groups.multiples[:, :: self.block].astype(np.float64)
 

@@ -18,7 +18,7 @@ from paretrim.stored_fields import LATER
 Bits = Annotated[int, Field(ge=2, le=8, strict=True)]
 
 Group = Literal[16, 32, 64, 128]
-"""Sizes of groups that the file knows."""
+"""Sizes of groups that the writer of files looks for: :data:`paretrim.graph.groups.SIZES`."""
 
 
 @settings()
