@@ -10,7 +10,7 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +49,24 @@ def imported(text: str, what: str) -> Callable[..., object]:
     if not callable(found):
         raise InvalidRecipe(f"{place}: {brief(function_name)} is {described(found)}; it must be a function or class")
     return found
+
+
+def require_takes(function: Callable[..., object], arguments: Sequence[str], place: str) -> None:
+    """Refuse a function that cannot be called with these positional arguments; ``place`` names it and says what it is for.
+
+    A function that does not say what it takes, as some written in C, passes.
+
+    Raises:
+        InvalidRecipe: it takes others.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise InvalidRecipe(f"{place} takes {signature}; it is called with {' and '.join(arguments)}") from None
 
 
 @contextmanager

@@ -156,6 +156,8 @@ def test_a_score_of_ones_own_says_which_weights_go():
         ("no_such_module_:f", r"score 'no_such_module_:f': importing 'no_such_module_' failed"),
         (f"{THIS}:by_positoin", r"has no 'by_positoin'; near it are by_position"),
         (f"{THIS}:THIS", r"'THIS' is an object of type builtins.str; it must be a function or class"),
+        ("math:sqrt", r"score 'math:sqrt' takes \(x, /\); it is called with network and resources"),
+        (f"{THIS}:state", r"score '.*:state' takes .*; it is called with network and resources"),
     ],
 )
 def test_an_unknown_score_is_refused_early(score, match):
@@ -177,6 +179,15 @@ def test_an_unknown_score_is_refused_early(score, match):
 def test_score_results_are_checked(name, error, match):
     with pytest.raises(error, match=match):
         Prune(score=f"{THIS}:{name}", first=True).begin(dense("plain").network, resources("plain"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"pattern": "channel"}])
+@pytest.mark.parametrize("name", ["operator:add", "math:hypot"])
+def test_a_score_that_a_library_fails_to_compute_is_a_wrong_name(name, settings):
+    with pytest.raises(
+        InvalidRecipe, match=f"prune: score '{name}' failed with TypeError: .*; for your own write 'package.module:fun"
+    ):
+        Prune(score=name, first=True, **settings).begin(dense("plain").network, resources("plain"))
 
 
 def test_regrouping_is_by_magnitude_alone():

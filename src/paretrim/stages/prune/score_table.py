@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from paretrim.errors import InvalidRecipe, TrainingFailed
+from paretrim.errors import InvalidRecipe, ParetrimError, TrainingFailed, reason_of
 from paretrim.method import OURS, Method
 from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
-from paretrim.own_code import described, imported, split_name
+from paretrim.own_code import described, failing_call, imported, require_takes, split_name
 from paretrim.stages.gradients import calibration_gradients
 from paretrim.stages.prune.channel_scores import (
     channels_by_batchnorm,
@@ -159,7 +159,7 @@ def check_score(name: str, *, channels: bool = False) -> None:
         )
     if ":" not in name or not all(split_name(name)):
         raise InvalidRecipe(f"prune: score {brief(name)} is unknown; choose one of {', '.join(known)}; {OWN}")
-    imported(name, "score")
+    require_takes(imported(name, "score"), ("network", "resources"), f"prune: score {brief(name)}")
 
 
 def scores_of(name: str, network: Network, resources: Resources) -> dict[str, Tensor]:
@@ -170,8 +170,7 @@ def scores_of(name: str, network: Network, resources: Resources) -> dict[str, Te
         TrainingFailed: a score is NaN or infinite.
     """
     score = SCORES[name] if name in SCORES else cast(Score, imported(name, "score"))
-    with torch.no_grad():
-        found = score(network, resources)
+    found = _computed(score, name, network, resources)
     shapes = {layer: tuple(one.weight.shape) for layer, one in weighted_layers(network).items()}
     return {layer: _checked(found, layer, shape, name) for layer, shape in shapes.items()}
 
@@ -186,9 +185,19 @@ def channel_scores_of(name: str, network: Network, resources: Resources) -> dict
     if name in SCORES and name not in CHANNEL_SCORES:
         return {layer: channel_l2(score) for layer, score in scores_of(name, network, resources).items()}
     score = CHANNEL_SCORES[name] if name in CHANNEL_SCORES else cast(ChannelScore, imported(name, "score"))
-    with torch.no_grad():
-        found = score(network, resources)
+    found = _computed(score, name, network, resources)
     return {layer: _of_channels(found, layer, one.weight, name) for layer, one in weighted_layers(network).items()}
+
+
+def _computed(score: Score, name: str, network: Network, resources: Resources) -> object:
+    """What the function returns. The user's own lines speak for themselves; a library that fails is the wrong score."""
+    try:
+        with torch.no_grad():
+            return score(network, resources)
+    except Exception as error:
+        if ":" not in name or isinstance(error, ParetrimError) or failing_call(error):
+            raise
+        raise InvalidRecipe(f"prune: score {brief(name)} failed with {reason_of(error)}; {OWN}") from error
 
 
 def _of_channels(found: object, layer: str, weight: Tensor, name: str) -> Tensor:
