@@ -48,6 +48,17 @@ def test_the_parent_is_unchanged_and_the_seed_decides_all_bits(kind, name):
 
 @every_network
 @every_stage
+def test_a_look_at_the_network_does_not_end_its_training(kind, name):
+    """Otherwise the rest of an epoch trains with statistics that no longer follow the weights."""
+    training = STAGES[kind].begin(dense(name).network, resources(name))
+    training.network.train()
+    for progress in (0.0, 0.3, 0.7):
+        STAGES[kind].advance(training, progress)
+        assert all(module.training for module in training.network.modules()), progress
+
+
+@every_network
+@every_stage
 def test_history_says_what_was_done(kind, name):
     found = result(kind, name)
     assert found.history[:1] == dense(name).history

@@ -146,6 +146,7 @@ STAGES = {
     "prune 1x4": prune(pattern="1x4", allocation="uniform"),
     "prune 1x4 cubic": prune(pattern="1x4", schedule="cubic", allocation="erk"),
     "prune 1x4 regrouped": prune(pattern="1x4", schedule="cubic", regroup=True),
+    "prune 1x4 by second order": prune(pattern="1x4", schedule="cubic", score="obs"),
     "prune 1x4 by cost": prune(pattern="1x4", allocation="cost"),
     "prune 1x4 by sensitivity": prune(pattern="1x4", allocation="sensitivity"),
     "prune 2:4": prune(pattern="2:4"),

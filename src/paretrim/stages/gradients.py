@@ -10,6 +10,7 @@ from torch import Tensor
 
 from paretrim.errors import TrainingFailed
 from paretrim.network.constraints import WeightedLayer, living_weights, weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.network import Network
 from paretrim.train.resources import Resources
 from paretrim.train.task import Task
@@ -31,13 +32,10 @@ def calibration_losses(
     """
     images, labels = resources.labelled_calibration()
     device = next(network.parameters()).device
-    training = network.training
     for some, right in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-        network.eval()
-        with torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
             outputs = tuple(output / temperature for output in network.outputs(some.to(device)))
             loss = resources.task.loss(outputs, right.to(device), label_smoothing=0.0)
-        network.train(training)
         yield len(some) / len(images), loss
 
 
@@ -86,11 +84,10 @@ def hessian_traces(network: Network, resources: Resources, *, samples: int) -> d
     layers = {name: layer for name, layer in weighted_layers(network).items() if layer.weight.requires_grad}
     weights = [layer.weight for layer in layers.values()]
     sums = dict.fromkeys(weighted_layers(network), 0.0)
-    device, training = weights[0].device, network.training
-    network.eval()
+    device = weights[0].device
     for sample in range(samples):
         some, right = batches[sample % len(batches)]
-        with torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
             outputs = network.outputs(some.to(device))
             signs = [2.0 * torch.randint(0, 2, output.shape).to(device) - 1.0 for output in outputs]
             bent = _curvature_along(outputs, right.to(device), signs, resources.task)
@@ -98,7 +95,6 @@ def hessian_traces(network: Network, resources: Resources, *, samples: int) -> d
             second = _weights_along(outputs, weights, bent)
         for name, one, other in zip(layers, first, second, strict=True):
             sums[name] += float((one * other).double().sum())
-    network.train(training)
     for name, total in sums.items():
         if not math.isfinite(total):
             raise TrainingFailed(f"layer '{name}': the curvature on calibration images is not finite; check the weights")

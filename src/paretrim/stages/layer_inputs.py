@@ -24,6 +24,7 @@ from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.layers import BatchNorm
 from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
@@ -112,9 +113,7 @@ def inputs_of_both(
     The caller may change the layer of the current node in ``network``; later nodes then get the changed values. If both are the
     same network, it is computed once. Without gradients, in evaluation mode.
     """
-    network.eval()
-    reference.eval()
-    with torch.no_grad():
+    with evaluating(network, reference), torch.no_grad():
         parts = list(fast_batches(network, images))
         walks = [network.walk(part) for part in parts]
         others = walks if network is reference else [reference.walk(part) for part in parts]

@@ -12,6 +12,7 @@ from paretrim.errors import CorruptFile, DataUnavailable, UnsupportedOperation
 from paretrim.graph.interpreter import depends_on_library
 from paretrim.graph.types import Graph
 from paretrim.network.constraints import weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.freeze import freeze
 from paretrim.network.integer_network import IntegerNetwork
 from paretrim.network.network import Network
@@ -49,19 +50,18 @@ def predictions(
     Raises:
         DataUnavailable: there are no batches, or labels do not fit the network.
     """
-    training = network.training
-    network.eval().to(device)
-    if network.quantizers():
-        judged = _integers(integers or freeze(network), device)
-    else:
-        judged = _floats(network, device, in_torch=in_torch)
+    network.to(device)
     found, labels = [], []
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        for batch in batches:
-            outputs = tuple(output.float().cpu().numpy() for output in judged(batch.inputs.to(device)))
-            found.append(torch.from_numpy(task.decide(outputs)))
-            labels.append(batch.labels.cpu())
-    network.train(training)
+    with evaluating(network):
+        if network.quantizers():
+            judged = _integers(integers or freeze(network), device)
+        else:
+            judged = _floats(network, device, in_torch=in_torch)
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            for batch in batches:
+                outputs = tuple(output.float().cpu().numpy() for output in judged(batch.inputs.to(device)))
+                found.append(torch.from_numpy(task.decide(outputs)))
+                labels.append(batch.labels.cpu())
     if not found:
         raise DataUnavailable("there are no images to evaluate on; give validation data with at least one batch")
     known = torch.cat(labels)

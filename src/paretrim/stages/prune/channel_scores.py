@@ -11,6 +11,7 @@ from paretrim.graph.operations.table import WEIGHTED
 from paretrim.graph.types import INPUT
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.layers import BatchNorm, is_fixed
 from paretrim.network.network import Network
 from paretrim.stages.gradients import calibration_losses
@@ -135,10 +136,9 @@ def channels_by_propagation(network: Network, resources: Resources) -> dict[str,
     """
     layers = weighted_layers(network)
     place = next(node.inputs[0] for node in network.structure.nodes if node.name == list(layers)[-1])
-    training = network.training
     images = resources.calibration.to(next(network.parameters()).device)
-    features = network.eval().features(images, (place,))[place].double()
-    network.train(training)
+    with evaluating(network):
+        features = network.features(images, (place,))[place].double()
     importance = feature_importance(features.reshape(*features.shape[:2], -1).mean(2))
     linear = absolute(network, spread=True)
     ones = next(linear.parameters()).new_ones((1, *network.structure.types[INPUT].shape))

@@ -9,6 +9,7 @@ from paretrim.data.batches import Batch
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
 from paretrim.stages.prune.scores import channel_l2
@@ -44,9 +45,8 @@ def channels_by_teacher(network: Network, resources: Resources) -> dict[str, Ten
     layers = weighted_layers(network)
     paths = {node.name: node.layer for node in network.structure.nodes if node.name in layers and not is_fixed(node)}
     images = resources.calibration.to(next(network.parameters()).device)
-    training = network.training
-    own = network.eval().features(images, tuple(paths))
-    network.train(training)
+    with evaluating(network):
+        own = network.features(images, tuple(paths))
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     theirs = resources.teacher.values(Batch(images, labels, None), 0, sorted(set(paths.values())))
     found = {}

@@ -145,7 +145,7 @@ def readers(network: Network, groups: ChannelGroups, members: IntArray) -> list[
 
 def _thin_(network: Network, images: Tensor, groups: ChannelGroups, members: IntArray, count: int) -> None:
     """Silence ``count`` of these classes, and scale the weights that read the others."""
-    layers, training = weighted_layers(network), network.training
+    layers = weighted_layers(network)
     products: dict[str, Tensor] = {}
     owners: dict[str, Tensor] = {}
 
@@ -155,7 +155,6 @@ def _thin_(network: Network, images: Tensor, groups: ChannelGroups, members: Int
         products[node.name] = contributions(columns, moments.inputs, owners[node.name])
 
     layer_moments(network, network, images, readers(network, groups, members), collect)
-    network.train(training)
     energies = {name: float(product.sum()) for name, product in products.items()}
     total = torch.stack([product / energy if (energy := energies[name]) > 0 else product for name, product in products.items()])
     removed = greedy_removal(total.sum(0), count)

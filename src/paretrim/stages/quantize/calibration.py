@@ -25,6 +25,7 @@ from paretrim.graph.fusion import fuse, grid_holders
 from paretrim.graph.operations.table import OPERATIONS
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, ValueType
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.grids import BITS, SMALLEST_SCALE, TOP, Grid, grid_for_range, top_of
 from paretrim.network.network import Network
 from paretrim.stages.quantize.calibrators import Calibrator
@@ -143,8 +144,7 @@ def _beside_inputs(graph: Graph, grids: Mapping[str, Grid], dead: Collection[str
 def observed(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, Histogram]:
     """Histograms of every value on the images."""
     seen = {name: Histogram() for name in names}
-    network.eval()
-    with torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with evaluating(network), torch.inference_mode(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for part in fast_batches(network, images):
             values = network.features(part, names)
             for _ in pool.map(lambda name, values=values: seen[name].add_(values[name]), names):

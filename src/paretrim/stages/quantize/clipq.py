@@ -15,6 +15,7 @@ from paretrim.errors import InvalidRecipe, MissingDependency
 from paretrim.method import Method
 from paretrim.network.clipped_means import SHARE, ClippedMeans
 from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.quantize.layer_formats import Bits
@@ -149,8 +150,7 @@ def saved_bits(network: Network, rates: Mapping[str, Rate]) -> float:
 
 def _merit(network: Network, images: Tensor, labels: Tensor, resources: Resources) -> float:
     """The task's metric on these images, as a number for which higher is better."""
-    network.eval()
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         parts = [network.outputs(part) for part in fast_batches(network, images)]
     outputs = tuple(torch.cat(output).float().cpu().numpy() for output in zip(*parts, strict=True))
     return resources.task.metric.merit(worth(resources.task, torch.from_numpy(resources.task.decide(outputs)), labels.cpu()))

@@ -20,6 +20,7 @@ from paretrim.graph.operations.table import NORMALIZING, OPERATIONS, WEIGHTED
 from paretrim.graph.shapes import settings_of
 from paretrim.graph.types import INPUT, Graph, IntArray, Node
 from paretrim.network.constraints import WeightedLayer, weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.layers import BatchNorm, is_fixed
 from paretrim.network.network import Network
 from paretrim.train.execution import fast_batches
@@ -215,8 +216,7 @@ def smooth_(network: Network, images: Tensor, strength: float) -> None:
 def _smooth_(network: Network, images: Tensor, strength: float, work: _Scales) -> None:
     sources = tuple({run.head.inputs[0] for run, _, _ in work.runs.values()})
     seen: dict[str, Tensor] = {}
-    network.eval()
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         for part in fast_batches(network, images):
             for name, values in network.features(part, sources).items():
                 largest = values.abs().amax(tuple(axis for axis in range(values.dim()) if axis != 1))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from paretrim.graph.fusion import fuse
 from paretrim.graph.operations.table import WEIGHTED
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.network import Network
 from paretrim.network.uniform import ActivationQuantizer
 
@@ -31,11 +32,9 @@ def calibrate_jointly_(network: Network, reference: Network, images: Tensor) -> 
 
     Ranges of pixels, sums, products, averages and concatenations are kept: calibration chose their steps to avoid ties.
     """
-    network.eval()
-    reference.eval()
     some = images[:IMAGES]
     grids = network.quantizers()
-    with torch.no_grad():  # not inference_mode: the grids made here train later
+    with evaluating(network, reference), torch.no_grad():  # not inference_mode: the grids made here train later
         wanted = reference.outputs(some)
         best = _error(network, some, wanted)
         for run in fuse(network.structure):

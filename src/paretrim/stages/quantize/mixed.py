@@ -18,6 +18,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.graph.types import Graph
 from paretrim.method import OURS, Method
 from paretrim.network.constraints import WeightedLayer, living_weights, weighted_layers
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.formats import FLOAT_WEIGHTS
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
@@ -209,8 +210,7 @@ def _by_variance(question: Question) -> Assignment:
 def output_variances(network: Network, names: tuple[str, ...], images: Tensor) -> dict[str, float]:
     """The variance of all outputs of each layer over normalised images float32 [M, C, H, W]."""
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in names}
-    network.eval()
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         for part in fast_batches(network, images):
             for name, value in network.features(part, names).items():
                 if name in sums:
@@ -229,9 +229,9 @@ def _by_divergence(question: Question) -> Assignment:
 
 def divergences(question: Question) -> list[list[float]]:
     """The change of the outputs when only one open layer is quantized: for every layer a list over its choices, 0 or more."""
-    network, choices = question.network.eval(), question.settings.choices
+    network, choices = question.network, question.settings.choices
     images = question.resources.calibration[:DIVERGENCE_IMAGES]
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         parts = list(fast_batches(network, images))
         expected = [network.outputs(part) for part in parts]
         found = []

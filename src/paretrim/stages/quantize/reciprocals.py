@@ -19,6 +19,7 @@ from torch import Tensor
 from paretrim.graph.fusion import grid_holders
 from paretrim.graph.operations.table import NORMALIZING
 from paretrim.graph.types import INPUT, Graph, Node
+from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.grids import Grid, grid_for_range
 from paretrim.network.layers import is_fixed
 from paretrim.network.network import Network
@@ -125,8 +126,7 @@ def reciprocal_grids(network: Network, images: Tensor, grids: Mapping[str, Grid]
     holders = grid_holders(network.structure)
     counted = {name: _Magnitudes() for name in partners}
     wanted = tuple(dict.fromkeys([*partners, *(other for others in partners.values() for other in others)]))
-    network.eval()
-    with torch.inference_mode():
+    with evaluating(network), torch.inference_mode():
         for part in fast_batches(network, images):
             values = network.features(part, wanted)
             for name, others in partners.items():
