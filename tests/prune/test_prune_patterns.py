@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -103,11 +104,35 @@ def test_n_of_m_matches_brute_force(shape, n_m, seed, pruned):
         for position in itertools.product(*map(range, shape[2:])):
             for start in range(0, shape[1], m):
                 group = [(o, i, *position) for i in range(start, min(start + m, shape[1])) if alive[(o, i, *position)]]
-                for index in sorted(group, key=lambda i: -scores[i].item())[:n]:
+                size = min(m, shape[1] - start)
+                for index in sorted(group, key=lambda i: -scores[i].item())[: math.ceil(n * size / m)]:
                     expected[index] = True
     keep = survivors(alive, pattern)
     assert keep == int(expected.sum())
     assert torch.equal(mask_for(scores, keep, pattern, alive=alive), expected)
+
+
+@given(st.integers(1, 40), st.integers(2, 16), st.data())
+def test_a_short_last_group_keeps_the_share_of_a_whole_one_rounded_up(channels, m, data):
+    n = data.draw(st.integers(1, m - 1))
+    pattern = parse_pattern(f"{n}:{m}")
+    quotas = pattern.quotas(channels).tolist()
+    whole, rest = divmod(channels, m)
+    assert quotas[:whole] == [n] * whole
+    assert len(quotas) == whole + (rest > 0)
+    for kept in quotas[whole:]:
+        assert 1 <= kept <= min(n, rest)
+        assert (kept - 1) * m < n * rest <= kept * m  # the smallest count that is no smaller share
+    density = survivors(torch.ones(3, channels, dtype=torch.bool), pattern) / (3 * channels)
+    assert n / m <= density < n / m + 1 / channels  # not sparser than n:m, and by less than a weight of each row denser
+
+
+def test_two_of_four_of_six_channels_is_half_zeros():
+    scores = scores_of((5, 6, 3, 3), levels=4)
+    pattern = parse_pattern("2:4")
+    mask = mask_for(scores, survivors(scores > -1, pattern), pattern)
+    assert int(mask.sum()) * 2 == mask.numel()
+    assert bool((mask[:, 4:].sum(1) == 1).all())
 
 
 @given(shapes, st.sampled_from([UNSTRUCTURED, BLOCK_1X4]), st.integers(0, 99))

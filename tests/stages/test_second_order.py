@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from paretrim.capture import capture
 from paretrim.errors import InvalidRecipe
 from paretrim.network.constraints import set_mask_, weighted_layers
+from paretrim.network.network import Network
 from paretrim.stages import layer_inputs
 from paretrim.stages.layer_inputs import as_columns, from_columns, layer_moments
 from paretrim.stages.prune.allocation import masks
@@ -16,7 +19,7 @@ from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from tests.stages import tiny
-from tests.stages.tiny import NETWORKS, NONE, network
+from tests.stages.tiny import CLASSES, NETWORKS, NONE, SHAPE, network
 
 ALL = list(NETWORKS)
 
@@ -212,6 +215,20 @@ def test_groups_lose_what_costs_least_while_their_quota_lasts():
         assert int(kept[name].sum()) == int(sum(2 for _ in range(-(-channels // 4))) * weighted.weight.numel() // channels)
         stays = score == score.flatten(1).max(1).values.reshape(-1, *[1] * (score.dim() - 1))
         assert torch.equal(stays, kept[name])
+
+
+def test_a_short_last_group_loses_as_large_a_share_as_the_others():
+    """Six channels in a group of four and one of two: half of each leaves."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.Flatten(), nn.Linear(180, CLASSES))
+    found = Network(capture(module, SHAPE))
+    second = list(weighted_layers(found))[1]
+    score = second_order_scores(found, resources(), names=[second], pattern=parse_pattern("2:4"))[second]
+    stays = score == score.flatten(1).max(1).values.reshape(-1, 1, 1, 1)
+    assert stays[:, :4].sum(1).unique().tolist() == [2]
+    assert stays[:, 4:].sum(1).unique().tolist() == [1]
+    kept = masks({second: score}, 0.5, method="global", pattern=parse_pattern("2:4"))
+    assert torch.equal(kept[second], stays)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def allocate(
     Args:
         layers: non-negative scores of weights by layer name, [Co, Ci, kh, kw] or [out, in], larger means keep; they take the
             place of magnitudes in this module.
-        sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern exactly 1 - n/m, and ``method`` is ignored.
+        sparsity: share of zero blocks in [0, 1] over all layers; for an n:m pattern 1 - n/m, and ``method`` is ignored.
         method: ``global``, ``uniform``, ``erk``, ``lamp``, ``cost``, ``speed`` or ``sensitivity``; see the module docstring.
         pattern: what a block is.
         alive: masks of earlier stages, for some or all layers; what is False there stays zero.

@@ -7,7 +7,8 @@ B = ceil(Ci / block) blocks along the input channels.
 ``unstructured``          single weights
 ``1x4``                   four consecutive input channels of one output channel and one kernel position: what one lane
                           of an 8-bit dot product instruction consumes
-``n:m`` (such as ``2:4``) n of every m consecutive input channels of one output channel and kernel position are kept
+``n:m`` (such as ``2:4``) n of every m consecutive input channels of one output channel and kernel position are kept;
+                          of a last group of t < m channels ceil(n t / m): the share of a whole group, rounded up
 ========================  ==========================================================================================
 """
 
@@ -51,8 +52,21 @@ class Pattern:
 
     @property
     def sparsity(self) -> float | None:
-        """Sparsity of an n:m pattern if m divides the input channels; None for patterns that do not set the sparsity."""
+        """Sparsity of an n:m pattern if m divides the input channels; None for patterns that do not set the sparsity.
+
+        A last group of t < m channels may have a lower one, since ``ceil(n t / m)`` of it are kept: by less than one weight.
+        """
         return 1 - self.stay / self.group if self.fixed else None
+
+    def quotas(self, channels: int) -> Tensor:
+        """How many weights an n:m pattern keeps of each group of that many input channels at most, int64 [ceil(Ci / group)].
+
+        Source: ours for a last group of t < m channels, ``ceil(n t / m)``. ``torch.sparse.to_sparse_semi_structured`` refuses
+        weights whose sizes are no multiples of its tiles.
+        """
+        sizes = torch.full((math.ceil(channels / self.group),), self.group)
+        sizes[-1] -= -channels % self.group
+        return -(-self.stay * sizes // self.group)
 
 
 UNSTRUCTURED = Pattern("unstructured")
@@ -83,7 +97,8 @@ METHODS = (
         kind="pattern",
         source="Mishra et al. 2021, arXiv 2104.08378",
         what="keep n of every m consecutive input channels, for example 2:4",
-        formula="keep the n largest scores of W[o, mb:mb+m, y, x]; sparsity = 1 - n/m",
+        formula="keep the n largest scores of W[o, mb:mb+m, y, x]; sparsity = 1 - n/m\n"
+        "keep ceil(n t / m) of a last group of t < m channels",
         recipe="n-m",
     ),
 )
@@ -170,12 +185,9 @@ def expand(block_mask: Tensor, weight_shape: Sequence[int], pattern: Pattern) ->
 
 
 def survivors(alive: Tensor, pattern: Pattern) -> int:
-    """How many of the remaining weights an n:m pattern keeps; groups with fewer than n remaining keep all of those.
-
-    A last group of t < m channels counts as a full one whose missing weights are zero, so min(n, t) of it are kept: that is how
-    a runtime that packs n of every m sees it.
-    """
-    return int(_split(alive, pattern.group, fill=0).sum(2).clamp(max=pattern.stay).sum())
+    """How many of the remaining weights an n:m pattern keeps; groups with fewer than their quota remaining keep all of those."""
+    left = _split(alive, pattern.group, fill=0).sum(2)
+    return int(left.minimum(_along_groups(pattern, alive)).sum())
 
 
 def mask_for(scores: Tensor, keep: int, pattern: Pattern, *, alive: Tensor | None = None) -> Tensor:
@@ -219,12 +231,17 @@ def mask_for(scores: Tensor, keep: int, pattern: Pattern, *, alive: Tensor | Non
 
 
 def _best_of_each(scores: Tensor, pattern: Pattern) -> Tensor:
-    """The ``stay`` largest of every ``group`` along the input channels."""
+    """The largest of every group along the input channels, as many as its quota."""
     groups = _split(scores, pattern.group, fill=-torch.inf)
-    order = groups.argsort(stable=True, dim=2, descending=True)
-    best = torch.zeros_like(groups, dtype=torch.bool)
-    best.scatter_(2, order[:, :, : pattern.stay], value=True)
+    ranks = groups.argsort(stable=True, dim=2, descending=True).argsort(dim=2)
+    best = ranks < _along_groups(pattern, scores).unsqueeze(2)
     return best.flatten(1, 2)[:, : scores.shape[1]]
+
+
+def _along_groups(pattern: Pattern, weights: Tensor) -> Tensor:
+    """The quotas as [1, groups, 1, ...], to be compared with numbers of every group of these weights."""
+    quotas = pattern.quotas(weights.shape[1]).to(weights.device)
+    return quotas.reshape(1, -1, *[1] * (weights.ndim - 2))
 
 
 def _split(values: Tensor, size: int, *, fill: float) -> Tensor:

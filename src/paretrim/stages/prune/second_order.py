@@ -57,8 +57,8 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
     Errors are squared, and relative to the mean square of the layer's output, so that layers are comparable. Weighing them by the
     gradient of the loss instead was worse on trained networks, whose gradient is almost 0 on training images. Blocks whose inputs
     are constant score 0, such as those of a kernel position that only ever reads padding. Under an n:m pattern a weight is
-    removed only while its group has more than n; the weights of a row that are never removed all score the same, more than the
-    removed.
+    removed only while its group has more than its quota; the weights of a row that are never removed all score the same, more
+    than the removed.
 
     Returns:
         By layer, float64 of the weight's shape; the squares over a block add up to its error.
@@ -92,7 +92,7 @@ def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments
     split = (len(weight), kernel, channels)
     padded = functional.pad(weight.reshape(split), (0, missing)).reshape(len(weight), -1)
     blocks = functional.pad(living.reshape(split), (0, missing)).reshape(len(weight), -1, block).any(2)
-    quota = (pattern.stay, pattern.group) if pattern.fixed else None
+    quota = (pattern.quotas(channels).to(weight.device).repeat(kernel), pattern.group) if pattern.fixed else None
     varies = (moments.inputs[group].diagonal() > 0).reshape(kernel, channels)
     seen = functional.pad(varies, (0, missing)).reshape(-1, block).any(1)
     if quota or not bool(seen.any()):

@@ -38,7 +38,7 @@ def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
 
 
 def removal_costs(
-    weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None, quota: tuple[int, int] | None = None
+    weight: Tensor, square: Tensor, *, block: int, alive: Tensor | None = None, quota: tuple[int | Tensor, int] | None = None
 ) -> Tensor:
     """Cost of removing every block when it is its turn, each row in its own greedy order, float64 [R, D / block].
 
@@ -51,7 +51,8 @@ def removal_costs(
         block: number of weights that are removed together; it divides D.
         alive: bool [R, D / block]; blocks that are False there are already removed. None: all are there.
         quota: ``(stay, group)``: of every ``group`` adjacent blocks at least ``stay`` are never removed; ``group`` divides
-            D / block. All blocks that are never removed cost the same, more than the removed ones of their row.
+            D / block. ``stay`` is a number, or int64 [D / block / group] with one for each group. All blocks that are never
+            removed cost the same, more than the removed ones of their row.
     """
     rows, width = weight.shape
     count = width // block
@@ -65,7 +66,7 @@ def removal_costs(
     return costs
 
 
-def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> Tensor:
+def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int | Tensor, int] | None) -> Tensor:
     """:func:`removal_costs` for a few rows [r, D], from the inverse [D, D] of all columns."""
     rows, width = weight.shape
     count = width // block
@@ -98,7 +99,7 @@ class _RowsLeft:
     places: Tensor
     gone: Tensor
     block: int
-    quota: tuple[int, int] | None
+    quota: tuple[int | Tensor, int] | None
 
     @property
     def blocks(self) -> int:
@@ -111,7 +112,7 @@ class _RowsLeft:
         return int(((~self.gone).view(len(self.gone), -1, group).sum(2) - stay).clamp(min=0).sum(1).max())
 
     @classmethod
-    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int, int] | None) -> _RowsLeft:
+    def of(cls, weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int | Tensor, int] | None) -> _RowsLeft:
         rows, width = weight.shape
         places = torch.arange(width // block, device=weight.device).expand(rows, -1).clone()
         inverses = inverse.float().expand(rows, width, width).clone()
