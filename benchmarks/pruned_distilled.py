@@ -18,7 +18,8 @@ from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stages
 from paretrim.run.start import Start, TestSet
 from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.patterns import CHANNEL
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget

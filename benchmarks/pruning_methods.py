@@ -107,7 +107,7 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
         "SynFlow": (replace(cut, score="synflow"),),
         "Fisher": (replace(cut, score="fisher"),),
         "Taylor": (replace(cut, score="taylor"),),
-        "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, score_rate=0.05, end=0.6, budget=budget),),
+        "movement, hard": (Movement(sparsity=sparsity, pattern=pattern, every=4, end=0.6, budget=budget),),
         "straight-through": (straight,),
         "straight-through, by LAMP": (replace(straight, allocation="lamp"),),
         "RigL": (RigL(sparsity=sparsity, pattern=pattern, every=10, score="magnitude", budget=budget),),

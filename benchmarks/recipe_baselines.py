@@ -10,8 +10,9 @@ from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
 from paretrim.stages.prune.lottery import Lottery
 from paretrim.stages.prune.movement import Movement
+from paretrim.stages.prune.patterns import CHANNEL
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
+from paretrim.stages.prune.stage import MAGNITUDE, Prune, pruning
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.clipq import ClipQ
 from paretrim.stages.quantize.layer_formats import Format

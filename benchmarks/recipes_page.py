@@ -16,7 +16,8 @@ from recipe_lines import BETTER, FEWEST, IMAGES, NEITHER, ONE_SEED, WORSE, Measu
 from paretrim.run.recipe import Recipe, read_recipe
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.patterns import CHANNEL
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.clipq import ClipQ
 from paretrim.stages.quantize.stage import Quantize
 

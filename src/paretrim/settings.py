@@ -1,7 +1,8 @@
 """Classes of settings: frozen dataclasses that check every value, from a recipe and from Python alike.
 
 A wrong value in a recipe is an ``InvalidRecipe`` with the place of the key. In Python it is an ``InvalidSettings`` with the name
-of the class, which is also a ``ValueError``.
+of the class, which is also a ``ValueError``. So is a setting that is given although nothing reads it: a class says with
+:class:`Idle` when that is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar, cast, dataclass_transform, get_args
+from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
 import pydantic
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from paretrim.errors import InvalidRecipe, InvalidSettings
+from paretrim.stored_fields import LATER
 from paretrim.visible import QUOTED, brief, suggestion
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -28,18 +31,46 @@ _MOST_PROBLEMS = 5
 _Settings = TypeVar("_Settings")
 
 
+@dataclasses.dataclass(frozen=True)
+class Idle:
+    """Settings that nothing reads while ``when`` holds; one that is given is then refused.
+
+    A setting is given if it is named, at whatever value but None. A copy (``dataclasses.replace``, or settings that were stored)
+    names all, so there only values other than the defaults count, and nothing if ``in_copies`` is False.
+
+    Attributes:
+        names: of the settings; ``budget.warmup`` is a setting within a setting.
+        when: whether nothing reads them, of the checked settings.
+        why: the reason; settings in braces are replaced by their values.
+        step: what to change if they should be read.
+        in_copies: whether copies are refused too; not where the package itself makes such copies.
+    """
+
+    names: tuple[str, ...]
+    when: Callable[[Any], bool]
+    why: str
+    step: str
+    in_copies: bool = True
+
+
+_IDLE: dict[type, tuple[Idle, ...]] = {}
+"""What every class of settings says of itself."""
+
+
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, dataclasses.field))
-def settings(*, kw_only: bool = False) -> Callable[[type[_Settings]], type[_Settings]]:
-    """Make a class of settings; its constructor raises ``InvalidSettings`` for a wrong value."""
+def settings(*, kw_only: bool = False, idle: tuple[Idle, ...] = ()) -> Callable[[type[_Settings]], type[_Settings]]:
+    """Make a class of settings; its constructor raises ``InvalidSettings`` for a wrong value and for one that nothing reads."""
 
     def decorated(kind: type[_Settings]) -> type[_Settings]:
         made = cast(type[_Settings], pydantic.dataclasses.dataclass(frozen=True, config=_STRICT, kw_only=kw_only)(kind))
         unchecked: Callable[..., None] = made.__init__
+        _IDLE[made] = idle
 
         @functools.wraps(unchecked)
         def __init__(self: object, *args: object, **values: object) -> None:
             try:
                 unchecked(self, *args, **values)
+                _require_readers(self, {**dict(zip(_names(made), args, strict=False)), **values}, made.__name__)
             except ValidationError as error:
                 raise InvalidSettings(_explained(error, made, made.__name__)) from error
             except InvalidRecipe as error:
@@ -55,14 +86,77 @@ def checked(kind: type[_Settings], values: Mapping[str, object], where: str) -> 
     """Settings of a kind, made of values from outside; ``where`` names their place in errors.
 
     Raises:
-        InvalidRecipe: a key is unknown or missing, or a value is not allowed.
+        InvalidRecipe: a key is unknown or missing, a value is not allowed, or nothing reads it.
     """
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        made = TypeAdapter(kind).validate_python(dict(values))
     except InvalidRecipe as error:
         raise InvalidRecipe(f"{where}: {error}") from error
     except ValidationError as error:
         raise InvalidRecipe(_explained(error, kind, where)) from error
+    _require_readers(made, values, where)
+    return made
+
+
+def idle_settings(made: object) -> dict[str, Idle]:
+    """The settings that nothing reads as the others are, given or not, with the first reason."""
+    rules = (rule for kind in type(made).__mro__ for rule in _IDLE.get(kind, ()) if rule.when(made))
+    found: dict[str, Idle] = {}
+    for rule in rules:
+        found |= {name: rule for name in rule.names if name not in found}
+    return found
+
+
+def _require_readers(made: object, given: Mapping[str, object], where: str) -> None:
+    """Refuse settings, of these or of those within, that were given although nothing reads them.
+
+    Raises:
+        InvalidRecipe: there is one.
+    """
+    idle = idle_settings(made)
+    copied = bool(idle) and _all_of(type(made)) <= given.keys()
+    for name, rule in idle.items():
+        outer, _, inner = name.rpartition(".")
+        owner, table = (getattr(made, outer), given.get(outer)) if outer else (made, given)
+        value = getattr(owner, inner)
+        named = isinstance(table, Mapping) and table.get(inner) is not None and not copied
+        changed = value != default_of(type(owner), inner) and (outer or inner) in given
+        if named or (rule.in_copies and changed):
+            why = rule.why.format_map(vars(made))
+            raise InvalidRecipe(
+                f"{where}.{name} is {brief(value)}, but {why}, so it would have no effect; {rule.step}, or leave {inner} out"
+            )
+    for name, value in given.items():
+        for part, table, place in _within(getattr(made, name), value, f"{where}.{name}"):
+            _require_readers(part, table, place)
+
+
+def _within(made: object, given: object, where: str) -> Iterator[tuple[object, Mapping[str, object], str]]:
+    """Settings that were made of tables within tables: each with its table and its place."""
+    if isinstance(given, Mapping) and isinstance(made, Mapping):
+        for key, inner in made.items():
+            yield from _within(inner, given[key], f"{where}.{str(key)[:QUOTED]}")
+    elif isinstance(given, Mapping) and is_pydantic_dataclass(type(made)):
+        yield made, given, where
+    elif isinstance(given, list | tuple) and isinstance(made, list | tuple):
+        for index, (inner, one) in enumerate(zip(made, given, strict=True)):
+            yield from _within(inner, one, f"{where}[{index}]")
+
+
+def default_of(kind: type, name: str) -> object:
+    """The default of a setting; a value that nothing equals if it has none."""
+    fields: Mapping[str, FieldInfo] = kind.__pydantic_fields__ if is_pydantic_dataclass(kind) else {}
+    return fields[name].get_default(call_default_factory=True)
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.init]
+
+
+def _all_of(kind: type) -> set[str]:
+    """The settings that every copy names: stored ones leave out what came later, TOML None, and parts of ``together`` budgets."""
+    defaults = {field.name: default_of(kind, field.name) for field in dataclasses.fields(kind) if field.metadata != LATER}
+    return {name for name, value in defaults.items() if value is not None and not is_pydantic_dataclass(type(value))}
 
 
 def _explained(error: ValidationError, kind: type, where: str) -> str:
@@ -75,7 +169,7 @@ def _explained(error: ValidationError, kind: type, where: str) -> str:
 def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
     """One sentence for one of pydantic's errors: the key, what was given, what is allowed."""
     place = problem["loc"]
-    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    known = _names(kind)
     if problem["type"] == "unexpected_positional_argument":
         return f"{where} takes {len(known)} values at most ({', '.join(known)}); name them"
     if place and isinstance(place[0], int):  # given by position

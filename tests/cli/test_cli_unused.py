@@ -42,6 +42,10 @@ def test_a_recipe_is_not_given_what_it_says_itself(name, options, named, at_desk
             ["sensitivity", "--dense-learning-rate", "0.2"],
             "--dense-learning-rate would have no effect: no dense network is trained;",
         ),
+        (
+            ["compress", "--epochs", "0", "--learning-rate", "0.1"],
+            "--learning-rate would have no effect: with --epochs 0 nothing is trained; leave it out, or give epochs",
+        ),
         (["compress", "--int8", "--epochs", "3"], "--epochs would have no effect: INT8 without training trains nothing;"),
         (
             ["compress", "--candidates", "int8", "--learning-rate", "0.1", "--batch-size", "8"],

@@ -123,9 +123,13 @@ def test_without_labels_nothing_but_the_criteria_is_learned():
 
 
 def test_conflicting_settings_are_refused():
-    with pytest.raises(InvalidRecipe, match="temperature and alpha have no effect with criteria; set labels"):
+    with pytest.raises(
+        InvalidRecipe, match=r"alpha is 0\.5, but there are criteria, which have their own, so it would have no effect"
+    ):
         Distill(criteria=({"loss": "dkd"},), alpha=0.5)
-    with pytest.raises(InvalidRecipe, match=r"labels is 0\.0, but there are no criteria; use alpha instead"):
+    with pytest.raises(
+        InvalidRecipe, match=r"labels is 0\.0, but there are no criteria, so it would have no effect; set alpha, or"
+    ):
         Distill(labels=0.0)
 
 

@@ -8,7 +8,8 @@ from paretrim.run.recipe import parse_recipe
 from paretrim.run.start import start_from
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.patterns import CHANNEL
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget
 

@@ -129,7 +129,8 @@ def test_groups_stay_with_their_channels_when_others_are_cut_off():
 
 def test_only_grouped_weights_have_a_group():
     with pytest.raises(
-        InvalidRecipe, match="formats: group is 16, but the grid 'uniform' has no groups; leave group out, or set"
+        InvalidRecipe,
+        match="group is 16, but the grid 'uniform' has no groups, so it would have no effect; set grid to 'grouped', or",
     ):
         Format(group=16)
     with pytest.raises(InvalidRecipe, match="group"):

@@ -215,8 +215,8 @@ def test_a_layer_that_lost_channels_is_refused():
         (lambda: StraightThrough(pattern="2:4"), r"pattern 2:4 always has sparsity 0.5, but sparsity is 0.9"),
         (lambda: Movement(pattern="2:4"), "movement: pattern 2:4 has no blocks that can move; choose unstructured or 1x4"),
         (lambda: Movement(start=0.9), "movement: the schedule ends at 0.8, before its start at 0.9"),
-        (lambda: Movement(selection="soft", sparsity=0.5), "with selection soft, threshold and penalty determine the sparsity"),
-        (lambda: Movement(penalty=1.0), "threshold and penalty have no effect with selection hard; leave them"),
+        (lambda: Movement(selection="soft", sparsity=0.5), r"sparsity is 0\.5, but selection is 'soft', where threshold"),
+        (lambda: Movement(penalty=1.0), r"penalty is 1\.0, but selection is 'hard', where sparsity"),
     ],
 )
 def test_conflicting_settings_are_refused(make, match):

@@ -239,7 +239,7 @@ def test_a_mixture_ships_as_trained():
         ({"bits": 4.0, "bytes": 1000}, "by 'hessian' needs one budget, but 2 are given"),
         (
             {"by": "divergence", "bits": 4.0, "percentiles": [20.0, 80.0]},
-            "percentiles have no effect with by 'divergence'; leave them out, or set by to variance",
+            r"percentiles is \(20\.0, 80\.0\), but by 'divergence' compares no variances, .*; set by to variance, or leave",
         ),
         ({"by": "divergence"}, "by 'divergence' needs one budget, but 0 are given; give either bits or bytes"),
         (

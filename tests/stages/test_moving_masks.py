@@ -75,8 +75,8 @@ def test_every_layer_keeps_its_number_of_weights_and_others_of_them(pattern):
 
 def test_without_dropping_it_equals_random_pruning():
     prune = Prune(sparsity=0.5, allocation="erk", score="random", budget=SHORT)
-    still = RigL(sparsity=0.5, drop=0.0, every=1, budget=SHORT)
-    late = RigL(sparsity=0.5, until=0.0, every=1, budget=SHORT)
+    still = RigL(sparsity=0.5, drop=0.0, budget=SHORT)
+    late = RigL(sparsity=0.5, until=0.0, budget=SHORT)
     states = [state(run_stage(dense("residual"), stage, resources("residual"))) for stage in (prune, still, late)]
     assert same(states[0], states[1])
     assert same(states[0], states[2])

@@ -80,7 +80,8 @@ def test_a_score_is_a_number_a_weight_and_leaves_the_network_alone(score, name):
 def test_every_score_prunes_in_every_pattern_and_schedule(score, pattern, schedule):
     if pattern == "2:4" and schedule == "cubic":
         return
-    stage = Prune(sparsity=0.5, pattern=pattern, schedule=schedule, score=score, first=True, last=True, budget=SHORT)
+    everywhere = {} if pattern == "channel" else {"first": True, "last": True}
+    stage = Prune(sparsity=0.5, pattern=pattern, schedule=schedule, score=score, budget=SHORT, **everywhere)
     found = run_stage(dense("residual"), stage, resources("residual"))
     assert parse_stage(stage_settings(stage), "stage") == stage
     if pattern == "channel":
@@ -181,13 +182,13 @@ def test_score_results_are_checked(name, error, match):
         Prune(score=f"{THIS}:{name}", first=True).begin(dense("plain").network, resources("plain"))
 
 
-@pytest.mark.parametrize("settings", [{}, {"pattern": "channel"}])
+@pytest.mark.parametrize("settings", [{"first": True}, {"pattern": "channel"}])
 @pytest.mark.parametrize("name", ["operator:add", "math:hypot"])
 def test_a_score_that_a_library_fails_to_compute_is_a_wrong_name(name, settings):
     with pytest.raises(
         InvalidRecipe, match=f"prune: score '{name}' failed with TypeError: .*; for your own write 'package.module:fun"
     ):
-        Prune(score=name, first=True, **settings).begin(dense("plain").network, resources("plain"))
+        Prune(score=name, **settings).begin(dense("plain").network, resources("plain"))
 
 
 def test_regrouping_is_by_magnitude_alone():

@@ -152,7 +152,8 @@ def test_keys_decide_how_many_channels_each_set_keeps():
 
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4", "channel"])
 def test_a_stage_prunes_by_its_own_scan(pattern):
-    stage = Prune(sparsity=0.5, pattern=pattern, allocation="sensitivity", first=True, last=True, budget=Budget(epochs=0))
+    everywhere = {} if pattern == "channel" else {"first": True, "last": True}
+    stage = Prune(sparsity=0.5, pattern=pattern, allocation="sensitivity", budget=Budget(epochs=0), **everywhere)
     network = run_stage(dense("plain"), stage, resources("plain")).network
     if pattern == "channel":
         assert (

@@ -71,6 +71,10 @@ def test_a_stage_may_have_a_name_of_its_own() -> None:
         ({"epochs": -1}, "epochs is -1; give a whole number from 0"),
         ({"epochs": 4}, r"4 epochs split by .* give \[1, 2, 2\], 5 in all; choose another total"),
         ({"arms": ["prune squeeze"]}, r"arms\[0\]: there is no stage squeeze; known are prune, quantize, distill"),
+        (
+            {"arms": ["prune+distill quantize"]},
+            r"stages\.prune\.budget is \{'learning_rate': 0\.02\}, but a joint arm trains with the budget of its stage with",
+        ),
         ({"arms": [""]}, r"arms\[0\] is ''; write stage names"),
         ({"arms": ["prune", "prune"]}, "arms lists an arm twice"),
         ({"base": table()["base"] | {"stages": [{"stage": "prune"}]}}, "base has stages"),

@@ -47,7 +47,9 @@ def test_every_field_is_checked(key, value, text):
 
 
 def test_budgets_without_epochs_or_warmup_are_legal():
-    assert Budget(epochs=0, warmup=1.0, momentum=0.0, clip_norm=None, milestones=()).epochs == 0
+    assert Budget(epochs=0).epochs == 0
+    assert Budget(warmup=1.0, momentum=0.0, clip_norm=None).epochs == 5
+    assert Budget(schedule="step", milestones=()).milestones == ()
 
 
 @given(
@@ -56,7 +58,8 @@ def test_budgets_without_epochs_or_warmup_are_legal():
     schedule=st.sampled_from(["cosine", "linear", "step", "constant"]),
 )
 def test_the_rate_stays_between_zero_and_its_peak(progress, warmup, schedule):
-    budget = Budget(learning_rate=0.4, warmup=warmup, schedule=schedule)
+    after = {} if warmup == 1 else {"schedule": schedule}
+    budget = Budget(learning_rate=0.4, warmup=warmup, **after)
     assert 0 <= learning_rate_at(progress, budget) <= 0.4 * (1 + 1e-12)
 
 

@@ -79,7 +79,7 @@ KINDS: Mapping[str, Kind] = {
     "score": Kind((*score_table.SCORES, score_table.SECOND_ORDER), "prune.score"),
     "channel score": Kind(tuple(score_table.CHANNEL_SCORES), "prune.score"),
     "allocation": Kind(get_args(allocation.Allocation), "prune.allocation"),
-    "pattern": Kind((*(pattern.text for pattern in patterns.FREE), "n:m", prune.CHANNEL), "prune.pattern"),
+    "pattern": Kind((*(pattern.text for pattern in patterns.FREE), "n:m", patterns.CHANNEL), "prune.pattern"),
     "schedule": Kind(get_args(schedule.Schedule), "prune.schedule"),
     "weight grid": Kind((*formats.WEIGHT_GRIDS, *formats.FLOAT_WEIGHTS), "quantize.formats"),
     "activation grid": Kind(tuple(formats.ACTIVATION_GRIDS), "quantize.activations"),

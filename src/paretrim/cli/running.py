@@ -206,8 +206,11 @@ def compress_recipe(parsed: argparse.Namespace, *, planned: bool = False) -> Rec
 def _rungs(parsed: argparse.Namespace, targets: Targets, *, native: bool = True) -> tuple[Rung, ...]:
     """The requested candidates, or else those that can help with the targets."""
     kinds = usual_kinds(targets, native=native) if parsed.candidates is None else parsed.candidates
-    if set(kinds) == {INT8}:
-        idle = {"learning_rate", *(() if parsed.dense_epochs else ("batch_size",))} | ({"epochs"} if parsed.epochs else set())
+    if not parsed.epochs:
+        idle = {"learning_rate", *(() if parsed.dense_epochs else ("batch_size",))}
+        refuse_unused(parsed, vars(parsed).keys() - idle, "with --epochs 0 nothing is trained; leave it out, or give epochs")
+    elif set(kinds) == {INT8}:
+        idle = {"learning_rate", *(() if parsed.dense_epochs else ("batch_size",)), "epochs"}
         refuse_unused(parsed, vars(parsed).keys() - idle, "INT8 without training trains nothing; leave it out")
     return ladder(parsed.epochs, kinds, budget=_budget(parsed))
 

@@ -19,7 +19,8 @@ from paretrim.run.pipeline import disk_bytes, extra_bytes
 from paretrim.run.start import Start
 from paretrim.run.teachers import Teaching, resources_for
 from paretrim.stages.finetune import FineTune
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.patterns import CHANNEL
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together, stage_label

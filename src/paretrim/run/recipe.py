@@ -23,8 +23,10 @@ from paretrim.errors import InvalidRecipe, reason_of
 from paretrim.files import read_regular
 from paretrim.models.spec import ModelSpec
 from paretrim.run.teacher_spec import TeacherSpec, check_names
-from paretrim.settings import checked, settings
+from paretrim.settings import Idle, checked, settings
+from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.lottery import require_early
+from paretrim.stages.prune.score_table import BY_TEACHER
 from paretrim.stages.stage import Stage
 from paretrim.stages.stage_table import STAGES
 from paretrim.stages.together import Together, stage_label
@@ -57,7 +59,26 @@ _STRING_OR_COMMENT = re.compile(
 _LONG_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 
 
-@settings()
+def _reads_teachers(stage: Stage) -> bool:
+    """Whether a stage may ask for a teacher: some do, and what is not of this package might."""
+    if isinstance(stage, Together):
+        return any(map(_reads_teachers, stage.parts))
+    score = str(getattr(stage, "score", ""))
+    return isinstance(stage, Distill) or type(stage) not in STAGES.values() or score == BY_TEACHER or ":" in score
+
+
+_IDLE = (
+    Idle(
+        ("teacher", "teachers"),
+        lambda recipe: bool(recipe.stages) and not any(map(_reads_teachers, recipe.stages)),
+        "no stage learns from a teacher",
+        "add a distill stage",
+        in_copies=False,
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class Recipe:
     """A network, data, stages in any order and number, a teacher and a seed.
 
@@ -214,8 +235,9 @@ def parse_recipe(table: object, where: str = "recipe") -> Recipe:
         raise InvalidRecipe(f"{where}: it has arms, so it is a study, not a recipe; run it with paretrim study")
     given = dict(table)
     stages = _parse_stages(given.pop("stages", []), where, "[[stages]]")
-    teachers = _parse_teachers(given.pop("teachers", []), where)
-    return checked(Recipe, {**given, "stages": stages, "teachers": teachers}, where)
+    if "teachers" in given:
+        given["teachers"] = _parse_teachers(given["teachers"], where)
+    return checked(Recipe, {**given, "stages": stages}, where)
 
 
 def _parse_stages(listed: object, where: str, written: str) -> tuple[Stage, ...]:

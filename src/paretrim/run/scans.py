@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from paretrim.curves import Sensitivity
 from paretrim.errors import InvalidRecipe
 from paretrim.run.start import Start
-from paretrim.stages.prune.patterns import FREE
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune
+from paretrim.stages.prune.patterns import CHANNEL, FREE
+from paretrim.stages.prune.stage import MAGNITUDE, Prune
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.outliers import Spread
 from paretrim.stages.quantize.outliers import outliers as studied

@@ -16,7 +16,7 @@ from paretrim.metric import ACCURACY, Metric
 from paretrim.run.drop import Drop, amount, fewest_images, images_needed, loses, worsens
 from paretrim.search.trial import Trial
 from paretrim.stages.distill.stage import Distill
-from paretrim.stages.prune.stage import CHANNEL
+from paretrim.stages.prune.patterns import CHANNEL
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.usual import SHARES, split_epochs, usual_stages

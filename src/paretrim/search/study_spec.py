@@ -26,7 +26,7 @@ the first arm listed is the baseline then. ``compare = { teacher = "large" }`` c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,32 @@ def parse_study(table: Mapping[str, Any], where: str = "study") -> StudySpec:
     arms: list[tuple[str, tuple[Stage, ...]]] = [(DENSE, ())] if dense else []
     for index, text in enumerate(listed):
         arms.append(_arm(text, stages, shares, epochs, f"{where}.arms[{index}]"))
+    _require_budgets_read(stages, shares, listed, where)
     labels = [label for label, _ in arms]
     if len(set(labels)) < len(labels):
         raise InvalidRecipe(f"{where}.arms lists an arm twice: {', '.join(labels)}")
     compare = _comparison(table["compare"], base, f"{where}.compare") if "compare" in table else None
     return StudySpec(require_name(table["name"], f"{where}.name"), tuple(seeds), epochs, tuple(arms), base, compare)
+
+
+def _require_budgets_read(
+    stages: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float], arms: Sequence[str], where: str
+) -> None:
+    """Refuse the budgets of stages in joint arms with which none of these arms trains."""
+    steps = [step.split("+") for arm in arms for step in arm.split()]
+    named, trained = {name for step in steps for name in step}, {_lead(step, shares) for step in steps}
+    idle = sorted(name for name in named - trained if stages[name].get("budget"))
+    if idle:
+        raise InvalidRecipe(
+            f"{where}.stages.{idle[0]}.budget is {brief(stages[idle[0]]['budget'])}, but a joint arm trains with the budget of "
+            "its stage with the largest share, and no arm has this stage alone, so it would have no effect; give it a larger "
+            "share, or leave the budget out"
+        )
+
+
+def _lead(names: Sequence[str], shares: Mapping[str, float]) -> str:
+    """The stage of a joint arm whose budget it trains with: that with most of the epochs in the other arms."""
+    return max(names, key=shares.__getitem__)
 
 
 def _comparison(table: object, base: Recipe, where: str) -> TeacherComparison:
@@ -167,8 +188,7 @@ def _step(
     names: list[str], stages: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float], epochs: int, where: str
 ) -> Stage:
     tables = [_stage_table(name, stages[name]) for name in names]
-    # A joint arm trains with the budget of the stage with the largest share, which has most of the epochs in the other arms.
-    lead = max(names, key=lambda name: shares[name])
+    lead = _lead(names, shares)
     given = stages[lead].get("budget", {})
     if not isinstance(given, Mapping):
         raise InvalidRecipe(f"{where}: budget of {lead} is {brief(given)}; write it as a table")

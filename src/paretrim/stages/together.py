@@ -15,8 +15,8 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import OURS, Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
+from paretrim.stages.prune.patterns import CHANNEL
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import Budget
 from paretrim.train.losses import LossTerm, modules_under, with_modules

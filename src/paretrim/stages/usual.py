@@ -9,9 +9,9 @@ from dataclasses import replace
 from paretrim.errors import InvalidRecipe
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.patterns import BLOCK_1X4
+from paretrim.stages.prune.patterns import BLOCK_1X4, CHANNEL
 from paretrim.stages.prune.score_table import SECOND_ORDER
-from paretrim.stages.prune.stage import CHANNEL, Prune
+from paretrim.stages.prune.stage import Prune
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.train.budget import MOST, Budget

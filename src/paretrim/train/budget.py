@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool
 
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stored_fields import LATER
 
 LARGEST = 1e30
@@ -27,7 +27,58 @@ LEAST_WARMUP = 1e-3
 """Share of the rate at which a warm-up begins: at rate 0 the first step would only fill the momentum."""
 
 
-@settings()
+_IDLE = (
+    Idle(
+        ("momentum", "nesterov"),
+        lambda budget: budget.optimizer == "adamw",
+        "optimizer is 'adamw', which has averages of its own",
+        "set optimizer to sgd or muon",
+    ),
+    Idle(
+        ("nesterov",),
+        lambda budget: budget.momentum == 0,
+        "momentum is 0",
+        "set momentum above 0",
+    ),
+    Idle(
+        ("muon_rate",),
+        lambda budget: budget.optimizer != "muon",
+        "optimizer is '{optimizer}', which turns no weights",
+        "set optimizer to muon",
+    ),
+    Idle(
+        ("milestones",),
+        lambda budget: budget.schedule != "step",
+        "schedule is '{schedule}', which has no steps",
+        "set schedule to step",
+    ),
+    Idle(
+        ("schedule", "milestones"),
+        lambda budget: budget.warmup == 1,
+        "warmup is 1.0, so that the rate rises to the end",
+        "set warmup below 1",
+    ),
+    Idle(
+        ("skip",),
+        lambda budget: budget.schedule == "constant" and budget.warmup == 0,
+        "schedule is 'constant' without a warmup, so that every part of it is the same",
+        "set another schedule",
+    ),
+    Idle(
+        (
+            *("batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule", "warmup"),
+            *("milestones", "label_smoothing", "clip_norm", "freeze_batchnorm", "batchnorm_bias_rate", "skip", "lookahead"),
+            "muon_rate",
+        ),
+        lambda budget: budget.epochs == 0,
+        "epochs is 0, so that nothing is trained",
+        "set epochs above 0",
+        in_copies=False,
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class Budget:
     """Epochs, batch size, optimizer and learning-rate schedule of one stage. Zero epochs are allowed: nothing is trained.
 

@@ -14,7 +14,7 @@ from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
 from paretrim.settings import settings
-from paretrim.stages.distill.criterion import require_classes, teacher_of
+from paretrim.stages.distill.criterion import require_classes, teacher_of, weightless
 from paretrim.stages.distill.features import Path
 from paretrim.train.budget import AtLeastOne, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
@@ -46,7 +46,7 @@ METHODS = (
 )
 
 
-@settings(kw_only=True)
+@settings(kw_only=True, idle=(weightless("negatives", "dimensions", "temperature", "draw", "embedding", "at", "teacher_at"),))
 class Contrast:
     """CRD: distinguish the teacher's embedding of the same image from those of other images, and the other way round.
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.network import Network
+from paretrim.settings import Idle
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources, Teacher
 from paretrim.train.task import CLASSIFICATION, Task
@@ -37,6 +38,11 @@ class Criterion(Protocol):
     def term(self, task: Task, /) -> LossTerm:
         """The loss term. Its function finds the modules of ``begin`` in ``Outputs.extra``."""
         ...
+
+
+def weightless(*names: str) -> Idle:
+    """Settings of a criterion that nothing reads if its weight is 0."""
+    return Idle(names, lambda one: one.weight == 0, "weight is 0, so that this loss does not count", "set weight above 0")
 
 
 def teacher_of(resources: Resources, name: str = "") -> Teacher:

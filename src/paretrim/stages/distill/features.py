@@ -13,7 +13,7 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
-from paretrim.stages.distill.criterion import teacher_of
+from paretrim.stages.distill.criterion import teacher_of, weightless
 from paretrim.train.budget import NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
@@ -54,7 +54,7 @@ METHODS = (
 )
 
 
-@settings(kw_only=True)
+@settings(kw_only=True, idle=(weightless("teacher_at", "regressor"),))
 class Hint:
     """``mean (r(student) - teacher)^2`` of the outputs of the modules ``at`` and ``teacher_at`` (by default the same path).
 
@@ -84,7 +84,7 @@ class Hint:
         return _between(self, lambda student, teacher: functional.mse_loss(student, teacher))
 
 
-@settings(kw_only=True)
+@settings(kw_only=True, idle=(weightless("step", "teacher_at"),))
 class Mimic:
     """``1/(2 N) sum ||Q(r(student)) - Q(teacher)||^2`` over the N positions of a map (Quantization Mimic).
 
@@ -111,7 +111,7 @@ class Mimic:
         )
 
 
-@settings(kw_only=True)
+@settings(kw_only=True, idle=(weightless("teacher_at"),))
 class Attention:
     """Attention transfer: the mean of ``(a(student) - a(teacher))^2``, summed over the modules ``at``.
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
-from paretrim.stages.distill.criterion import require_classes, teacher_of
+from paretrim.stages.distill.criterion import require_classes, teacher_of, weightless
 from paretrim.train.budget import NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs, task_loss
 from paretrim.train.resources import Resources
@@ -29,7 +29,7 @@ METHODS = (
 )
 
 
-@settings()
+@settings(idle=(weightless("temperature"),))
 class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
-from paretrim.settings import settings
-from paretrim.stages.distill.criterion import require_classes
+from paretrim.settings import Idle, settings
+from paretrim.stages.distill.criterion import require_classes, weightless
 from paretrim.train.budget import Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
@@ -47,7 +47,7 @@ METHODS = (
 )
 
 
-@settings()
+@settings(idle=(weightless("temperature", "standardise"),))
 class SoftLogits:
     """``T^2 KL(teacher || student)`` of logits softened by the temperature T. Source: Hinton et al. 2015, section 2.
 
@@ -82,7 +82,18 @@ class SoftLogits:
         return LossTerm(function, self.weight, needs_teacher=True)
 
 
-@settings()
+_IDLE = (
+    weightless("alpha", "beta", "temperature", "warmup", "standardise"),
+    Idle(
+        ("weight", "temperature", "warmup", "standardise"),
+        lambda one: one.alpha == one.beta == 0,
+        "alpha and beta are 0",
+        "set one of them above 0",
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class DecoupledLogits:
     """``alpha TCKD + beta NCKD`` (DKD): the teacher's confidence in the label, and its distribution over the other classes.
 

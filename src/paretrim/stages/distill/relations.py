@@ -12,8 +12,8 @@ from torch.nn import functional
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.network.places import PENULTIMATE
-from paretrim.settings import settings
-from paretrim.stages.distill.criterion import teacher_of
+from paretrim.settings import Idle, settings
+from paretrim.stages.distill.criterion import teacher_of, weightless
 from paretrim.stages.distill.features import Path
 from paretrim.train.budget import NotNegative
 from paretrim.train.losses import LossTerm, Outputs
@@ -33,7 +33,18 @@ METHODS = (
 )
 
 
-@settings(kw_only=True)
+_IDLE = (
+    weightless("distance", "angle", "at", "teacher_at"),
+    Idle(
+        ("weight", "at", "teacher_at"),
+        lambda one: one.distance == one.angle == 0,
+        "distance and angle are 0",
+        "set one of them above 0",
+    ),
+)
+
+
+@settings(kw_only=True, idle=_IDLE)
 class Relations:
     """RKD: ``distance`` times the difference of distances of pairs, plus ``angle`` times that of the cosines of triples.
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
-from paretrim.stages.distill.criterion import teacher_of
+from paretrim.stages.distill.criterion import teacher_of, weightless
 from paretrim.stages.distill.features import Path, Paths, pairs
 from paretrim.stages.distill.logits import warmed
 from paretrim.train.budget import AtLeastOne, Fraction, NotNegative
@@ -35,7 +35,7 @@ METHODS = (
 )
 
 
-@settings(kw_only=True)
+@settings(kw_only=True, idle=(weightless("warmup", "channels", "teacher_at"),))
 class Review:
     """ReviewKD: features of the student, fused with deeper ones, are compared with the teacher's, from the deepest to the first.
 

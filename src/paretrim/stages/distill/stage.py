@@ -9,10 +9,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.distill.criteria import AnyCriterion
 from paretrim.stages.distill.criterion import teacher_of
 from paretrim.stages.distill.logits import SoftLogits
@@ -22,7 +21,6 @@ from paretrim.train.losses import LossTerm, task_loss, with_modules
 from paretrim.train.resources import Resources
 from paretrim.train.training import Step, Training
 
-TEMPERATURE, ALPHA = 4.0, 0.9
 METHODS = (
     Method(
         name="distill",
@@ -35,7 +33,45 @@ METHODS = (
 )
 
 
-@settings()
+_IDLE = (
+    Idle(
+        ("temperature", "alpha"),
+        lambda stage: bool(stage.criteria),
+        "there are criteria, which have their own",
+        "add kd with its temperature and weight to the criteria, and set labels",
+    ),
+    Idle(("labels",), lambda stage: not stage.criteria, "there are no criteria", "set alpha"),
+    Idle(
+        ("temperature", "teacher", "decay"),
+        lambda stage: not stage.criteria and stage.alpha == 0,
+        "alpha is 0, so that only the labels count",
+        "set alpha above 0",
+    ),
+    Idle(
+        ("budget.label_smoothing",),
+        lambda stage: not stage.criteria and stage.alpha == 1 and stage.decay == 0,
+        "alpha is 1, so that the labels do not count",
+        "set alpha below 1",
+        in_copies=False,
+    ),
+    Idle(
+        ("budget.label_smoothing",),
+        lambda stage: bool(stage.criteria) and stage.labels == 0,
+        "labels is 0, so that the labels do not count",
+        "set labels above 0",
+        in_copies=False,
+    ),
+    Idle(
+        ("temperature", "alpha", "criteria", "labels", "teacher", "decay"),
+        lambda stage: stage.budget.epochs == 0,
+        "the budget has 0 epochs, so that nothing is trained",
+        "give it epochs",
+        in_copies=False,
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class Distill:
     """``(1 - alpha) CE(labels) + alpha T^2 KL(teacher || student)`` at temperature T. Source: Hinton et al. 2015.
 
@@ -59,21 +95,12 @@ class Distill:
 
     name: ClassVar[str] = "distill"
     budget: Budget = Field(default_factory=Budget)
-    temperature: Positive = TEMPERATURE
-    alpha: Fraction = ALPHA
+    temperature: Positive = 4.0
+    alpha: Fraction = 0.9
     criteria: tuple[AnyCriterion, ...] = dataclasses.field(default=(), metadata=LATER)
     labels: NotNegative = dataclasses.field(default=1.0, metadata=LATER)
     teacher: str = dataclasses.field(default="", metadata=LATER)
     decay: Fraction = dataclasses.field(default=0.0, metadata=LATER)
-
-    def __post_init__(self) -> None:
-        if self.criteria and (self.temperature, self.alpha) != (TEMPERATURE, ALPHA):
-            raise InvalidRecipe(
-                "distill: temperature and alpha have no effect with criteria; set labels, and add kd with its temperature and "
-                "weight to the criteria"
-            )
-        if not self.criteria and self.labels != 1:
-            raise InvalidRecipe(f"distill: labels is {self.labels}, but there are no criteria; use alpha instead")
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A plain copy, and the modules of every criterion under its number.
@@ -97,7 +124,7 @@ class Distill:
         task = resources.task
         labels = task_loss(task, self.budget.label_smoothing).function
         if not self.criteria:
-            soft = SoftLogits(weight=self.alpha, temperature=self.temperature).term(task)
+            soft = dataclasses.replace(SoftLogits(temperature=self.temperature).term(task), weight=self.alpha)
             return LossTerm(labels, self._of_labels if self.decay else 1 - self.alpha), self._taught(soft)
         learned = (self._taught(with_modules(one.term(task), str(number))) for number, one in enumerate(self.criteria))
         return *((LossTerm(labels, self.labels),) if self.labels else ()), *learned

@@ -13,10 +13,12 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import Allocation
+from paretrim.stages.prune.idle_settings import OF_GROUPS, untrained
+from paretrim.stages.prune.patterns import CHANNEL
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
+from paretrim.stages.prune.stage import MAGNITUDE, Prune, pruning
 from paretrim.train.budget import Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -34,7 +36,22 @@ METHODS = (
 )
 
 
-@settings()
+_SLACK = 1e-9
+"""Rounding error allowed in shares of the budget."""
+
+_IDLE = (
+    OF_GROUPS,
+    Idle(
+        ("phase",),
+        lambda stage: stage.warmup + stage.last_dense + stage.last_sparse >= 1 - _SLACK,
+        "warmup, last_dense and last_sparse take all of the budget",
+        "shorten one of them",
+    ),
+    untrained("warmup", "phase", "last_dense", "last_sparse"),
+)
+
+
+@settings(idle=_IDLE)
 class AcDc(Selection):
     """Train dense for ``warmup`` of the budget, then alternate sparse and dense phases of ``phase`` each, and end sparse.
 
@@ -111,7 +128,3 @@ class AcDc(Selection):
     def losses(self, _resources: Resources, /) -> tuple[LossTerm, ...]:
         """Cross-entropy with the labels, the default."""
         return ()
-
-
-_SLACK = 1e-9
-"""Rounding error allowed in shares of the budget."""

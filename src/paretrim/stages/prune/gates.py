@@ -20,6 +20,7 @@ from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.prune.channel_scores import norms_behind
 from paretrim.stages.prune.channels import require_removable, without_channels
+from paretrim.stages.prune.idle_settings import untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources
@@ -44,7 +45,7 @@ GATES = "gates"
 """Key of the stage's module."""
 
 
-@settings()
+@settings(idle=(untrained("weight", "rate"),))
 class Gates:
     """Train random gates on channels after BatchNorm with a penalty on open gates, then remove channels.
 

@@ -13,9 +13,9 @@ from paretrim.method import Method
 from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.prune.allocation import masks
-from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.patterns import CHANNEL, parse_pattern
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
+from paretrim.stages.prune.stage import Prune, pruning
 from paretrim.train.budget import Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

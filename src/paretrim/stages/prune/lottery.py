@@ -14,11 +14,11 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import hold_masks_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.patterns import block_alive, parse_pattern
+from paretrim.stages.prune.patterns import CHANNEL, block_alive, parse_pattern
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, MAGNITUDE, Prune, pruning
+from paretrim.stages.prune.stage import MAGNITUDE, Prune, pruning
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget, Count, Fraction
@@ -41,7 +41,17 @@ METHODS = (
 )
 
 
-@settings()
+_IDLE = (
+    Idle(
+        ("epoch",),
+        lambda stage: stage.rewind == "learning_rate",
+        "rewind learning_rate does not rewind weights",
+        "set skip in the budget",
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class Lottery(Selection):
     """One round of iterative magnitude pruning: prune ``share`` of the remaining weights or blocks, rewind, and train again.
 
@@ -74,11 +84,6 @@ class Lottery(Selection):
         if self.pattern == CHANNEL or parse_pattern(self.pattern).fixed:
             raise InvalidRecipe(
                 f"lottery: pattern {self.pattern} cannot be pruned by a share in every round; choose unstructured or 1x4"
-            )
-        if self.rewind == "learning_rate" and self.epoch:
-            raise InvalidRecipe(
-                f"lottery: epoch is {self.epoch}, but rewind learning_rate does not rewind weights; leave epoch out and set skip "
-                "in the budget"
             )
         self._prune(0.0)
 

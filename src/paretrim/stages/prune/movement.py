@@ -14,13 +14,13 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
-from paretrim.stages.prune.patterns import Pattern, block_shape, block_sums, expand, parse_pattern
+from paretrim.stages.prune.idle_settings import untrained
+from paretrim.stages.prune.patterns import CHANNEL, Pattern, block_shape, block_sums, expand, parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -40,8 +40,6 @@ METHODS = (
         recipe="movement",
     ),
 )
-
-SPARSITY, THRESHOLD, PENALTY = 0.9, 0.1, 5e-6
 
 _MEAN, _SQUARE, _TINY = 0.9, 0.999, 1e-8
 """Adam's decays of the mean and of the mean square, and its epsilon."""
@@ -72,13 +70,37 @@ class Scores(Memory):
         self.value -= rate / (1 - _MEAN**count) * self.mean / spread
 
 
-@settings()
+_IDLE = (
+    Idle(
+        ("sparsity", "allocation"),
+        lambda stage: stage.selection == "soft",
+        "selection is 'soft', where threshold and penalty determine the sparsity",
+        "set selection to hard",
+    ),
+    Idle(
+        ("threshold", "penalty"),
+        lambda stage: stage.selection == "hard",
+        "selection is 'hard', where sparsity determines the masks",
+        "set selection to soft",
+    ),
+    Idle(
+        ("score_rate",),
+        lambda stage: stage.selection == "hard",
+        "selection is 'hard', which ranks scores, and no rate changes their order",
+        "set selection to soft",
+    ),
+    untrained("score_rate", "start", "end", "every", "penalty"),
+)
+
+
+@settings(idle=_IDLE)
 class Movement(Selection):
     """Learn a score for every weight or block of a trained network beside the weights, and keep those with the largest.
 
-    Scores start at 0 and learn straight through the mask, by Adam with rate ``score_rate``, which falls linearly to 0. ``hard``:
-    keep the blocks with the largest scores, at the sparsity of a cubic schedule from progress ``start`` to ``end``. ``soft``:
-    keep the blocks whose ``sigmoid(score)`` is above ``threshold``, with ``penalty`` times the sum of the sigmoids in the loss;
+    Scores start at 0 and learn straight through the mask, by Adam with a rate that falls linearly to 0. ``hard``: keep the
+    blocks with the largest scores, at the sparsity of a cubic schedule from progress ``start`` to ``end``. ``soft``: keep the
+    blocks whose ``sigmoid(score)`` is above ``threshold``, with ``penalty`` times the sum of the sigmoids in the loss; the rate
+    begins at ``score_rate`` (``hard`` only ranks the scores, and no rate changes their order);
     threshold and penalty rise by the same schedule and determine the final sparsity. Masks are updated every ``every`` steps.
     Pruned weights keep their values until the end and may be restored with them. What an earlier stage pruned stays pruned.
 
@@ -99,9 +121,9 @@ class Movement(Selection):
     masks_grow: ClassVar[Literal[True]] = True
     budget: Budget = Field(default_factory=Budget)
     selection: Literal["hard", "soft"] = "hard"
-    sparsity: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = SPARSITY
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0, strict=True)] = THRESHOLD
-    penalty: NotNegative = PENALTY
+    sparsity: Annotated[float, Field(ge=0.0, lt=1.0, strict=True)] = 0.9
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0, strict=True)] = 0.1
+    penalty: NotNegative = 5e-6
     allocation: Literal["global", "uniform", "erk"] = "global"
     score_rate: Positive = 0.01
     start: Fraction = 0.1
@@ -114,15 +136,6 @@ class Movement(Selection):
         if self.end < self.start:
             raise InvalidRecipe(
                 f"movement: the schedule ends at {self.end}, before its start at {self.start}; set end to at least start"
-            )
-        if self.selection == "soft" and (self.sparsity != SPARSITY or self.allocation != "global"):
-            raise InvalidRecipe(
-                "movement: with selection soft, threshold and penalty determine the sparsity; leave sparsity and allocation out, "
-                "or choose hard"
-            )
-        if self.selection == "hard" and (self.threshold, self.penalty) != (THRESHOLD, PENALTY):
-            raise InvalidRecipe(
-                "movement: threshold and penalty have no effect with selection hard; leave them out, or choose soft"
             )
 
     def begin(self, network: Network, resources: Resources, /) -> Training:

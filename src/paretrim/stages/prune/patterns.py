@@ -71,6 +71,9 @@ class Pattern:
 
 UNSTRUCTURED = Pattern("unstructured")
 BLOCK_1X4 = Pattern("1x4", block=4)
+CHANNEL = "channel"
+"""The pattern that removes whole channels instead of masking weights; it is no :class:`Pattern`."""
+
 FREE = (UNSTRUCTURED, BLOCK_1X4)
 """Patterns that do not set the sparsity."""
 

@@ -12,12 +12,13 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.patterns import Pattern, block_alive, block_scores, expand, parse_pattern
+from paretrim.stages.prune.idle_settings import untrained
+from paretrim.stages.prune.patterns import CHANNEL, Pattern, block_alive, block_scores, expand, parse_pattern
 from paretrim.stages.prune.scores import largest
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
+from paretrim.stages.prune.stage import Prune, pruning
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -35,7 +36,14 @@ METHODS = (
 )
 
 
-@settings()
+_IDLE = (
+    Idle(("every", "until"), lambda stage: stage.drop == 0, "drop is 0, so that masks never change", "set drop above 0"),
+    Idle(("every", "drop"), lambda stage: stage.until == 0, "until is 0, so that masks never change", "set until above 0"),
+    untrained("every", "drop", "until"),
+)
+
+
+@settings(idle=_IDLE)
 class RigL(Selection):
     """Start with random masks; at intervals drop the smallest weights and grow the zeros with the largest gradients.
 

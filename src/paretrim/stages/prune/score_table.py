@@ -88,13 +88,16 @@ SCORES: Mapping[str, Score] = {
 ROUNDS: Mapping[str, int] = {"synflow": 100}
 """Rounds in which one-shot pruning removes the weights, if more than one."""
 
+BY_TEACHER = "hkdp"
+"""The score that asks for a teacher."""
+
 CHANNEL_SCORES: Mapping[str, ChannelScore] = {
     "magnitude": channels_by_magnitude,
     "l1": channels_by_l1,
     "batchnorm": channels_by_batchnorm,
     "taylor_gate": channels_by_gate,
     "nisp": channels_by_propagation,
-    "hkdp": channels_by_teacher,
+    BY_TEACHER: channels_by_teacher,
 }
 """Scores of channels; any other score of weights scores a channel by the Euclidean norm of its weights' scores."""
 
@@ -134,7 +137,7 @@ METHODS = (
         what="the Euclidean norm of the weights of an output channel",
         formula="score(channel o of layer l) = sqrt(sum of W_l[o, :, :, :]^2)\nchannels that are added share one score",
         recipe="channels",
-        settings=("prune.multiple_of", "prune.first", "prune.last"),
+        settings=("prune.multiple_of",),
     ),
 )
 

@@ -23,8 +23,9 @@ from paretrim.settings import settings
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import choose_channels, require_removable, silence_, without_channels
+from paretrim.stages.prune.idle_settings import OF_PRUNE, is_grouped
 from paretrim.stages.prune.measured import fastest_multiple
-from paretrim.stages.prune.patterns import block_shape, parse_pattern
+from paretrim.stages.prune.patterns import CHANNEL, block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
 from paretrim.stages.prune.schedule import Schedule, cubic
 from paretrim.stages.prune.score_table import ROUNDS, SECOND_ORDER, channel_scores_of, check_score, scores_of
@@ -39,9 +40,6 @@ from paretrim.train.training import Step, Training
 
 MAGNITUDE = "magnitude"
 """The score that needs only weights."""
-
-CHANNEL = "channel"
-"""The pattern that removes whole channels instead of masking weights."""
 
 METHODS = (
     Method(
@@ -64,7 +62,7 @@ METHODS = (
 )
 
 
-@settings()
+@settings(idle=OF_PRUNE)
 class Prune(Selection):
     """Set the smallest weights to zero for good, or remove the weakest channels.
 
@@ -74,8 +72,8 @@ class Prune(Selection):
     ``sensitivity`` (channels: ``global``, ``uniform`` or ``sensitivity``). ``sensitivity`` first prunes one layer at a time at
     rising sparsity and measures the loss on validation images, as many as there are calibration images; it needs ``one_shot``.
     ``schedule``: ``one_shot`` prunes before training, ``cubic`` from progress ``start`` to ``end``. ``first`` and ``last`` say
-    whether to prune the first convolution and the last weighted layer (channels: outputs of the network always stay);
-    ``depthwise`` whether to prune depthwise convolutions, whose zeros cost accuracy and gain little speed.
+    whether to prune the first convolution and the last weighted layer, ``depthwise`` whether to prune depthwise convolutions,
+    whose zeros cost accuracy and gain little speed; channels read none of them, and outputs of the network always stay.
     ``layers`` and ``ignore`` are lists of layer names or patterns (``["layer3.*"]``): only these layers, and not these. The
     sparsity is that of the selected layers, so several stages may give every part of a network its own. Channels that layers
     share are only removed if all of these layers are selected. The number of remaining channels is rounded up to
@@ -342,8 +340,10 @@ class Prune(Selection):
 
 def pruning(settings: Selection, sparsity: float, *, allocation: Allocation = "global", score: str = MAGNITUDE) -> Prune:
     """A prune stage that makes the masks of another stage, with that stage's selection."""
-    shared = {one.name: getattr(settings, one.name) for one in dataclasses.fields(Selection)}
-    return Prune(**shared, sparsity=sparsity, allocation=allocation, score=score)
+    given = {one.name: getattr(settings, one.name) for one in dataclasses.fields(Selection)}
+    if not is_grouped(settings.pattern):
+        given["allocation"] = allocation
+    return Prune(**given, sparsity=sparsity, score=score)
 
 
 def _magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

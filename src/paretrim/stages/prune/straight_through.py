@@ -14,13 +14,14 @@ from paretrim.errors import InvalidRecipe
 from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, key_of
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
-from paretrim.stages.prune.patterns import parse_pattern
+from paretrim.stages.prune.idle_settings import OF_GROUPS, is_grouped, untrained
+from paretrim.stages.prune.patterns import CHANNEL, parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
-from paretrim.stages.prune.stage import CHANNEL, Prune, pruning
+from paretrim.stages.prune.stage import Prune, pruning
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
@@ -48,7 +49,20 @@ class _FreezableMemory(Memory):
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
 
 
-@settings()
+_IDLE = (
+    OF_GROUPS,
+    Idle(
+        ("end",),
+        lambda stage: is_grouped(stage.pattern),
+        "pattern {pattern} has its full sparsity from start on",
+        "set pattern to unstructured or 1x4",
+    ),
+    Idle(("every", "decay"), lambda stage: stage.freeze == 0, "freeze is 0, so that masks never change", "set freeze above 0"),
+    untrained("every", "start", "end", "freeze", "decay"),
+)
+
+
+@settings(idle=_IDLE)
 class StraightThrough(Selection):
     """Prune the smallest weights, pass gradients straight through the mask to all weights, and update the masks as they change.
 

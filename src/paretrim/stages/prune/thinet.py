@@ -22,6 +22,7 @@ from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.layer_inputs import Moments, as_columns, layer_moments
 from paretrim.stages.prune.channels import require_removable, silence_, silenced, without_channels
+from paretrim.stages.prune.idle_settings import untrained
 from paretrim.stages.prune.surgeon import damped, fitted
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
@@ -41,7 +42,7 @@ METHODS = (
 )
 
 
-@settings()
+@settings(idle=(untrained("until"),))
 class ThiNet:
     """Remove ``sparsity`` of the channels of one layer at a time, first to last, with training in between.
 

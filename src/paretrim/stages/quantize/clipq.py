@@ -17,7 +17,7 @@ from paretrim.network.clipped_means import SHARE, ClippedMeans
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.quantize.layer_formats import Bits
 from paretrim.stages.quantize.stage import Quantize
 from paretrim.train.budget import Budget, Count, NotNegative
@@ -50,7 +50,18 @@ class Rate:
     bits: Bits = 4
 
 
-@settings()
+_IDLE = (
+    Idle(("weight",), lambda stage: stage.trials == 0, "trials is 0, so that no rates are chosen", "set trials above 0"),
+    Idle(
+        ("share", "bits"),
+        lambda stage: stage.trials > 0,
+        "{trials} trials choose the rates of all layers that rates does not name",
+        "set trials to 0",
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class ClipQ:
     """Prune and quantize weights together while they train; activations are uint8 as in ``quantize``.
 

@@ -1,35 +1,50 @@
-"""Refuses settings of the quantize stage that nothing would read."""
+"""When nothing reads a setting of the quantize stage, so that one that is given is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 
 from paretrim.errors import InvalidRecipe
 from paretrim.network.grids import WeightGrid
+from paretrim.settings import Idle
 
-READERS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "percentile": ("percentile", "calibrator or weight_calibrator"),
-        "smoothing": ("smooth", "adjust"),
-        "rounding_steps": ("adaround", "adjust"),
-    }
+FLOAT32 = "float32"
+"""Activations that are not quantized."""
+
+OF_QUANTIZE = (
+    Idle(
+        ("percentile",),
+        lambda stage: "percentile" not in (stage.calibrator, stage.weight_calibrator),
+        "only 'percentile' reads it",
+        "set calibrator or weight_calibrator to 'percentile'",
+    ),
+    Idle(("smoothing",), lambda stage: "smooth" not in stage.adjust, "only 'smooth' reads it", "set adjust to 'smooth'"),
+    Idle(
+        ("rounding_steps",),
+        lambda stage: "adaround" not in stage.adjust,
+        "only 'adaround' reads it",
+        "set adjust to 'adaround'",
+    ),
+    Idle(
+        ("activation_bits",),
+        lambda stage: stage.activations == FLOAT32,
+        "activations is 'float32', so no value has so many bits",
+        "choose a grid of activations",
+    ),
+    Idle(
+        ("calibrator",),
+        lambda stage: stage.activations == FLOAT32 and stage.weight_calibrator is not None,
+        "activations is 'float32' and weights have weight_calibrator",
+        "choose a grid of activations",
+    ),
+    Idle(
+        ("portions",),
+        lambda stage: stage.budget.epochs == 0,
+        "the budget has 0 epochs, so that all weights are fixed at once",
+        "give it epochs",
+        in_copies=False,
+    ),
 )
-"""Settings that only one method reads: its name, and the settings that may name it."""
-
-
-def require_readers(given: Mapping[str, object], usual: Mapping[str, object], chosen: Collection[str | None]) -> None:
-    """Refuse a setting of a method that is not among the ``chosen`` ones, unless it has its ``usual`` value.
-
-    Raises:
-        InvalidRecipe: there is one.
-    """
-    for name, (reader, place) in READERS.items():
-        if given[name] != usual[name] and reader not in chosen:
-            raise InvalidRecipe(
-                f"{name} is {given[name]}, but only '{reader}' reads it, so it would have no effect; set {place} to '{reader}', "
-                f"or leave {name} out"
-            )
 
 
 def require_priced(rate: float, grids: Iterable[WeightGrid]) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from paretrim.errors import InvalidRecipe
 from paretrim.network.formats import GROUPED, UNIFORM, weight_grid_named
 from paretrim.network.grids import GROUP
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.layer_names import matches, require_match
 from paretrim.stored_fields import LATER
 
@@ -21,7 +21,10 @@ Group = Literal[16, 32, 64, 128]
 """Sizes of groups that the writer of files looks for: :data:`paretrim.graph.groups.SIZES`."""
 
 
-@settings()
+_IDLE = (Idle(("group",), lambda form: form.grid != GROUPED, "the grid '{grid}' has no groups", f"set grid to '{GROUPED}'"),)
+
+
+@settings(idle=_IDLE)
 class Format:
     """How the weights of a layer are stored: the kind of grid, and bits.
 
@@ -45,11 +48,6 @@ class Format:
     group: Group = dataclasses.field(default=GROUP, metadata=LATER)
 
     def __post_init__(self) -> None:
-        if self.grid != GROUPED and self.group != GROUP:
-            raise InvalidRecipe(
-                f"formats: group is {self.group}, but the grid '{self.grid}' has no groups; leave group out, or set grid to "
-                f"'{GROUPED}'"
-            )
         widths = weight_grid_named(self.grid).widths
         if self.bits is not None and self.bits not in widths:
             raise InvalidRecipe(f"formats: bits is {self.bits}; for the grid '{self.grid}' it must be {_words(widths)}")

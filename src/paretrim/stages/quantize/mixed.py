@@ -22,7 +22,7 @@ from paretrim.network.evaluation_mode import evaluating
 from paretrim.network.formats import FLOAT_WEIGHTS
 from paretrim.network.grids import WeightGrid
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import Idle, settings
 from paretrim.stages.gradients import hessian_traces
 from paretrim.stages.quantize.knapsack import least_loss
 from paretrim.stages.quantize.latency import alternating, layer_times_ns
@@ -86,7 +86,23 @@ METHODS = (
 )
 
 
-@settings()
+_IDLE = (
+    Idle(
+        ("percentiles",),
+        lambda mixture: mixture.by != "variance",
+        "by '{by}' compares no variances",
+        "set by to variance",
+    ),
+    Idle(
+        ("samples",),
+        lambda mixture: mixture.by not in ("hessian", "latency"),
+        "by '{by}' draws no random vectors",
+        "set by to hessian or latency",
+    ),
+)
+
+
+@settings(idle=_IDLE)
 class Mixture:
     """A format for every layer out of ``choices``; layers that ``formats`` of the stage names keep theirs.
 
@@ -138,13 +154,6 @@ class Mixture:
         if self.by not in BUDGETED and budgets:
             raise InvalidRecipe(
                 f"mixed: by '{self.by}' has no budget of bits; leave bits and bytes out, or set by to {' or '.join(BUDGETED)}"
-            )
-        if self.by != "variance" and self.percentiles != PERCENTILES:
-            raise InvalidRecipe(f"mixed: percentiles have no effect with by '{self.by}'; leave them out, or set by to variance")
-        if self.by not in ("hessian", "latency") and self.samples != SAMPLES:
-            raise InvalidRecipe(
-                f"mixed: samples is {self.samples}, but by '{self.by}' draws no random vectors, so it would have no effect; "
-                "leave it out, or set by to hessian or latency"
             )
         ascending = list(self.percentiles) == sorted(set(self.percentiles))
         if self.by == "variance" and not (ascending and len(self.percentiles) + 1 == len(self.choices)):

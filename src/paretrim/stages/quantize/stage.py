@@ -22,14 +22,14 @@ from paretrim.network.freeze import freeze
 from paretrim.network.grids import BITS, SMALLEST_SCALE, Grid, Scales, WeightGrid, WeightSettings
 from paretrim.network.network import Network
 from paretrim.network.plain_steps import choose_plain_steps_
-from paretrim.settings import settings
+from paretrim.settings import default_of, settings
 from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_, adjust_before_, check_adjustments
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
 from paretrim.stages.quantize.corrections import correct_rounding_, mean_inputs
 from paretrim.stages.quantize.equalize import smooth_norms_
-from paretrim.stages.quantize.idle_settings import require_incremental, require_priced, require_readers
+from paretrim.stages.quantize.idle_settings import FLOAT32, OF_QUANTIZE, require_incremental, require_priced
 from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
@@ -43,9 +43,6 @@ from paretrim.train.training import Step, Training
 
 SMALLEST_WEIGHT = 2.0**16 * SMALLEST_SCALE
 """Smallest allowed maximum of a layer's weights, so that float32 can represent its steps and those of its smaller channels."""
-
-FLOAT32 = "float32"
-"""Activations that are not quantized."""
 
 _CORRECTS_MEANS = frozenset({"bias", "gptq"})
 """Adjustments that give every layer's outputs the mean they have in float."""
@@ -80,7 +77,7 @@ METHODS = (
 )
 
 
-@settings()
+@settings(idle=OF_QUANTIZE)
 class Quantize:
     """Put every convolution, linear layer and activation on an integer grid, and train through the rounding.
 
@@ -138,7 +135,6 @@ class Quantize:
 
     def __post_init__(self) -> None:
         check_adjustments(self.adjust, rate=self.rate)
-        require_readers(vars(self), self._usual(), {self.calibrator, self.weight_calibrator, *self.adjust})
         if self.activations in FLOAT_WEIGHTS and self.activations != FLOAT32:
             raise InvalidRecipe(
                 f"activations is '{self.activations}', but runtimes compute values in float32 or on a grid; set 'float32' "
@@ -151,18 +147,8 @@ class Quantize:
                 f"adjust names '{of_grids[0]}', which needs quantized activations, but activations is 'float32'; leave it out, "
                 "or choose another grid of activations"
             )
-        if self.activations == FLOAT32 and self.activation_bits != BITS:
-            raise InvalidRecipe(
-                f"activation_bits is {self.activation_bits}, but activations is 'float32', so no value has so many bits; leave "
-                "activation_bits out, or choose a grid of activations"
-            )
         if self.portions[-1:] != (1.0,) or list(self.portions) != sorted(self.portions):
             raise InvalidRecipe(f"portions are {list(self.portions)}; give shares in ascending order, the last of them 1.0")
-
-    @classmethod
-    def _usual(cls) -> dict[str, object]:
-        """The default of every setting."""
-        return {field.name: field.default for field in dataclasses.fields(cls)}
 
     def begin(self, network: Network, resources: Resources, /) -> Training:
         """A copy with fake quantizers on every weight and on every value that the integer graph requantizes.
@@ -202,7 +188,7 @@ class Quantize:
         self._put_grids_(private, formats, grids, worth)
         weights = [layer.quantizer for layer in weighted_layers(private).values() if layer.quantizer is not None]
         require_priced(self.rate, weights)
-        require_incremental(self.portions, self._usual()["portions"], weights)
+        require_incremental(self.portions, default_of(Quantize, "portions"), weights)
         correct_rounding_(private, means)
         adjust_after_(private, reference, adjust, work)
         if self.budget.epochs:
