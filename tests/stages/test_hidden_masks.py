@@ -80,7 +80,7 @@ def test_gradients_pass_straight_through_to_all_weights_and_pruned_ones_decay():
     [
         StraightThrough(sparsity=0.6, every=1, budget=LONG),
         StraightThrough(sparsity=0.5, pattern="2:4", every=1, budget=LONG),
-        Movement(sparsity=0.6, pattern="1x4", score_rate=0.1, budget=LONG),
+        Movement(sparsity=0.6, pattern="1x4", budget=LONG),
         Movement(selection="soft", threshold=0.45, score_rate=0.1, penalty=0.0, budget=LONG),
     ],
     ids=["straight through", "straight through 2:4", "movement", "movement soft"],
