@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from paretrim.curves import Sensitivity
 from paretrim.errors import InvalidRecipe
@@ -28,7 +29,11 @@ def scans_for(patterns: Sequence[str], score: str) -> tuple[Prune, ...]:
     for pattern in patterns:
         if pattern not in PATTERNS:
             raise InvalidRecipe(f"pattern {brief(pattern)} cannot be scanned; choose from {', '.join(PATTERNS)}")
-    return tuple(Prune(pattern=pattern, score=score, first=True, last=True, depthwise=True) for pattern in patterns)
+    every = Prune(score=MAGNITUDE, first=True, last=True, depthwise=True)
+    return tuple(
+        Prune(pattern=pattern, score=score) if pattern == CHANNEL else replace(every, pattern=pattern, score=score)
+        for pattern in patterns
+    )
 
 
 @usual_settings()

@@ -19,11 +19,11 @@ from paretrim.graph.types import IntArray
 from paretrim.method import Method
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
-from paretrim.settings import settings
+from paretrim.settings import default_of, settings
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import choose_channels, require_removable, silence_, without_channels
-from paretrim.stages.prune.idle_settings import OF_PRUNE, is_grouped
+from paretrim.stages.prune.idle_settings import OF_PRUNE
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import CHANNEL, block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
@@ -341,9 +341,8 @@ class Prune(Selection):
 def pruning(settings: Selection, sparsity: float, *, allocation: Allocation = "global", score: str = MAGNITUDE) -> Prune:
     """A prune stage that makes the masks of another stage, with that stage's selection."""
     given = {one.name: getattr(settings, one.name) for one in dataclasses.fields(Selection)}
-    if not is_grouped(settings.pattern):
-        given["allocation"] = allocation
-    return Prune(**given, sparsity=sparsity, score=score)
+    given |= {"sparsity": sparsity, "allocation": allocation, "score": score}
+    return Prune(**{name: value for name, value in given.items() if value != default_of(Prune, name)})
 
 
 def _magnitudes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
