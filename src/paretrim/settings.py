@@ -36,21 +36,21 @@ class Idle:
     """Settings that nothing reads while ``when`` holds; one that is given is then refused.
 
     A setting is given if it is named, at whatever value but None. A copy (``dataclasses.replace``, or settings that were stored)
-    names all, so there only values other than the defaults count, and nothing if ``in_copies`` is False.
+    names all, so there only values other than the defaults count.
 
     Attributes:
         names: of the settings; ``budget.warmup`` is a setting within a setting.
         when: whether nothing reads them, of the checked settings.
         why: the reason; settings in braces are replaced by their values.
         step: what to change if they should be read.
-        in_copies: whether copies are refused too; not where the package itself makes such copies.
+        in_code: whether it holds in Python too, or only in a table, as for a number of epochs that code has computed.
     """
 
     names: tuple[str, ...]
     when: Callable[[Any], bool]
     why: str
     step: str
-    in_copies: bool = True
+    in_code: bool = True
 
 
 _IDLE: dict[type, tuple[Idle, ...]] = {}
@@ -70,7 +70,7 @@ def settings(*, kw_only: bool = False, idle: tuple[Idle, ...] = ()) -> Callable[
         def __init__(self: object, *args: object, **values: object) -> None:
             try:
                 unchecked(self, *args, **values)
-                _require_readers(self, {**dict(zip(_names(made), args, strict=False)), **values}, made.__name__)
+                _require_readers(self, {**dict(zip(_names(made), args, strict=False)), **values}, made.__name__, written=False)
             except ValidationError as error:
                 raise InvalidSettings(_explained(error, made, made.__name__)) from error
             except InvalidRecipe as error:
@@ -107,8 +107,8 @@ def idle_settings(made: object) -> dict[str, Idle]:
     return found
 
 
-def _require_readers(made: object, given: Mapping[str, object], where: str) -> None:
-    """Refuse settings, of these or of those within, that were given although nothing reads them.
+def _require_readers(made: object, given: Mapping[str, object], where: str, *, written: bool = True) -> None:
+    """Refuse settings, of these or of those within, that were given although nothing reads them; ``written`` in a table.
 
     Raises:
         InvalidRecipe: there is one.
@@ -121,7 +121,7 @@ def _require_readers(made: object, given: Mapping[str, object], where: str) -> N
         value = getattr(owner, inner)
         named = isinstance(table, Mapping) and table.get(inner) is not None and not copied
         changed = value != default_of(type(owner), inner) and (outer or inner) in given
-        if named or (rule.in_copies and changed):
+        if (named or changed) and (rule.in_code or (written and not copied)):
             why = rule.why.format_map(vars(made))
             raise InvalidRecipe(
                 f"{where}.{name} is {brief(value)}, but {why}, so it would have no effect; {rule.step}, or leave {inner} out"

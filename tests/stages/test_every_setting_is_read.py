@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from paretrim.errors import InvalidRecipe
-from paretrim.settings import idle_settings
+from paretrim.settings import checked, idle_settings
 from paretrim.stages.distill.criteria import CRITERIA
 from paretrim.stages.distill.stage import Distill
 from paretrim.stages.finetune import FineTune
@@ -26,9 +26,9 @@ def _id(value):
 
 
 def made(kind, settings):
-    """The settings, or None if they are refused."""
+    """The settings of a table, or None if they are refused."""
     try:
-        return kind(**settings)
+        return checked(kind, settings, "case")
     except InvalidRecipe:
         return None
 
@@ -43,7 +43,7 @@ def what_it_does(run, changed):
 
 def unread(kind, own, others, run):
     """Settings that are accepted but make no difference, and those that are refused as idle although they make one."""
-    base = kind(**own)
+    base = checked(kind, own, "case")
     usual, idle = run(base), idle_settings(base)
     silent, wrong = [], []
     for name, values in others.items():

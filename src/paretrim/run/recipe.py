@@ -73,7 +73,7 @@ _IDLE = (
         lambda recipe: bool(recipe.stages) and not any(map(_reads_teachers, recipe.stages)),
         "no stage learns from a teacher",
         "add a distill stage",
-        in_copies=False,
+        in_code=False,
     ),
 )
 

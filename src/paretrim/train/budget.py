@@ -73,7 +73,7 @@ _IDLE = (
         lambda budget: budget.epochs == 0,
         "epochs is 0, so that nothing is trained",
         "set epochs above 0",
-        in_copies=False,
+        in_code=False,
     ),
 )
 

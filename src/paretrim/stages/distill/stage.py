@@ -52,21 +52,21 @@ _IDLE = (
         lambda stage: not stage.criteria and stage.alpha == 1 and stage.decay == 0,
         "alpha is 1, so that the labels do not count",
         "set alpha below 1",
-        in_copies=False,
+        in_code=False,
     ),
     Idle(
         ("budget.label_smoothing",),
         lambda stage: bool(stage.criteria) and stage.labels == 0,
         "labels is 0, so that the labels do not count",
         "set labels above 0",
-        in_copies=False,
+        in_code=False,
     ),
     Idle(
         ("temperature", "alpha", "criteria", "labels", "teacher", "decay"),
         lambda stage: stage.budget.epochs == 0,
         "the budget has 0 epochs, so that nothing is trained",
         "give it epochs",
-        in_copies=False,
+        in_code=False,
     ),
 )
 

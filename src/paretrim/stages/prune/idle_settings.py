@@ -15,13 +15,13 @@ def is_grouped(pattern: str) -> bool:
 
 
 def untrained(*names: str) -> Idle:
-    """Settings that only training reads. Copies without epochs are made to try stages, and keep them."""
+    """Settings that only training reads."""
     return Idle(
         names,
         lambda stage: stage.budget.epochs == 0,
         "the budget has 0 epochs, so that nothing is trained",
         "give it epochs",
-        in_copies=False,
+        in_code=False,
     )
 
 

@@ -42,7 +42,7 @@ OF_QUANTIZE = (
         lambda stage: stage.budget.epochs == 0,
         "the budget has 0 epochs, so that all weights are fixed at once",
         "give it epochs",
-        in_copies=False,
+        in_code=False,
     ),
 )
 

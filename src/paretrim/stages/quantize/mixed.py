@@ -87,12 +87,7 @@ METHODS = (
 
 
 _IDLE = (
-    Idle(
-        ("percentiles",),
-        lambda mixture: mixture.by != "variance",
-        "by '{by}' compares no variances",
-        "set by to variance",
-    ),
+    Idle(("percentiles",), lambda mixture: mixture.by != "variance", "by '{by}' compares no variances", "set by to variance"),
     Idle(
         ("samples",),
         lambda mixture: mixture.by not in ("hessian", "latency"),
