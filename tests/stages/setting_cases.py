@@ -11,7 +11,7 @@ from paretrim.stages.quantize.mixed import Mixture
 from tests.stages.read_settings import BUDGET, FASTER, MANY, NONE, OTHER_TEACHER
 
 POWERS, FLOATS = {"*": Format(grid="powers")}, {"*": Format(grid="float16")}
-COSTS = {"left.0": 1000.0, "down.0": 1.0, "alone.0": 1.0, "wide.0": 1.0, "stem.0": 1.0, "head": 1.0}
+COSTS = {"left.0": 0.001, "down.0": 1.0, "alone.0": 1.0, "wide.0": 1.0, "stem.0": 1.0, "head": 1.0}
 PATTERNS = ("unstructured", "1x4", "2:4", "channel")
 SMOOTHER = replace(BUDGET, label_smoothing=0.5)
 
@@ -180,7 +180,7 @@ OTHERS = {
         "share": (0.6,),
         "bits": (2,),
         "rates": ({"down.0": Rate(0.5, 2)},),
-        "trials": (3,),
+        "trials": (3, 1),
         "weight": (0.0, 100.0),
         "budget": (FASTER,),
     },

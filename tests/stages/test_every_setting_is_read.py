@@ -56,7 +56,8 @@ def unread(kind, own, others, run):
         if name in idle and not tried:
             forced = copy.copy(base)
             object.__setattr__(forced, name, different[0])
-            wrong += [] if same(run(forced), usual) else [name]
+            found = what_it_does(run, forced)
+            wrong += [] if found is None or same(found, usual) else [name]
     return silent, wrong
 
 

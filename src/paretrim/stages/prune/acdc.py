@@ -15,10 +15,10 @@ from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
 from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.idle_settings import OF_GROUPS, untrained
 from paretrim.stages.prune.patterns import CHANNEL
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import MAGNITUDE, Prune, pruning
+from paretrim.stages.prune.unread import OF_GROUPS, untrained
 from paretrim.train.budget import Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

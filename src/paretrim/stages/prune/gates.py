@@ -20,7 +20,7 @@ from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.prune.channel_scores import norms_behind
 from paretrim.stages.prune.channels import require_removable, without_channels
-from paretrim.stages.prune.idle_settings import untrained
+from paretrim.stages.prune.unread import untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm, Outputs
 from paretrim.train.resources import Resources

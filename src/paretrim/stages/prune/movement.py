@@ -17,10 +17,10 @@ from paretrim.network.network import Network
 from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
-from paretrim.stages.prune.idle_settings import untrained
 from paretrim.stages.prune.patterns import CHANNEL, Pattern, block_shape, block_sums, expand, parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
+from paretrim.stages.prune.unread import untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative, Positive
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

@@ -14,11 +14,11 @@ from paretrim.network.constraints import replace_mask_
 from paretrim.network.network import Network
 from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import Allocation
-from paretrim.stages.prune.idle_settings import untrained
 from paretrim.stages.prune.patterns import CHANNEL, Pattern, block_alive, block_scores, expand, parse_pattern
 from paretrim.stages.prune.scores import largest
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import Prune, pruning
+from paretrim.stages.prune.unread import untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

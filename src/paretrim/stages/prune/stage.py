@@ -23,7 +23,6 @@ from paretrim.settings import default_of, settings
 from paretrim.stages.prune.allocation import Allocation, masks
 from paretrim.stages.prune.block_costs import BY_COST, counted_costs
 from paretrim.stages.prune.channels import choose_channels, require_removable, silence_, without_channels
-from paretrim.stages.prune.idle_settings import OF_PRUNE
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import CHANNEL, block_shape, parse_pattern
 from paretrim.stages.prune.regroup import regrouped
@@ -32,6 +31,7 @@ from paretrim.stages.prune.score_table import ROUNDS, SECOND_ORDER, channel_scor
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.sensitivity import scan_channels, scan_weights
+from paretrim.stages.prune.unread import OF_PRUNE
 from paretrim.stored_fields import LATER
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, Positive
 from paretrim.train.losses import LossTerm

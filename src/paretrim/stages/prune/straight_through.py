@@ -17,11 +17,11 @@ from paretrim.network.network import Network
 from paretrim.settings import Idle, settings
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.hidden import Memory, give_masks_, hide_, memory_of, put_masks_
-from paretrim.stages.prune.idle_settings import OF_GROUPS, is_grouped, untrained
 from paretrim.stages.prune.patterns import CHANNEL, parse_pattern
 from paretrim.stages.prune.schedule import cubic
 from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import Prune, pruning
+from paretrim.stages.prune.unread import OF_GROUPS, is_grouped, untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources

@@ -22,8 +22,8 @@ from paretrim.network.network import Network
 from paretrim.settings import settings
 from paretrim.stages.layer_inputs import Moments, as_columns, layer_moments
 from paretrim.stages.prune.channels import require_removable, silence_, silenced, without_channels
-from paretrim.stages.prune.idle_settings import untrained
 from paretrim.stages.prune.surgeon import damped, fitted
+from paretrim.stages.prune.unread import untrained
 from paretrim.train.budget import AtLeastOne, Budget, Fraction
 from paretrim.train.losses import LossTerm
 from paretrim.train.resources import Resources
