@@ -7,6 +7,7 @@ nearly equal, so what counts most is the error of the weights' sum. Longer rows 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,9 @@ def _squares(node: Node, weight: Tensor, parts: Sequence[Tensor]) -> Tensor | No
         return None
     starts = itertools.accumulate(map(len, parts), initial=0)
     some = [part[: _MOMENT_IMAGES - start] for part, start in zip(parts, starts, strict=False) if start < _MOMENT_IMAGES]
-    return moments_of(node, weight, [(part, part) for part in some]).centred().inputs
+    _, exponent = math.frexp(max(float(part.abs().max()) for part in some))
+    scaled = [torch.ldexp(part, torch.tensor(-exponent, device=part.device)) for part in some]  # squares may leave float32
+    return moments_of(node, weight, [(part, part) for part in scaled]).centred().inputs * 4.0**exponent
 
 
 def correct_rounding_(network: Network, inputs: Mapping[str, TypicalInputs]) -> None:
