@@ -240,7 +240,7 @@ def test_adaround_handles_clamps_and_layers_without_bias():
 
 def test_large_networks_are_adjusted_on_fewer_images(monkeypatch):
     network, reference = quantized("plain")
-    monkeypatch.setattr(corrections, "_LARGEST_VALUE", 10 * 8 * 8 * 8)
+    monkeypatch.setattr(corrections, "LARGEST_VALUE", 10 * 8 * 8 * 8)
     for pair in pairs(network, reference, resources("plain").calibration):
         assert sum(len(own) for own, _ in pair.inputs) == 10
 
