@@ -15,8 +15,9 @@ from paretrim.stages.prune.selection import Selection
 from paretrim.stages.prune.stage import MAGNITUDE, Prune, pruning
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.clipq import ClipQ
+from paretrim.stages.quantize.idle_settings import FLOAT32
 from paretrim.stages.quantize.layer_formats import Format
-from paretrim.stages.quantize.stage import FLOAT32, Quantize
+from paretrim.stages.quantize.stage import Quantize
 from paretrim.stages.stage import Stage
 from paretrim.stages.together import Together
 from paretrim.train.budget import Budget
