@@ -110,7 +110,7 @@ def test_masks_flags_scales_and_momentum_come_back(tmp_path):
 
 def test_the_first_step_of_batchnorm_biases_is_as_many_times_as_long_as_their_rate():
     def first_step(rate):
-        budget = replace(SHORT, momentum=0.0, nesterov=False, batchnorm_bias_rate=rate)
+        budget = replace(SHORT, momentum=0.0, batchnorm_bias_rate=rate)
         work = paretrim.train.fit._Work(Training(network("plain"), resources("plain")), plan(budget, (cross_entropy(),)), CPU)
         before = state(work.network)
         work.step(next(iter(work.batches.epoch(0))), 0, 0)
