@@ -81,10 +81,7 @@ CONTEXTS = {
         {"activations": "float32"},
         {"activations": "float32", "weight_calibrator": "mse"},
         {"adjust": ("smooth", "adaround"), "weight_bits": 4, "budget": NONE, "rounding_steps": 20},
-        {"formats": POWERS},
-        {"formats": POWERS, "budget": NONE},
-        {"rate": 0.1},
-        {"mixed": Mixture(by="divergence", bits=5.0)},
+        # Not with formats, a price of bits or a mixture: it depends on the network's layers what they leave to read.
     ],
     "together": [{"parts": (Prune(sparsity=0.5),)}],
 }

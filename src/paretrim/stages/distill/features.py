@@ -84,7 +84,7 @@ class Hint:
         return _between(self, lambda student, teacher: functional.mse_loss(student, teacher))
 
 
-@settings(kw_only=True, idle=(weightless("step", "teacher_at"),))
+@settings(kw_only=True, idle=(weightless("teacher_at"),))
 class Mimic:
     """``1/(2 N) sum ||Q(r(student)) - Q(teacher)||^2`` over the N positions of a map (Quantization Mimic).
 
