@@ -269,7 +269,7 @@ OTHER_BUDGETS = {
     "clip_norm": 0.01,
     "freeze_batchnorm": 0.3,
     "batchnorm_bias_rate": 8.0,
-    "skip": 0.3,
+    "skip": 0.5,
     "lookahead": 2,
     "muon_rate": 0.2,
 }

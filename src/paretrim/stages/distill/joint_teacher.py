@@ -29,7 +29,7 @@ METHODS = (
 )
 
 
-@settings(idle=(weightless("temperature"),))
+@settings(idle=(weightless("alpha", "temperature"),))
 class JointTeacher:
     """``alpha CE(labels, p_teacher) + weight CE(p_teacher, p)``: the teacher learns the labels while the student learns from it.
 
