@@ -86,13 +86,13 @@ def page_of(page: str, results: Path) -> str:
 
 
 def tables(lines: Sequence[StepLine]) -> str:
-    """Markdown: a table for each network and type, and the origin of the lines."""
+    """Markdown: a table for each network, type and batch size, and the origin of the lines."""
     if not lines:
         return NOTHING
     parts = []
-    for network, short in dict.fromkeys((line.network, line.bfloat16) for line in lines):
-        own = [line for line in lines if (line.network, line.bfloat16) == (network, short)]
-        parts.append(f"## {network}, {'bfloat16' if short else 'float32'}\n\n{_table(own)}")
+    for network, short, batch in dict.fromkeys((line.network, line.bfloat16, line.batch) for line in lines):
+        own = [line for line in lines if (line.network, line.bfloat16, line.batch) == (network, short, batch)]
+        parts.append(f"## {network}, {'bfloat16' if short else 'float32'}, batches of {batch}\n\n{_table(own)}")
     return "\n\n".join([*parts, _origins(lines)])
 
 

@@ -45,7 +45,7 @@ def test_a_table_says_what_exceeds_the_limit(tmp_path):
     made = page.page_of(f"Before\n{page.BEGIN}\nold\n{page.END}\nafter\n", results)
     assert made.startswith("Before\n")
     assert made.endswith(f"{page.END}\nafter\n")
-    assert "## resnet20, bfloat16" in made
+    assert "## resnet20, bfloat16, batches of 128\n" in made
     assert "| [lsq](../recipes/methods/lsq.toml) | 1.20 [1.10, 1.30] | 300 | within 1.6 x |" in made
     assert "| [pact](../recipes/methods/pact.toml) | 1.70 [1.65, 1.80] | 300 | exceeds 1.6 x |" in made
     assert "| 1.20 [1.10, 1.61] | 300 | 1.6 x lies in the interval |" in made
