@@ -102,7 +102,7 @@ def layer_moments(
     layers = weighted_layers(reference)
     for node, inputs in inputs_of_both(network, reference, images):
         if node.name in names:
-            fit(node, _moments(node, layers[node.name].effective_weight(), inputs))
+            fit(node, moments_of(node, layers[node.name].effective_weight(), inputs))
 
 
 def inputs_of_both(
@@ -122,8 +122,8 @@ def inputs_of_both(
             yield steps[0][0], [(own[1], other[1]) for own, other in zip(steps, wanted, strict=True)]
 
 
-def _moments(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]]) -> Moments:
-    """The moments of pairs of batches: the layer's inputs in the network, and its inputs in the reference."""
+def moments_of(node: Node, weight: Tensor, inputs: Sequence[tuple[Tensor, Tensor]]) -> Moments:
+    """The moments of a node with this weight, from pairs of batches: its inputs in the network, and in the reference."""
     groups, same = groups_of(node), all(got is wanted for got, wanted in inputs)
     columns = as_columns(weight, groups)
     _, rows, width = columns.shape

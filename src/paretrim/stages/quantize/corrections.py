@@ -5,7 +5,7 @@ Layers are corrected first to last: each reads the outputs of the corrected laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,12 +20,8 @@ from paretrim.network.network import Network
 from paretrim.network.torch_forms import real_form
 from paretrim.stages.layer_inputs import inputs_of_both, shift_outputs_
 
-_LARGEST_VALUE = 2**26
+LARGEST_VALUE = 2**26
 """Maximum size of a network's largest value over all images; large networks use fewer images."""
-
-
-_MEAN_IMAGES = 64
-"""Images that mean inputs are taken from: each gives as many values as a map has positions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +54,7 @@ def pairs(network: Network, reference: Network, images: Tensor) -> Iterator[Laye
     runs = {run.head.name: run for run in fuse(network.structure) if run.head.op in WEIGHTED}
     layers, norms = weighted_layers(network), network.batch_norms()
     others, other_norms = weighted_layers(reference), reference.batch_norms()
-    for node, inputs in inputs_of_both(network, reference, images[: max(1, _LARGEST_VALUE // largest)]):
+    for node, inputs in inputs_of_both(network, reference, images[: max(1, LARGEST_VALUE // largest)]):
         if not layers[node.name].weight.requires_grad:
             continue
         norm = runs[node.name].batch_norm
@@ -80,44 +76,6 @@ def affine_of(norm: BatchNorm | None, channels: int) -> tuple[Tensor, Tensor]:
     return factor.cpu(), offset.cpu()
 
 
-def mean_inputs(network: Network, images: Tensor) -> dict[str, Tensor]:
-    """The mean over images of what every layer that trains reads, [1, ...], on normalised images float32 [M, C, H, W]."""
-    largest = max(kind.size for kind in network.structure.types.values())
-    layers, found = weighted_layers(network), {}
-    for node, inputs in inputs_of_both(network, network, images[: min(_MEAN_IMAGES, max(1, _LARGEST_VALUE // largest))]):
-        if layers[node.name].weight.requires_grad:
-            total = torch.stack([part.double().sum(0, keepdim=True) for part, _ in inputs]).sum(0)
-            found[node.name] = (total / sum(len(part) for part, _ in inputs)).to(inputs[0][0])
-    return found
-
-
-def correct_rounding_(network: Network, inputs: Mapping[str, Tensor]) -> None:
-    """Subtract from every channel the mean error that rounded weights cause on ``inputs``, those of :func:`mean_inputs`.
-
-    A layer is linear, so the mean error of its outputs is its error on the mean input. Errors of activations are left as they
-    are: where few values are clipped, their mean is no good correction for all others. A layer with neither a BatchNorm after it
-    nor a bias is not changed.
-
-    Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721), section 4.2, equation 17, with the mean of calibration images for E[x].
-    """
-    layers, norms = weighted_layers(network), network.batch_norms()
-    with torch.no_grad():
-        for run in fuse(network.structure):
-            head, mean = run.head, inputs.get(run.head.name)
-            if mean is None:
-                continue
-            layer, norm = layers[head.name], None if run.batch_norm is None else norms[run.batch_norm.name]
-            grid = layer.quantizer
-            if grid is None:
-                continue
-            form, settings = real_form(head), settings_of(head)
-            rounded, _ = _moments([form(settings, layer, [mean])])
-            layer.quantizer = None
-            exact, _ = _moments([form(settings, layer, [mean])])
-            layer.quantizer = grid
-            shift_outputs_(layer, norm, (exact - rounded).to(layer.weight))
-
-
 def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
     """Give every layer's outputs the mean that they have in the float network: empirical bias correction.
 
@@ -127,7 +85,7 @@ def correct_bias_(network: Network, reference: Network, images: Tensor) -> None:
     Source: Nagel et al. 2019 (DFQ, arXiv 1906.04721) section 4.2 and appendix D.
     """
     for pair in pairs(network, reference, images):
-        own, other = (_moments(part)[0] for part in zip(*pair.results(), strict=True))
+        own, other = (moments_by_channel(part)[0] for part in zip(*pair.results(), strict=True))
         factor, offset = affine_of(pair.norm, len(own))
         wanted, shift = affine_of(pair.float_norm, len(own))
         missing = (wanted * other + shift) - (factor * own + offset)
@@ -147,13 +105,13 @@ def reestimate_batchnorm_(network: Network, reference: Network, images: Tensor) 
     for pair in pairs(network, reference, images):
         if pair.norm is None:
             continue
-        (mean, variance), (float_mean, float_variance) = (_moments(part) for part in zip(*pair.results(), strict=True))
+        (mean, variance), (float_mean, float_variance) = (moments_by_channel(part) for part in zip(*pair.results(), strict=True))
         pair.norm.mean.add_((mean - float_mean).to(pair.norm.mean))
         ratio = torch.where((variance > 0) & (float_variance > 0), variance / float_variance, 1.0)
         pair.norm.variance.mul_(ratio.to(pair.norm.variance))
 
 
-def _moments(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def moments_by_channel(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and variance by channel, float64 [C] each, over images and positions of parts [N, C, ...]."""
     count = sum(part.numel() // part.shape[1] for part in parts)
     axes = [axis for axis in range(parts[0].dim()) if axis != 1]

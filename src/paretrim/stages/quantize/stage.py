@@ -27,13 +27,14 @@ from paretrim.stages.quantize.adjustments import AdjustmentInput, adjust_after_,
 from paretrim.stages.quantize.calibration import calibrate, weight_clips
 from paretrim.stages.quantize.calibrators import Calibrator
 from paretrim.stages.quantize.comparisons import compared_of
-from paretrim.stages.quantize.corrections import correct_rounding_, mean_inputs
 from paretrim.stages.quantize.equalize import smooth_norms_
+from paretrim.stages.quantize.held_grids import keep_grids_, take_grids_
 from paretrim.stages.quantize.idle_settings import FLOAT32, OF_QUANTIZE, require_incremental, require_priced
 from paretrim.stages.quantize.layer_formats import Bits, Format, formats_of
 from paretrim.stages.quantize.mixed import Mixture, Question, assign
 from paretrim.stages.quantize.rate import ROUNDS, coarser_clips, prices, rate_term, recount_
 from paretrim.stages.quantize.reciprocals import reciprocals_of
+from paretrim.stages.quantize.rounding_errors import correct_rounding_, typical_inputs
 from paretrim.stored_fields import LATER
 from paretrim.train.budget import AtLeastOne, Budget, Fraction, NotNegative
 from paretrim.train.losses import LossTerm
@@ -169,8 +170,7 @@ class Quantize:
         private = copy.deepcopy(network).to(device)
         private.grids.clear()
         rounded = any(layer.quantizer is not None for layer in weighted_layers(private).values())
-        for layer in weighted_layers(private).values():
-            layer.quantizer = None
+        held = take_grids_(private)
         work = AdjustmentInput(resources.calibration, resources.seed, self.smoothing, self.rounding_steps)
         adjust = self._adjustments(private, resources.calibration)
         adjust_before_(private, adjust, work)
@@ -184,12 +184,13 @@ class Quantize:
         self._require_integers(formats)
         # The biases of a network that was on grids make up for rounding already: by this, or by training.
         alone = not (self.budget.epochs or rounded or {*_CORRECTS_MEANS, "adaround", "batchnorm"} & set(adjust))
-        means = mean_inputs(private, resources.calibration) if alone else {}
+        inputs = typical_inputs(private, resources.calibration) if alone else {}
         self._put_grids_(private, formats, grids, worth)
+        keep_grids_(private, held)
         weights = [layer.quantizer for layer in weighted_layers(private).values() if layer.quantizer is not None]
         require_priced(self.rate, weights)
         require_incremental(self.portions, default_of(Quantize, "portions"), weights)
-        correct_rounding_(private, means)
+        correct_rounding_(private, inputs)
         adjust_after_(private, reference, adjust, work)
         if self.budget.epochs:
             freeze(private)  # a network without an integer form fails here, not after training
