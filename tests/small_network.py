@@ -45,3 +45,9 @@ def put_on_grids_(network, images):
     for layer in weighted_layers(network).values():
         layer.quantizer = WeightQuantizer(layer.weight.detach(), bits=8, scales="learned")
     return network
+
+
+def dense_layers(classes, channels):
+    """Of 8 x 8 pixels, without any map after the image."""
+    size = 64 * channels
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, 16), nn.ReLU(), nn.Linear(16, classes))

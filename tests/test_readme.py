@@ -117,7 +117,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
     block, pretrained, task = _blocks("toml", texts["recipes"])
     (prune,) = _blocks("toml", texts["pruning"])
     quantize, formats, grouped, mixed = _blocks("toml", texts["quantization"])
-    criteria, teachers = _blocks("toml", texts["distillation"])
+    criteria, teachers, stored = _blocks("toml", texts["distillation"])
     (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
     assert read_recipe(tmp_path / "recipe.toml").digest == read_recipe(ROOT / "recipes" / "digits.toml").digest
     assert "recipes/digits.toml" in (ROOT / "demo").read_text(encoding="utf-8")
@@ -131,6 +131,7 @@ def test_the_recipe_of_the_page_is_the_one_of_the_demo(tmp_path: Path):
         "criteria": start + criteria,
         "task": task + start,
         "teachers": start + criteria + teachers,
+        "stored": start + criteria + stored,
     }
     for name, text in texts.items():
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")

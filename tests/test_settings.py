@@ -88,6 +88,18 @@ def test_too_many_values_are_one_clear_error(kind):
 
 WRONG = {
     "by position": (lambda: Budget("5"), r"^Budget\.epochs is '5': input should be a valid integer$"),
+    "of two kinds": (
+        lambda: Prune(pattern="channel", multiple_of=0),
+        r"^Prune\.multiple_of is 0: input should be greater than or equal to 1, or 'measured'$",
+    ),
+    "no list inside": (
+        lambda: Distill(criteria=[{"loss": "attention", "at": "layer1"}]),
+        r"^Distill\.criteria\.0\.attention\.at is 'layer1': input should be a list$",
+    ),
+    "an empty list": (
+        lambda: Distill(criteria=[{"loss": "attention", "at": []}]),
+        r"^Distill\.criteria\.0\.attention\.at is \[\]: input should have at least 1 item$",
+    ),
     "inside": (lambda: Prune(budget={"epochs": "x"}), r"^Prune\.budget\.epochs is 'x': input should be a valid integer$"),
     "unknown inside": (
         lambda: Prune(budget={"epoch": 1}),
@@ -101,7 +113,10 @@ WRONG = {
         lambda: FineTune(budget=3),
         r"^FineTune\.budget is 3: input should be a dictionary or an instance",
     ),
-    "a rule of its own": (lambda: Prune(pattern="3x7x"), r"^pattern '3x7x' is unknown; write 'unstructured', '1x4' or 'n:m'"),
+    "a rule of its own": (
+        lambda: Prune(pattern="3x7x"),
+        r"^pattern '3x7x' is unknown; write 'unstructured', '1x4' or 'n:m' .*'channel'$",
+    ),
     "replaced": (
         lambda: dataclasses.replace(Prune(), sparsity=2.0),
         r"^Prune\.sparsity is 2\.0: input should be less than or",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast, dataclass_transform, get_args
 
@@ -55,6 +56,12 @@ class Idle:
 
 _IDLE: dict[type, tuple[Idle, ...]] = {}
 """What every class of settings says of itself."""
+
+
+_ONE_OF_SEVERAL = re.compile(r"(constrained-)?(int|float|str|bool)$|literal\[")
+"""The last part of a place in pydantic's errors that names a kind of value, not a setting."""
+
+_TOO_SHORT = re.compile(r"^\w+ should have at least (\d+ items?) after validation, not \d+$")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, dataclasses.field))
@@ -160,10 +167,30 @@ def _all_of(kind: type) -> set[str]:
 
 
 def _explained(error: ValidationError, kind: type, where: str) -> str:
-    problems = error.errors()
+    problems = _joined(error.errors())
     said = "; ".join(_explain(problem, kind, where) for problem in problems[:_MOST_PROBLEMS])
     more = len(problems) - _MOST_PROBLEMS
     return f"{said}; and {more} more" if more > 0 else said
+
+
+def _joined(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """One problem for a value that fits none of several kinds, such as a number or one word; pydantic has one for each."""
+    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for problem in problems:
+        *place, last = problem["loc"] or ("",)
+        if not (isinstance(last, str) and _ONE_OF_SEVERAL.match(last)):
+            found[problem["loc"]] = problem
+        elif (key := tuple(place)) in found:
+            found[key]["msg"] += problem["msg"].replace("Input should be", ", or", 1)
+        else:
+            found[key] = {**problem, "loc": key}
+    return list(found.values())
+
+
+def _plain(message: str) -> str:
+    """Pydantic's sentence in the words of a recipe."""
+    text = _TOO_SHORT.sub(r"input should have at least \1", message).replace("a valid tuple", "a list")
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
@@ -190,7 +217,7 @@ def _explain(problem: ErrorDetails, kind: type, where: str) -> str:
         return (
             f"{key}: there is no {problem['ctx']['discriminator'].strip(chr(39))} {brief(tag)}; {suggestion(tag, tags, 'known')}"
         )
-    return f"{key} is {brief(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"{key} is {brief(problem['input'])}: {_plain(problem['msg'])}"
 
 
 def _owner(kind: type, location: tuple[int | str, ...]) -> type:

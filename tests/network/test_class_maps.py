@@ -53,6 +53,8 @@ def test_the_module_is_named_by_its_path(small):
     torch.testing.assert_close(inner, expected)
     with pytest.raises(InvalidRecipe, match="the network has no module 'cnov'"):
         class_maps(network, IMAGES.clone(), CLASSES, at="cnov")
+    with pytest.raises(InvalidRecipe, match=r"module 'linear' returns values of shape \[4\]; name a convolution"):
+        class_maps(network, IMAGES.clone(), CLASSES, at="linear")
 
 
 def test_grad_cam_without_a_feature_map_is_refused():

@@ -1,6 +1,7 @@
 """The ``--inside`` page of two networks, and its parts."""
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def inside():
     maps = (np.eye(2, dtype=np.float32), np.ones((2, 2), np.float32))
     example = Example(3, 1, np.zeros((4, 4, 3), np.uint8), maps, 0.25)
     hist = histograms({"conv<1>": [0.0, 1.0]}, {"conv<1>": [2.0, 3.0]})
-    return InsideComparison((0.25, 0.75), (example,), hist, hist, (SweepPoint(0.5, (0.9, 0.8)),))
+    return InsideComparison(2, (0.25, 0.75), (example,), hist, hist, (SweepPoint(0.5, (0.9, 0.8)),))
 
 
 def test_the_page_says_everything_and_loads_nothing(inside, tmp_path):
@@ -63,3 +64,13 @@ def test_as_json_it_has_no_pixels(inside):
     assert facts["grad_cam"] == {"similarity": 0.5, "images": [0.25, 0.75]}
     assert facts["sweep"] == [{"sparsity": 0.5, "accuracy": (0.9, 0.8)}]
     assert facts["weights"][0]["name"] == "conv<1>"
+
+
+def test_without_maps_the_page_and_the_facts_say_so(inside, tmp_path):
+    found = compare([[2.0, 0.0], [0.0, 1.0]], [[0.0, 2.0], [0.0, 1.0]], np.array([0, 1]))
+    write(tmp_path / "page.html", ("a.trim", "c.trim"), found, replace(inside, similarity=(), examples=()))
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for said in ("Grad-CAM is left out: a network has no layer that returns a map", "Accuracy on 2 images", "conv&lt;1&gt;"):
+        assert said in text
+    assert "<img" not in text
+    assert replace(inside, similarity=(), examples=()).facts()["grad_cam"] is None

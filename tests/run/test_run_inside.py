@@ -6,6 +6,7 @@ import torch
 
 from paretrim import trimfile
 from paretrim.capture import capture
+from paretrim.errors import InvalidRecipe
 from paretrim.graph.types import InputSpec
 from paretrim.models.spec import ModelSpec, build
 from paretrim.network.constraints import weighted_layers
@@ -68,3 +69,21 @@ def test_a_sweep_sets_the_smallest_weights_to_zero_and_leaves_the_network_as_it_
     assert inside.sweep(network, torch.zeros(4, *SHAPE), torch.tensor([0, 0, 0, 1])) == [0.75] * len(inside.SHARES)
     assert zeros == pytest.approx(inside.SHARES, abs=1e-3)
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+
+
+def test_without_maps_everything_else_is_looked_at(tmp_path):
+    torch.manual_seed(0)
+    layers = Network(capture(build(ModelSpec("small_network:dense_layers"), classes=10, channels=1), (1, 8, 8))).eval()
+    (tmp_path / "a.trim").write_bytes(trimfile.to_bytes(freeze(layers, InputSpec((1, 8, 8), (0.5,), (0.5,)))))
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (20, 1, 8, 8), np.uint8), random.integers(0, 10, 20)
+
+    def look(**places):
+        return inside.look_into_files((tmp_path / "a.trim",) * 2, (images, images), labels, **places)
+
+    found = look()
+    assert (found.images, found.similarity, found.examples) == (20, (), ())
+    assert [one.name for one in found.weights] == list(weighted_layers(layers))
+    assert len(found.sweep) == len(inside.SHARES)
+    with pytest.raises(InvalidRecipe, match="the network has no module 'layer9'"):
+        look(at=("layer9", "layer9"))

@@ -44,7 +44,8 @@ def test_an_activation_is_counted_within_the_bins_of_calibration():
         values = network.eval().features(resources("plain").calibration, (one.name,))[one.name].double().flatten()
     assert one.values == values.numel()
     assert one.high == pytest.approx(float(values.max()))
-    beyond = float(((values > one.clip_high) | (values < one.clip_low)).double().mean())
+    half = (one.clip_high - one.clip_low) / 255 / 2
+    beyond = float(((values > one.clip_high + half) | (values < one.clip_low - half)).double().mean())
     assert one.clipped == pytest.approx(beyond, abs=0.005)
     assert one.kurtosis == pytest.approx(float((values - values.mean()).pow(4).mean() / values.var(correction=0) ** 2), rel=0.01)
 
@@ -65,3 +66,12 @@ def test_an_outlier_is_seen_and_clipped_and_min_max_clips_nothing():
     assert strange.kurtosis > 50
     assert all(one.clipped == 0 for one in whole if one.kind == "weight")
     assert whole[0].before == whole[0].after
+
+
+def test_what_is_rounded_to_the_end_of_its_grid_is_not_clipped():
+    """The brightest pixels of images lie a fraction of a step beyond the end, which is a multiple of the step."""
+    network, images = dense("plain").network, resources("plain").calibration.clamp(max=1.0)
+    found = outliers(network, images, calibrator="mse", percentile=99.0)
+    (pixels,) = (one for one in found if one.name == "images")
+    assert pixels.before[-1] > 0.01
+    assert pixels.clipped == 0

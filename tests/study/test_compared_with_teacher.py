@@ -145,6 +145,10 @@ def test_what_is_refused(changes: dict[str, object], text: str) -> None:
     ("compare", "text"),
     [
         ({"at": "layer2"}, r"compare\.at: the network has no module 'layer2'"),
+        (
+            {"teacher_at": "linear"},
+            r"compare\.teacher_at: Grad-CAM looks at a map .* 'linear' returns values of shape \[10\]; name a",
+        ),
         ({"teacher_at": "layer9"}, r"compare\.teacher_at: the network has no module 'layer9'; near it are layer3"),
     ],
 )
@@ -163,3 +167,14 @@ def test_a_task_without_classes_has_nothing_to_compare(tmp_path: Path) -> None:
     }
     with pytest.raises(InvalidRecipe, match="compare needs classes, and the task is regression; leave it out"):
         run_study(study(base=base), tmp_path / "run", tmp_path / "results")
+
+
+def test_networks_without_maps_have_nothing_for_grad_cam(tmp_path: Path) -> None:
+    base = {
+        "model": {"network": "small_network:dense_layers"},
+        "data": {"name": "digits", "train_images": 200},
+        "teachers": [{"name": "deep", "network": "small_network:resnet8"}],
+    }
+    with pytest.raises(InvalidRecipe, match=r"compare looks at maps of height and width .* leave it out"):
+        run_study(study(base=base, compare={"teacher": "deep"}), tmp_path / "run", tmp_path / "results")
+    assert not (tmp_path / "run").exists()

@@ -75,11 +75,7 @@ def compare_files(parsed: argparse.Namespace) -> int:
         more = f" and {len(places) - SHOWN} more (--json lists all)" if len(places) > SHOWN else ""
         say(f"{what}: {len(places)} images{': ' if places else ''}{', '.join(map(str, places[:SHOWN]))}{more}")
     if inside is not None:
-        mean = float(np.mean(inside.similarity))
-        say(f"Grad-CAM: mean cosine similarity {mean:.3f} of the maps of {len(inside.similarity):,} images")
-        for one in inside.sweep:
-            said = " and ".join(wording.percent(value, 2) for value in one.accuracy)
-            say(f"{wording.percent(one.sparsity, 0)} zeros without training: {said}")
+        _say_inside(inside)
     return DONE
 
 
@@ -106,6 +102,18 @@ def _compare_numbers(parsed: argparse.Namespace, files: Sequence[Path], task: st
         f"{found.mean_difference:.4g}, largest {found.largest_difference:.4g}, {correlation}"
     )
     return DONE
+
+
+def _say_inside(inside: InsideComparison) -> None:
+    """How alike the class maps of both networks are, and what zeros cost each."""
+    if inside.similarity:
+        mean = float(np.mean(inside.similarity))
+        say(f"Grad-CAM: mean cosine similarity {mean:.3f} of the maps of {inside.images:,} images")
+    else:
+        say(f"Grad-CAM: left out, {page.WITHOUT_MAPS}")
+    for one in inside.sweep:
+        said = " and ".join(wording.percent(value, 2) for value in one.accuracy)
+        say(f"{wording.percent(one.sparsity, 0)} zeros without training: {said}")
 
 
 def _numbers(parsed: argparse.Namespace, file: Path) -> npt.NDArray[np.float32]:

@@ -75,7 +75,7 @@ def _require_four_bits(graph: Graph, four_bits: FourBits) -> None:
     if not any(weight.dtype == np.int8 and four_bits.split(weight) for weight in weights):
         raise UnsupportedOperation(
             f"none of the {len(weights)} layers has weights of four bits, from -8 to 7 or in groups that blocks divide; quantize "
-            "with weight_bits = 4 or less, or leave four_bits out"
+            "with weight_bits = 4 or less, or leave --int4 (in Python four_bits) out"
         )
 
 

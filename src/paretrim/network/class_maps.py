@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paretrim.errors import UnsupportedOperation
+from paretrim.errors import InvalidRecipe, UnsupportedOperation
 from paretrim.graph.types import Graph
 from paretrim.network.network import Network
 from paretrim.network.places import value_at
@@ -18,13 +18,40 @@ def last_map(graph: Graph) -> str:
     Raises:
         UnsupportedOperation: there is none after the input.
     """
-    for node in reversed(graph.nodes):
-        shape = node.type.shape
-        if len(shape) == 3 and shape[1] * shape[2] > 1:
-            return node.name
+    found = next((node.name for node in reversed(graph.nodes) if _is_map(node.type.shape)), None)
+    if found is not None:
+        return found
     raise UnsupportedOperation(
         "Grad-CAM needs a layer that returns a map of height and width, and this network has none; leave Grad-CAM out (--inside)"
     )
+
+
+def map_at(graph: Graph, at: str) -> str:
+    """The name of the value that Grad-CAM looks at: what the module ``at`` returns, or without one the last map.
+
+    Raises:
+        UnsupportedOperation: there is no map.
+        InvalidRecipe: there is no such module, or it returns none.
+    """
+    if not at:
+        return last_map(graph)
+    name = value_at(graph, at)
+    shape = next((node.type.shape for node in graph.nodes if node.name == name), graph.input.shape)
+    if len(shape) != 3:
+        raise InvalidRecipe(
+            f"Grad-CAM looks at a map of height and width, but module '{at}' returns values of shape {list(shape)}; name a "
+            "convolution or a block of convolutions"
+        )
+    return name
+
+
+def has_map(graph: Graph) -> bool:
+    """Whether a network has a value that Grad-CAM can look at."""
+    return any(_is_map(node.type.shape) for node in graph.nodes)
+
+
+def _is_map(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[1] * shape[2] > 1
 
 
 def class_maps(network: Network, images: Tensor, classes: Tensor, *, at: str = "") -> Tensor:
@@ -34,12 +61,12 @@ def class_maps(network: Network, images: Tensor, classes: Tensor, *, at: str = "
 
     Raises:
         UnsupportedOperation: the network has no map.
-        InvalidRecipe: it has no such module.
+        InvalidRecipe: it has no such module, or the module returns no map.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2.
     """
     graph = network.structure
-    name = value_at(graph, at) if at else last_map(graph)
+    name = map_at(graph, at)
     with torch.enable_grad():
         found = network.features(images.requires_grad_(), (name,))
         map_ = found[name]

@@ -22,6 +22,9 @@ WIDTH, HEIGHT = 240, 64
 
 HEAT = np.array((230, 85, 13), np.float64)
 
+WITHOUT_MAPS = "a network has no layer that returns a map of height and width"
+"""Why a comparison has no Grad-CAM."""
+
 STYLE = """
 :root { --paper: #ffffff; --ink: #171b20; --soft: #56606c; --line: #e2e6ea; --first: #0a62b8; --second: #b04a06; }
 @media (prefers-color-scheme: dark) {
@@ -57,7 +60,6 @@ def write(path: Path, names: tuple[str, str], found: Comparison, inside: InsideC
 def render(names: tuple[str, str], found: Comparison, inside: InsideComparison) -> str:
     """The page as text; it loads nothing."""
     first, second = map(escape, names)
-    mean = float(np.mean(inside.similarity))
     accuracies = " and ".join(wording.percent(value, 2) for value in found.accuracy)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Two networks compared</title><style>{STYLE}</style>'
@@ -65,12 +67,21 @@ def render(names: tuple[str, str], found: Comparison, inside: InsideComparison) 
         f"<p>Accuracy {accuracies}; the same class for {wording.percent(found.agreement, 2)} of {found.images:,} images; "
         f"KL divergence {found.kl:.4f} nats; calibration error (ECE) "
         f"{' and '.join(wording.percent(value, 2) for value in found.calibration_error)}.</p>"
-        f"<h2>Where they see the class</h2><p>Grad-CAM for the label. Mean cosine similarity of the maps {mean:.3f} over "
-        f"{len(inside.similarity):,} images. Shown are images that only the first has right, then those whose maps differ most: "
-        f'the image, the first network, the second.</p><div class="maps">{"".join(map(_example, inside.examples))}</div>'
+        f"<h2>Where they see the class</h2>{_seen(inside)}"
         f"<h2>What zeros cost</h2>{_sweep(inside)}"
         f"<h2>Weights</h2><p>Zeros are left out of the curves.</p>{_grid(inside.weights)}"
         f"<h2>What layers read</h2><p>In the same way.</p>{_grid(inside.activations)}</body></html>\n"
+    )
+
+
+def _seen(inside: InsideComparison) -> str:
+    """The images with the class maps of both networks."""
+    if not inside.similarity:
+        return f"<p>Grad-CAM is left out: {WITHOUT_MAPS}.</p>"
+    return (
+        f"<p>Grad-CAM for the label. Mean cosine similarity of the maps {float(np.mean(inside.similarity)):.3f} over "
+        f"{inside.images:,} images. Shown are images that only the first has right, then those whose maps differ most: "
+        f'the image, the first network, the second.</p><div class="maps">{"".join(map(_example, inside.examples))}</div>'
     )
 
 
@@ -102,7 +113,7 @@ def _sweep(inside: InsideComparison) -> str:
         for one in inside.sweep
     )
     return (
-        f"<p>Accuracy on {len(inside.similarity):,} images with the smallest weights set to zero over all layers, without "
+        f"<p>Accuracy on {inside.images:,} images with the smallest weights set to zero over all layers, without "
         f"training.</p><table><tr><th>zeros</th><th>first</th><th>second</th></tr>{rows}</table>"
     )
 

@@ -46,8 +46,12 @@ class SweepPoint:
 
 @dataclass(frozen=True, eq=False)
 class InsideComparison:
-    """Everything about two networks. ``similarity`` is that of their class maps for the first ``len(similarity)`` images."""
+    """Everything about two networks, on the first ``images`` images.
 
+    ``similarity`` is that of their class maps for each of them; without any if a network has no map of height and width.
+    """
+
+    images: int
     similarity: tuple[float, ...]
     examples: tuple[Example, ...]
     weights: tuple[HistogramPair, ...]
@@ -56,8 +60,9 @@ class InsideComparison:
 
     def facts(self) -> dict[str, object]:
         """JSON-able facts, without pixels."""
+        maps = {"similarity": float(np.mean(self.similarity)), "images": list(self.similarity)} if self.similarity else None
         return {
-            "grad_cam": {"similarity": float(np.mean(self.similarity)), "images": list(self.similarity)},
+            "grad_cam": maps,
             "weights": [vars(one) for one in self.weights],
             "activations": [vars(one) for one in self.activations],
             "sweep": [vars(one) for one in self.sweep],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paretrim.data.augment import normalisation_table, normalise
 from paretrim.graph.windows import Values
-from paretrim.network.class_maps import class_maps, likeness
+from paretrim.network.class_maps import class_maps, has_map, likeness
 from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.network.thaw import network_from_file
@@ -103,8 +103,24 @@ def look_inside(
     """Compare two networks on the same images, as each takes them: normalised float32 [N, C, H, W].
 
     ``pixels`` [N, H, W] or [N, H, W, 3] are for display: first the images ``first_shown``, then those whose maps differ most.
+    Without class maps if neither module is named and a network has no map of height and width.
     """
-    maps = _maps_of_both(networks, inputs, labels, at)
+    similarity: tuple[float, ...] = ()
+    examples: tuple[Example, ...] = ()
+    if at != LAST or all(has_map(network.structure) for network in networks):
+        similarity, examples = _seen(_maps_of_both(networks, inputs, labels, at), labels, pixels, first_shown)
+    weights = [{name: layer.masked_weight().detach().numpy() for name, layer in weighted_layers(one).items()} for one in networks]
+    few = min(map(_at_once, networks))
+    read = [_read(network, given[:few]) for network, given in zip(networks, inputs, strict=True)]
+    accuracies = [sweep(network, given, labels) for network, given in zip(networks, inputs, strict=True)]
+    swept = tuple(SweepPoint(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
+    return InsideComparison(len(labels), similarity, examples, histograms(*weights), histograms(*read), swept)
+
+
+def _seen(
+    maps: tuple[Tensor, Tensor], labels: Tensor, pixels: Pixels, first_shown: Sequence[int]
+) -> tuple[tuple[float, ...], tuple[Example, ...]]:
+    """How similar the class maps of each image are, and the images to show."""
     similarity = likeness(*maps).numpy()
     order = [position for position in first_shown if position < len(labels)]
     order += [int(position) for position in similarity.argsort() if position not in order]
@@ -118,12 +134,7 @@ def look_inside(
         )
         for position in order[:SHOWN]
     ]
-    weights = [{name: layer.masked_weight().detach().numpy() for name, layer in weighted_layers(one).items()} for one in networks]
-    few = min(map(_at_once, networks))
-    read = [_read(network, given[:few]) for network, given in zip(networks, inputs, strict=True)]
-    accuracies = [sweep(network, given, labels) for network, given in zip(networks, inputs, strict=True)]
-    swept = tuple(SweepPoint(share, (first, second)) for share, first, second in zip(SHARES, *accuracies, strict=True))
-    return InsideComparison(tuple(map(float, similarity)), tuple(examples), histograms(*weights), histograms(*read), swept)
+    return tuple(map(float, similarity)), tuple(examples)
 
 
 def sweep(network: Network, inputs: Tensor, labels: Tensor) -> list[float]:

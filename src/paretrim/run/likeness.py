@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from paretrim.errors import InvalidRecipe, located
-from paretrim.network.places import value_at
+from paretrim.network.class_maps import has_map, map_at
 from paretrim.results.comparison import compare
 from paretrim.results.outcome import TeacherLikeness
 from paretrim.run.changes import TestLogits
@@ -73,7 +73,7 @@ def check_comparison(asked: TeacherComparison, experiment: Experiment) -> None:
     """Refuse a comparison that cannot be made, before anything trains.
 
     Raises:
-        InvalidRecipe: the task has no classes, or a network has no such module.
+        InvalidRecipe: the task has no classes, or a network has no such module or no map for Grad-CAM.
     """
     start = experiment.start
     if start.task != CLASSIFICATION:
@@ -85,7 +85,12 @@ def check_comparison(asked: TeacherComparison, experiment: Experiment) -> None:
     ):
         if path:
             with located(name):
-                value_at(network.structure, path)
+                map_at(network.structure, path)
+        elif not has_map(network.structure):
+            raise InvalidRecipe(
+                "compare looks at maps of height and width with Grad-CAM, and a network has none; leave it out, and "
+                "compare files with paretrim inspect --compare"
+            )
 
 
 def compared_teacher(asked: TeacherComparison, ready: Experiment, test: TestSet, folder: Path) -> ComparedTeacher:

@@ -17,6 +17,7 @@ from paretrim.results.outcome import Outcome
 from paretrim.run.candidate import Candidate
 from paretrim.run.delivery import Delivery, Entry, Experiment, TimingPlan, deliver
 from paretrim.run.emptied import said_of_emptied
+from paretrim.run.kept_channels import said_of_kept_channels
 from paretrim.run.pipeline import run_stages, train_dense, trained_tutors
 from paretrim.run.progress import Watcher, silent, told
 from paretrim.run.recipe import DENSE, Recipe, title_of
@@ -159,6 +160,8 @@ def train(ready: Experiment, stages: Sequence[Stage], folder: Path, *, watcher: 
         report=watcher.tick,
         finished=finished,
     )
+    for warning in said_of_kept_channels(chain, [candidate.network for candidate in candidates]):
+        watcher.note(warning)
     labels = [*(title_of(chain[:count]) for count in range(len(chain))), title_of(chain, label)]
     return tuple(Entry(labels[count], chain[:count], candidate) for count, candidate in enumerate(candidates))
 

@@ -121,7 +121,9 @@ def parse_pattern(text: str) -> Pattern:
             return pattern
     found = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
     if found is None:
-        raise InvalidRecipe(f"pattern {brief(text)} is unknown; write 'unstructured', '1x4' or 'n:m' such as '2:4'")
+        raise InvalidRecipe(
+            f"pattern {brief(text)} is unknown; write 'unstructured', '1x4' or 'n:m' such as '2:4', or, in prune, 'channel'"
+        )
     stay, group = int(found[1]), int(found[2])
     if stay >= group:
         raise InvalidRecipe(f"pattern '{text}' prunes nothing: of every {group} weights {stay} would stay; n must be below m")

@@ -28,7 +28,7 @@ OF_QUANTIZE = (
     Idle(
         ("activation_bits",),
         lambda stage: stage.activations == FLOAT32,
-        "activations is 'float32', so no value has so many bits",
+        "activations is 'float32' and rounds no value",
         "choose a grid of activations",
     ),
     Idle(

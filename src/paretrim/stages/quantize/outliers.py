@@ -33,7 +33,7 @@ class Spread:
         values: number of values.
         low, high: the smallest and the largest value.
         clip_low, clip_high: range of the grid; for weights, whose channels have separate grids, the widest.
-        clipped: share of values outside their grid, in [0, 1].
+        clipped: share of values more than half a step outside their grid, in [0, 1]: others are rounded as within it.
         kurtosis: 3 for a normal distribution; large if there are outliers.
         edges: lower ends of the bins, and the upper end of the last.
         before: share of values in each bin.
@@ -78,17 +78,19 @@ def outliers(
         weight = layer.effective_weight().detach().cpu()
         rows = weight.reshape(len(weight), -1).double()
         reach = rows.abs().amax(1) * weight_clips(weight, bits=bits, method=calibrator, percentile=percentile).double()
-        clipped = rows.clamp(-reach[:, None], reach[:, None])
-        whole, count = rows.flatten().numpy(), np.ones(rows.numel(), np.int64)
-        top = float(reach.max())
-        found.append(_spread(name, "weight", (whole, clipped.flatten().numpy()), count, (-top, top)))
+        ends = reach[:, None]
+        beyond = rows.abs() > ends * (1 + 0.5 / (2 ** (bits - 1) - 1))
+        whole, clipped = rows.flatten().numpy(), rows.clamp(-ends, ends).flatten().numpy()
+        top, count = float(reach.max()), np.ones(rows.numel(), np.int64)
+        found.append(_spread(name, "weight", (whole, clipped), count, (-top, top), beyond.flatten().numpy()))
     names = grid_values(network.structure)
     grids = calibrate(network, names, images, method=calibrator, percentile=percentile)
     for name, histogram in observed(network, names, images).items():
         centres, counts = _centres(histogram)
         grid = grids[name]
         low, high = -grid.zero_point * grid.scale, (grid.top - grid.zero_point) * grid.scale
-        found.append(_spread(name, "activation", (centres, np.clip(centres, low, high)), counts, (low, high)))
+        beyond_ends = (centres < low - grid.scale / 2) | (centres > high + grid.scale / 2)
+        found.append(_spread(name, "activation", (centres, np.clip(centres, low, high)), counts, (low, high), beyond_ends))
     return tuple(found)
 
 
@@ -109,9 +111,10 @@ def _spread(
     values: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
     counts: npt.NDArray[np.int64],
     reach: tuple[float, float],
+    beyond: npt.NDArray[np.bool_],
 ) -> Spread:
-    """From values before and after clipping, and how often each occurs."""
-    before, after = values
+    """From values before and after clipping, how often each occurs, and which are clipped."""
+    before, _ = values
     total = int(counts.sum())
     low, high = float(before.min()), float(before.max())
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
@@ -126,7 +129,7 @@ def _spread(
         high=high,
         clip_low=reach[0],
         clip_high=reach[1],
-        clipped=float(counts[before != after].sum() / total),
+        clipped=float(counts[beyond].sum() / total),
         kurtosis=moments[1] / moments[0] ** 2 if moments[0] > 0 else 0.0,
         edges=tuple(edges.tolist()),
         before=tuple(shares[0].tolist()),
