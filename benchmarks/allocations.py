@@ -4,7 +4,7 @@
     python benchmarks/allocations.py --out results/allocations.jsonl --weights FILE [--data DIR]
     python benchmarks/allocations.py --out results/allocations.jsonl --images ARCHIVE
 
-The first call trains the small ResNet of ``pruning_methods.py`` on digits for 12 epochs, prunes blocks by magnitude in one shot
+The first call trains the small ResNet of ``pruning_starts.py`` on digits for 12 epochs, prunes blocks by magnitude in one shot
 and trains for 4 epochs; accuracy is on the test images. The others prune a pretrained network by second order and fit the
 remaining weights, without training: a ResNet-20 for CIFAR-10, or EfficientNet-Lite0 on the images of ``imagenette.py``; accuracy
 is on validation images, because the default is chosen by it.
@@ -23,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagenette import start_and_test
-from pruning_methods import EXECUTION, least, seeds_of
+from pruning_methods import least
+from pruning_starts import EXECUTION, seeds_of
 from torch import Tensor
 from without_training import IMAGENET
 

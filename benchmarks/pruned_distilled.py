@@ -2,7 +2,7 @@
 
     python benchmarks/pruned_distilled.py --out results/pruned-distilled.jsonl [--seeds 5] [--epochs 4] [--folder FOLDER]
 
-The small ResNet of ``pruning_methods.py`` trains on digits for 12 epochs. 30 % of its weights, or of the channels of every layer,
+The small ResNet of ``pruning_starts.py`` trains on digits for 12 epochs. 30 % of its weights, or of the channels of every layer,
 are then removed by magnitude in one shot, and the rest trains with labels, or with labels and the dense network as teacher.
 Accuracy is that of the float network on the 360 test images. Existing lines are kept. About four minutes on one core.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pruning_methods import DENSE_NAME, EXECUTION, Case, add, read, seeds_of
+from pruning_methods import DENSE_NAME, Case, add, read
+from pruning_starts import EXECUTION, seeds_of
 
 from paretrim.run.candidate import Candidate
 from paretrim.run.pipeline import run_stages

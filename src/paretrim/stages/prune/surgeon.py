@@ -9,10 +9,12 @@ Sources: Hassibi & Stork 1993; Frantar & Alistarh 2022, "Optimal brain compressi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 DAMPING = 0.01
 """Share of the mean diagonal of H to add to it: some inputs are always 0, and few images determine many columns poorly."""
@@ -21,14 +23,15 @@ _AT_ONCE = 2**23
 """Elements of inverses to process at once: with fewer, calls would cost more than arithmetic."""
 
 _EXACT = 640
-"""Up to this width one block is removed at a time. Wider rows lose several before the costs of the others are computed again,
-which turns passes over memory into products of large matrices."""
+"""Up to this width one block is removed at a time. From what is wider, half of the blocks go before the costs of the others are
+computed again, and the inverse is computed anew from the columns that stay. With a quota no column is ever left out, so there a
+few go at a time."""
+
+_FRACTION = 32
+"""Wider rows with a quota lose one in this many of their remaining blocks at a time."""
 
 _RISE = 1e-9
 """A block that seems cheaper than the one removed before it counts as more expensive by this share."""
-
-_FRACTION = 32
-"""Wider rows lose one in this many of their remaining blocks at a time."""
 
 
 def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
@@ -57,33 +60,104 @@ def removal_costs(
     rows, width = weight.shape
     count = width // block
     living = torch.ones(rows, count, dtype=torch.bool, device=weight.device) if alive is None else alive
-    inverse = torch.linalg.inv(square.double())
+    unit, size = _power_of_two(square.diagonal()), _power_of_two(weight)  # squares might leave float32
+    square, weight = square.double() / unit, weight.double() / size
+    inverse = torch.linalg.inv(square)
     costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
-    at_once = max(1, _AT_ONCE // width**2)
+    halves = quota is None and count > _EXACT // block
+    at_once = max(1, _AT_ONCE // (_EXACT if halves else width) ** 2)
     for first in range(0, rows, at_once):
         chunk = slice(first, first + at_once)
-        costs[chunk] = _chunk_costs(weight[chunk], inverse, block, living[chunk], quota)
-    return costs
+        if halves:
+            left, highest = _halved(weight[chunk], square, inverse, block, living[chunk], costs[chunk])
+        else:
+            left, highest = (
+                _RowsLeft.of(weight[chunk], inverse, block, living[chunk], quota),
+                costs.new_zeros(len(costs[chunk]), 1),
+            )
+        _in_turn_(left, highest, costs[chunk], exact=halves or width <= _EXACT)
+    return costs * (unit * size * size)
 
 
-def _chunk_costs(weight: Tensor, inverse: Tensor, block: int, alive: Tensor, quota: tuple[int | Tensor, int] | None) -> Tensor:
-    """:func:`removal_costs` for a few rows [r, D], from the inverse [D, D] of all columns."""
-    rows, width = weight.shape
-    count = width // block
-    costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
-    left = _RowsLeft.of(weight, inverse, block, alive, quota)
-    highest = torch.zeros(rows, 1, dtype=torch.float64, device=weight.device)
+def _power_of_two(values: Tensor) -> float:
+    """A power of two near the largest magnitude; 1 if all are 0."""
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    return math.ldexp(1.0, math.frexp(largest)[1]) if largest else 1.0
+
+
+def _in_turn_(left: _RowsLeft, highest: Tensor, costs: Tensor, *, exact: bool) -> None:
+    """Remove the remaining blocks of a few rows, and enter what they cost in [r, B]; several at a time if not ``exact``.
+
+    ``highest`` [r, 1] are the costs of what was removed before. With a quota, blocks that stay cost a little more than all others.
+    """
     while left.blocks:
-        step = 1 if width <= _EXACT else max(1, left.blocks // _FRACTION)
-        chosen, cost = left.cheapest(step)
+        chosen, cost = left.cheapest(1 if exact else max(1, left.blocks // _FRACTION))
         leaves, places = torch.isfinite(cost), left.places.gather(1, chosen)
         cost = torch.cummax(torch.cat([highest * (1 + _RISE), cost.double().where(leaves, 0.0)], 1), 1).values[:, 1:]
         highest = cost[:, -1:]
         costs.scatter_(1, places, cost.where(leaves, costs.gather(1, places)))
         left.remove_(chosen, leaves)
-    if quota:
-        costs = costs.where(left.gone, highest * (1 + _RISE) + torch.finfo(torch.float64).tiny)
-    return costs
+    if left.quota:
+        costs.copy_(costs.where(left.gone, highest * (1 + _RISE) + torch.finfo(torch.float64).tiny))
+
+
+def _halved(
+    weight: Tensor, square: Tensor, inverse: Tensor, block: int, alive: Tensor, costs: Tensor
+) -> tuple[_RowsLeft, Tensor]:
+    """Remove half of the remaining blocks of every row at a time until :data:`_EXACT` columns are left, and fit these.
+
+    Args:
+        weight: rows [r, D].
+        square: second moments of all columns [D, D], with their ``inverse``.
+        block: number of weights that are removed together.
+        alive: bool [r, B].
+        costs: takes the costs of the removed blocks [r, B].
+
+    Returns:
+        What is left of the rows, and the highest cost of a removed block of each, [r, 1].
+    """
+    most, rows, short = _EXACT // block, len(weight), square.float()
+    places = torch.empty(rows, most, dtype=torch.int64, device=weight.device)
+    parts, fits, highest = [], [], costs.new_zeros(rows, 1)
+    for row, present in enumerate(weight):
+        targets = (square @ present).float()  # unchanged by what is removed: the row fits them as well as it can
+        stay = torch.nonzero(alive[row]).flatten()
+        about = inverse.float() if len(stay) == len(costs[row]) else None
+        while True:
+            columns = _columns(stay, block)
+            about = torch.cholesky_inverse(torch.linalg.cholesky(short[columns][:, columns])) if about is None else about
+            fit = about @ targets[columns]
+            goes = min(len(stay) // 2, len(stay) - most)
+            if goes <= 0:
+                break
+            cost, order = torch.sort(_block_costs(fit[None], about[None], block)[0], stable=True)
+            risen = torch.cummax(torch.cat([highest[row] * (1 + _RISE), cost[:goes].double()]), 0).values[1:]
+            costs[row, stay[order[:goes]]], highest[row] = risen, risen[-1]
+            stay, about = torch.sort(stay[order[goes:]]).values, None
+        missing = most - len(stay)  # of a row that had lost more before: filled with removed blocks
+        places[row] = torch.cat([stay, torch.nonzero(~alive[row]).flatten()[:missing]])
+        parts.append(functional.pad(about, (0, missing * block, 0, missing * block)))
+        fits.append(functional.pad(fit, (0, missing * block)))
+    gone = ~alive.gather(1, places)
+    return _RowsLeft(torch.stack(fits), torch.stack(parts), places, gone, block, None), highest
+
+
+def _columns(blocks: Tensor, block: int) -> Tensor:
+    """The columns of blocks [..., n] as [..., n * block]."""
+    return (blocks[..., None] * block + torch.arange(block, device=blocks.device)).flatten(-2)
+
+
+def _block_costs(weight: Tensor, inverse: Tensor, block: int, gone: Tensor | None = None) -> Tensor:
+    """The cost of every block [r, B] as the next to go, from weights [r, A] and inverses [r, A, A]; infinite where ``gone``."""
+    rows, width = weight.shape
+    split = (rows, width // block, block)
+    own = inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
+    if gone is not None:
+        own = own.where(~gone[:, :, None, None], torch.eye(block, device=own.device))
+    parts = weight.reshape(split)
+    solved = parts / own[..., 0] if block == 1 else torch.linalg.solve(own, parts)
+    costs = (parts * solved).sum(2).clamp(min=0)
+    return costs if gone is None else costs.where(~gone, torch.inf)
 
 
 @dataclass(eq=False)
@@ -132,30 +206,20 @@ class _RowsLeft:
 
         The cost is infinite if a row has no more removable blocks. With a quota no two of a group are chosen at once.
         """
-        rows, width = self.weight.shape
-        split = (rows, width // self.block, self.block)
-        own = self.inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
-        weight = self.weight.reshape(split)
-        if self.block == 1:
-            costs = weight[:, :, 0].square() / own[:, :, 0, 0].where(~self.gone, 1.0)
-        else:
-            identity = torch.eye(self.block, device=own.device)
-            solved = torch.linalg.solve(own.where(~self.gone[:, :, None, None], identity), weight)
-            costs = (weight * solved).sum(2)
-        costs = costs.clamp(min=0).where(~self.gone, torch.inf)
+        costs = _block_costs(self.weight, self.inverse, self.block, self.gone)
         if self.quota is None:
             found = torch.topk(costs, count, dim=1, largest=False, sorted=True)
             return found.indices, found.values
         stay, group = self.quota
         full = (~self.gone).view(len(self.gone), -1, group).sum(2) > stay
-        least, which = costs.view(rows, -1, group).min(2)
+        least, which = costs.view(len(costs), -1, group).min(2)
         found = torch.topk(least.where(full, torch.inf), min(count, least.shape[1]), dim=1, largest=False, sorted=True)
         return found.indices * group + which.gather(1, found.indices), found.values
 
     def remove_(self, chosen: Tensor, leaves: Tensor) -> None:
         """Remove the blocks [r, count] where ``leaves``; the other weights compensate."""
         rows, width = self.weight.shape
-        columns = (chosen[:, :, None] * self.block + torch.arange(self.block, device=chosen.device)).flatten(1)
+        columns = _columns(chosen, self.block)
         absent = ~leaves.repeat_interleave(self.block, 1)
         across = self.inverse.gather(2, columns[:, None].expand(rows, width, columns.shape[1])).masked_fill_(absent[:, None], 0)
         own = across.gather(1, columns[:, :, None].expand(-1, -1, columns.shape[1]))
@@ -173,7 +237,7 @@ class _RowsLeft:
     def _shrink_(self, blocks: int) -> None:
         """Drop removed blocks from the tensors; rows with fewer remaining blocks than others keep some removed ones."""
         stay = torch.argsort(self.gone.to(torch.uint8), dim=1, stable=True)[:, :blocks]
-        columns = (stay[:, :, None] * self.block + torch.arange(self.block, device=stay.device)).flatten(1)
+        columns = _columns(stay, self.block)
         width = columns.shape[1]
         some = self.inverse.gather(1, columns[:, :, None].expand(-1, -1, self.inverse.shape[2]))
         self.inverse = some.gather(2, columns[:, None].expand(-1, width, -1))
