@@ -42,6 +42,16 @@ def test_the_usual_split():
         for pattern in ("1x4", "unstructured", "channel")
     }
     assert splits == {"1x4": {"speed"}, "unstructured": {"global"}, "channel": {"global"}}
+
+
+@pytest.mark.parametrize("pattern", ["1x4", "unstructured", "channel"])
+@pytest.mark.parametrize("epochs", [0, 5])
+def test_weights_are_usually_pruned_by_second_order_and_fitted(pattern, epochs):
+    prune, *_ = usual_stages(epochs, sparsity=0.5, pattern=pattern, budget=Budget())
+    assert (prune.score, prune.compensate) == (("magnitude", False) if pattern == "channel" else ("obs", True))
+
+
+def test_a_split_of_fewer_than_no_epochs_is_refused():
     with pytest.raises(InvalidRecipe, match="--epochs is -1; it must be 0 or more"):
         split_epochs(-1)
 

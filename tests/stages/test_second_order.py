@@ -13,6 +13,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.stages import layer_inputs
 from paretrim.stages.layer_inputs import as_columns, from_columns, layer_moments
+from paretrim.stages.prune import second_order
 from paretrim.stages.prune.allocation import masks
 from paretrim.stages.prune.patterns import parse_pattern
 from paretrim.stages.prune.second_order import compensate_, second_order_scores
@@ -242,3 +243,28 @@ def test_a_short_last_group_loses_as_large_a_share_as_the_others():
 def test_conflicting_second_order_settings_are_refused(settings, message):
     with pytest.raises(InvalidRecipe, match=message):
         Prune(**settings)
+
+
+@pytest.mark.parametrize("name", ["plain", "depthwise"])
+@pytest.mark.parametrize("limit", ["_MOST", "_WIDEST"])
+def test_very_large_layers_are_scored_by_the_variance_of_their_inputs_and_not_fitted(name, limit, monkeypatch):
+    monkeypatch.setattr(second_order, limit, 1)
+    found, given = settled(name), resources()
+    names = [layer for layer, one in weighted_layers(found).items() if one.weight.dim() == 4]
+    scores = second_order_scores(found, given, names=names, pattern=parse_pattern("1x4"))
+    biased = second_order._followed_by_bias(found)
+    moments = {}
+    layer_moments(found, found, given.calibration, names, lambda node, of: moments.update({node.name: of}))
+    for layer in names:
+        of = moments[layer].centred() if layer in biased else moments[layer]
+        weight = as_columns(weighted_layers(found)[layer].effective_weight().detach(), len(of.inputs)).double()
+        expected = weight.square() * of.inputs.diagonal(dim1=1, dim2=2)[:, None]
+        expected = from_columns(expected / expected.sum(), scores[layer].shape)
+        torch.testing.assert_close(scores[layer].square(), expected, rtol=1e-3, atol=1e-6)
+    pruned = copy.deepcopy(found)
+    for layer in names:
+        one = weighted_layers(pruned)[layer]
+        set_mask_(one, torch.rand(one.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5)
+    before = {layer: weighted_layers(pruned)[layer].weight.clone() for layer in names}
+    compensate_(pruned, found, given.calibration, names)
+    assert all(torch.equal(weighted_layers(pruned)[layer].weight, before[layer]) for layer in names)

@@ -115,14 +115,68 @@ def test_costs_of_a_row_rise_in_the_order_in_which_its_blocks_leave():
         assert len(row.unique()) == len(row)
 
 
-def test_wide_rows_lose_several_blocks_at_a_time_and_cost_about_the_same(monkeypatch):
-    weight, square = problem(seed=2, width=64, rows=4)
-    exact = removal_costs(weight, square, block=1)
-    monkeypatch.setattr(surgeon, "_EXACT", 32)
-    several = removal_costs(weight, square, block=1)
-    for one, other in zip(exact, several, strict=True):
-        keep_one, keep_other = one >= one.median(), other >= other.median()
-        assert int((keep_one & keep_other).sum()) >= 28
+def error_without(costs, weight, square, block, keep):
+    """The error that a fit leaves with the ``keep`` dearest blocks of every row, summed over rows."""
+    dearest = torch.zeros_like(costs, dtype=torch.bool).scatter_(1, costs.topk(keep, 1).indices, True)
+    return float(error(fitted(square, weight @ square, dearest.repeat_interleave(block, 1)), weight, square).sum())
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_wide_rows_lose_several_blocks_at_a_time_and_hardly_more(block, seed, monkeypatch):
+    weight, square = problem(seed=seed, width=64, rows=6)
+    exact = removal_costs(weight, square, block=block)
+    monkeypatch.setattr(surgeon, "_EXACT", 16)
+    several = removal_costs(weight, square, block=block)
+    magnitude = weight.square().unflatten(1, (-1, block)).sum(2)
+    for keep in (16 // block, 8 // block):
+        one, other, plain = (error_without(costs, weight, square, block, keep) for costs in (exact, several, magnitude))
+        assert other < 1.35 * one
+        assert other < plain
+    for row in several:
+        assert len(row.unique()) == len(row)
+
+
+def test_what_wide_rows_lose_costs_what_the_fit_leaves(monkeypatch):
+    weight, square = problem(seed=5, width=32, rows=3)
+    monkeypatch.setattr(surgeon, "_EXACT", 16)
+    costs = removal_costs(weight, square, block=1)
+    for row in range(3):
+        for count in (8, 14, 16):  # what is gone after every part
+            gone = torch.argsort(costs[row])[:count]
+            stay = torch.ones(1, 32, dtype=torch.bool).index_fill_(1, gone, False)
+            whole = float(error(fitted(square, (weight @ square)[row : row + 1], stay), weight[row], square))
+            assert float(costs[row, gone].sum()) >= 0.999 * whole  # costs never fall, so a part may count for more than its error
+        first = torch.argsort(costs[row])[:8]
+        stay = torch.ones(1, 32, dtype=torch.bool).index_fill_(1, first, False)
+        whole = float(error(fitted(square, (weight @ square)[row : row + 1], stay), weight[row], square))
+        assert float(costs[row, first].sum()) == pytest.approx(whole, rel=1e-3)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_wide_rows_that_lost_blocks_before_go_on_from_there(block, monkeypatch):
+    weight, square = problem(seed=3, width=32, rows=4)
+    alive = torch.ones(4, 32 // block, dtype=torch.bool)
+    alive[0, :2] = alive[1, 1:7] = alive[3] = False  # row 1 has few enough left, row 3 none
+    masks = alive.repeat_interleave(block, 1)
+    present = fitted(square, weight @ square, masks)
+    exact = removal_costs(present, square, block=block, alive=alive)
+    monkeypatch.setattr(surgeon, "_EXACT", 16)
+    several = removal_costs(present, square, block=block, alive=alive)
+    assert (several[~alive] == 0).all()
+    assert (several[alive] > 0).all()
+    few = alive.sum(1) * block <= 16
+    torch.testing.assert_close(several[few], exact[few], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+@pytest.mark.parametrize("exact", [16, 640])
+def test_costs_are_in_the_unit_of_weights_and_inputs(unit, exact, monkeypatch):
+    monkeypatch.setattr(surgeon, "_EXACT", exact)
+    weight, square = problem(seed=6, width=32)
+    plain = removal_costs(weight, square, block=4)
+    torch.testing.assert_close(removal_costs(weight * unit, square, block=4) / unit**2, plain, rtol=1e-3, atol=0)
+    torch.testing.assert_close(removal_costs(weight, square * unit**2, block=4) / unit**2, plain, rtol=1e-3, atol=0)
 
 
 def test_rows_in_small_portions_cost_the_same(monkeypatch):

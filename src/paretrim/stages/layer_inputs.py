@@ -105,6 +105,24 @@ def layer_moments(
             fit(node, moments_of(node, layers[node.name].effective_weight(), inputs))
 
 
+def input_squares(network: Network, images: Tensor, names: Collection[str]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean of u and of its square, float64 [G, D] each, for the layers in ``names``: all that is known of very wide rows."""
+    layers, found = weighted_layers(network), {}
+    for node, inputs in inputs_of_both(network, network, images):
+        if node.name not in names:
+            continue
+        shape, groups = layers[node.name].weight.shape, groups_of(node)
+        width = math.prod(shape[1:])
+        sides = _grid(node, groups * width, 1, sum(len(got) for got, _ in inputs))
+        mean = squares = torch.zeros(groups, width, dtype=torch.float64, device=layers[node.name].weight.device)
+        count = 0
+        for got, _ in inputs:
+            u = _unfolded(node, got, shape, groups, sides).double()
+            mean, squares, count = mean + u.sum(2), squares + u.square().sum(2), count + u.shape[2]
+        found[node.name] = mean / count, squares / count
+    return found
+
+
 def inputs_of_both(
     network: Network, reference: Network, images: Tensor
 ) -> Iterator[tuple[Node, Sequence[tuple[Tensor, Tensor]]]]:

@@ -42,17 +42,15 @@ def split_epochs(total: int, shares: Sequence[float] = SHARES) -> tuple[int, ...
 def usual_stages(epochs: int, *, sparsity: float = 0.8, pattern: str = "1x4", budget: Budget) -> tuple[Stage, ...]:
     """Prune, quantize, distill: epochs split by :data:`SHARES`, all other training settings as in ``budget``.
 
-    Without epochs: prune by second-order scores, fit the remaining weights, quantize; whole channels are still removed by
-    magnitude. Blocks serve to save time, so they are allocated to the layers by the time that a block takes.
+    Single weights and blocks are pruned by second-order scores and the remaining ones fitted, which training does not make up for
+    (docs/studies/start-of-compress-cifar10-resnet20.md); without epochs there is nothing else but quantization. Whole channels
+    are removed by magnitude. Blocks serve to save time, so they are allocated to the layers by the time that a block takes.
     """
     allocation: Allocation = "speed" if pattern == BLOCK_1X4.text else "global"
-    if epochs == 0 and pattern != CHANNEL:
-        untrained = replace(budget, epochs=0)
-        cut = Prune(budget=untrained, sparsity=sparsity, pattern=pattern, allocation=allocation)
-        return replace(cut, score=SECOND_ORDER, compensate=True), Quantize(budget=untrained)
     prune, quantize, distill = (replace(budget, epochs=part) for part in split_epochs(epochs))
-    return (
-        Prune(budget=prune, sparsity=sparsity, pattern=pattern, allocation=allocation),
-        Quantize(budget=quantize),
-        Distill(budget=distill),
-    )
+    cut = Prune(budget=prune, sparsity=sparsity, pattern=pattern, allocation=allocation)
+    if pattern != CHANNEL:
+        cut = replace(cut, score=SECOND_ORDER, compensate=True)
+    if epochs == 0 and pattern != CHANNEL:
+        return cut, Quantize(budget=quantize)
+    return cut, Quantize(budget=quantize), Distill(budget=distill)

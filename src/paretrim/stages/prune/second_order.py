@@ -22,7 +22,14 @@ from paretrim.method import Method
 from paretrim.network.constraints import WeightedLayer, weighted_layers
 from paretrim.network.layers import BatchNorm
 from paretrim.network.network import Network
-from paretrim.stages.layer_inputs import Moments, as_columns, from_columns, layer_moments, shift_outputs_
+from paretrim.stages.layer_inputs import (
+    Moments,
+    as_columns,
+    from_columns,
+    input_squares,
+    layer_moments,
+    shift_outputs_,
+)
 from paretrim.stages.prune.patterns import Pattern
 from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
 from paretrim.stages.quantize.gptq import on_its_grid_
@@ -50,6 +57,13 @@ METHODS = (
 )
 
 
+_WIDEST = 8192
+"""Most weights of a row in layers that are pruned and fitted by second order: the moments of more would not fit into memory."""
+
+_MOST = 2**46
+"""Most outputs of such layers times the cube of a row's weights: the first linear layer of VGG-16 would take days."""
+
+
 def second_order_scores(network: Network, resources: Resources, *, names: Collection[str], pattern: Pattern) -> dict[str, Tensor]:
     """Scores of the weights of these layers: the error that removing their block adds to the layer's output, in its turn.
 
@@ -58,7 +72,7 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
     gradient of the loss instead was worse on trained networks, whose gradient is almost 0 on training images. Blocks whose inputs
     are constant score 0, such as those of a kernel position that only ever reads padding. Under an n:m pattern a weight is
     removed only while its group has more than its quota; the weights of a row that are never removed all score the same, more
-    than the removed.
+    than the removed. Very large layers are scored as if their inputs were independent, by ``w^2`` and the variance of the input.
 
     Returns:
         By layer, float64 of the weight's shape; the squares over a block add up to its error.
@@ -74,8 +88,22 @@ def second_order_scores(network: Network, resources: Resources, *, names: Collec
         energy = float((about.targets * weight).sum())
         scores[node.name] = from_columns(parts / energy if energy > 0 else parts, layer.weight.shape).sqrt()
 
-    layer_moments(network, network, resources.calibration, names, score)
+    in_turn = _feasible(layers, names)
+    layer_moments(network, network, resources.calibration, in_turn, score)
+    for name, (mean, squares) in input_squares(network, resources.calibration, {*names} - in_turn).items():
+        weight, variance = as_columns(layers[name].effective_weight().detach(), len(mean)).double(), squares
+        if name in biased:
+            variance = (squares - mean.square()).clamp(min=0)
+        costs = weight.square() * variance[:, None]
+        energy = float(costs.sum())
+        scores[name] = from_columns(costs / energy if energy > 0 else costs, layers[name].weight.shape).sqrt()
     return scores
+
+
+def _feasible(layers: Mapping[str, WeightedLayer], names: Collection[str]) -> set[str]:
+    """The layers that are small enough to remove blocks in turn, and to fit."""
+    shapes = {name: (len(layers[name].weight), layers[name].weight[0].numel()) for name in names}
+    return {name for name, (outputs, width) in shapes.items() if width <= _WIDEST and outputs * width**3 <= _MOST}
 
 
 def _group_scores(layer: WeightedLayer, node: Node, group: int, moments: Moments, pattern: Pattern) -> Tensor:
@@ -129,7 +157,7 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
         network: masked, perhaps quantized; changed in place.
         reference: the network before pruning or quantization.
         images: calibration images [N, C, H, W].
-        names: the layers to fit.
+        names: the layers to fit; very large ones keep their weights.
         rounding: also round the weights of uniform grids in the same sweep, each compensating for those before it
             (:mod:`paretrim.stages.quantize.gptq`), from the same moments.
     """
@@ -152,7 +180,7 @@ def compensate_(network: Network, reference: Network, images: Tensor, names: Col
         if node.name in biased:
             shift_outputs_(layer, norm, (moments.wanted - (new @ moments.mean[:, :, None])[:, :, 0]).flatten())
 
-    layer_moments(network, reference, images, names, fit)
+    layer_moments(network, reference, images, _feasible(layers, names), fit)
 
 
 def _fitted_rows(node: Node, layer: WeightedLayer, about: Moments, original: Tensor, factor: Tensor | None) -> Tensor:

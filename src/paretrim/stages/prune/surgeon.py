@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 DAMPING = 0.01
 """Share of the mean diagonal of H to add to it: some inputs are always 0, and few images determine many columns poorly."""
@@ -23,12 +22,13 @@ _AT_ONCE = 2**23
 """Elements of inverses to process at once: with fewer, calls would cost more than arithmetic."""
 
 _EXACT = 640
-"""Up to this width one block is removed at a time. From what is wider, half of the blocks go before the costs of the others are
-computed again, and the inverse is computed anew from the columns that stay. With a quota no column is ever left out, so there a
-few go at a time."""
+"""Up to this width one block is removed at a time. Wider rows lose several at a time first."""
+
+_PART = 4
+"""Wider rows lose one in this many of their remaining blocks at a time."""
 
 _FRACTION = 32
-"""Wider rows with a quota lose one in this many of their remaining blocks at a time."""
+"""With a quota, where no column is ever left out, wider rows lose one in this many of their remaining blocks at a time."""
 
 _RISE = 1e-9
 """A block that seems cheaper than the one removed before it counts as more expensive by this share."""
@@ -62,20 +62,18 @@ def removal_costs(
     living = torch.ones(rows, count, dtype=torch.bool, device=weight.device) if alive is None else alive
     unit, size = _power_of_two(square.diagonal()), _power_of_two(weight)  # squares might leave float32
     square, weight = square.double() / unit, weight.double() / size
-    inverse = torch.linalg.inv(square)
     costs = torch.zeros(rows, count, dtype=torch.float64, device=weight.device)
-    halves = quota is None and count > _EXACT // block
-    at_once = max(1, _AT_ONCE // (_EXACT if halves else width) ** 2)
+    wide = quota is None and count > _EXACT // block
+    inverse = square if wide else torch.linalg.inv(square)
+    at_once = max(1, _AT_ONCE // (_EXACT if wide else width) ** 2)
     for first in range(0, rows, at_once):
         chunk = slice(first, first + at_once)
-        if halves:
-            left, highest = _halved(weight[chunk], square, inverse, block, living[chunk], costs[chunk])
+        if wide:
+            left, highest = _narrowed(weight[chunk], square, block, living[chunk], costs[chunk])
         else:
-            left, highest = (
-                _RowsLeft.of(weight[chunk], inverse, block, living[chunk], quota),
-                costs.new_zeros(len(costs[chunk]), 1),
-            )
-        _in_turn_(left, highest, costs[chunk], exact=halves or width <= _EXACT)
+            left = _RowsLeft.of(weight[chunk], inverse, block, living[chunk], quota)
+            highest = costs.new_zeros(len(weight[chunk]), 1)
+        _in_turn_(left, highest, costs[chunk], exact=wide or width <= _EXACT)
     return costs * (unit * size * size)
 
 
@@ -88,7 +86,7 @@ def _power_of_two(values: Tensor) -> float:
 def _in_turn_(left: _RowsLeft, highest: Tensor, costs: Tensor, *, exact: bool) -> None:
     """Remove the remaining blocks of a few rows, and enter what they cost in [r, B]; several at a time if not ``exact``.
 
-    ``highest`` [r, 1] are the costs of what was removed before. With a quota, blocks that stay cost a little more than all others.
+    ``highest`` [r, 1] are the costs of what was removed before. With a quota, what stays costs a little more than all others.
     """
     while left.blocks:
         chosen, cost = left.cheapest(1 if exact else max(1, left.blocks // _FRACTION))
@@ -101,14 +99,15 @@ def _in_turn_(left: _RowsLeft, highest: Tensor, costs: Tensor, *, exact: bool) -
         costs.copy_(costs.where(left.gone, highest * (1 + _RISE) + torch.finfo(torch.float64).tiny))
 
 
-def _halved(
-    weight: Tensor, square: Tensor, inverse: Tensor, block: int, alive: Tensor, costs: Tensor
-) -> tuple[_RowsLeft, Tensor]:
-    """Remove half of the remaining blocks of every row at a time until :data:`_EXACT` columns are left, and fit these.
+def _narrowed(weight: Tensor, square: Tensor, block: int, alive: Tensor, costs: Tensor) -> tuple[_RowsLeft, Tensor]:
+    """Remove a part of the remaining blocks of every row at a time until :data:`_EXACT` columns are left, and fit the others.
+
+    Those go first whose removal alone, without compensation, changes the output least: where many go at once, the others cannot
+    compensate for all of them. What a part costs is the error that the fit leaves, shared out in the same proportions.
 
     Args:
         weight: rows [r, D].
-        square: second moments of all columns [D, D], with their ``inverse``.
+        square: second moments of the inputs [D, D].
         block: number of weights that are removed together.
         alive: bool [r, B].
         costs: takes the costs of the removed blocks [r, B].
@@ -117,47 +116,39 @@ def _halved(
         What is left of the rows, and the highest cost of a removed block of each, [r, 1].
     """
     most, rows, short = _EXACT // block, len(weight), square.float()
+    own = square.reshape(-1, block, len(square) // block, block).diagonal(dim1=0, dim2=2).movedim(2, 0)  # [B, block, block]
     places = torch.empty(rows, most, dtype=torch.int64, device=weight.device)
-    parts, fits, highest = [], [], costs.new_zeros(rows, 1)
+    inverses = torch.zeros(rows, most * block, most * block, device=weight.device)
+    left, highest = inverses.new_zeros(rows, most * block), costs.new_zeros(rows, 1)
     for row, present in enumerate(weight):
-        targets = (square @ present).float()  # unchanged by what is removed: the row fits them as well as it can
-        stay = torch.nonzero(alive[row]).flatten()
-        about = inverse.float() if len(stay) == len(costs[row]) else None
-        while True:
+        targets = square @ present  # as much as these the row can ever give
+        stay, fit, explained = torch.nonzero(alive[row]).flatten(), present, float(targets @ present)
+        columns = _columns(stay, block)
+        while len(stay) > most:
+            goes = min(-(-len(stay) // _PART), len(stay) - most)
+            parts = fit[columns].reshape(-1, block, 1)
+            alone, order = torch.sort((parts.transpose(1, 2) @ own[stay] @ parts).flatten(), stable=True)
+            gone, stay = stay[order[:goes]], torch.sort(stay[order[goes:]]).values
             columns = _columns(stay, block)
-            about = torch.cholesky_inverse(torch.linalg.cholesky(short[columns][:, columns])) if about is None else about
-            fit = about @ targets[columns]
-            goes = min(len(stay) // 2, len(stay) - most)
-            if goes <= 0:
-                break
-            cost, order = torch.sort(_block_costs(fit[None], about[None], block)[0], stable=True)
-            risen = torch.cummax(torch.cat([highest[row] * (1 + _RISE), cost[:goes].double()]), 0).values[1:]
-            costs[row, stay[order[:goes]]], highest[row] = risen, risen[-1]
-            stay, about = torch.sort(stay[order[goes:]]).values, None
-        missing = most - len(stay)  # of a row that had lost more before: filled with removed blocks
-        places[row] = torch.cat([stay, torch.nonzero(~alive[row]).flatten()[:missing]])
-        parts.append(functional.pad(about, (0, missing * block, 0, missing * block)))
-        fits.append(functional.pad(fit, (0, missing * block)))
-    gone = ~alive.gather(1, places)
-    return _RowsLeft(torch.stack(fits), torch.stack(parts), places, gone, block, None), highest
+            factor = torch.linalg.cholesky(short[columns][:, columns])
+            fit = torch.zeros_like(present)
+            fit[columns] = torch.cholesky_solve(targets[columns, None].float(), factor)[:, 0].double()
+            before, explained = explained, float(targets @ fit)
+            shares = alone[:goes] / alone[:goes].sum().clamp_min(torch.finfo(torch.float64).tiny)
+            risen = torch.cummax(torch.maximum(highest[row], shares * max(before - explained, 0.0)), 0).values
+            risen = risen * (1 + _RISE * torch.arange(1, goes + 1).to(risen))  # none costs what another does
+            costs[row, gone], highest[row] = risen, risen[-1]
+        size = len(columns)
+        inverses[row, :size, :size] = torch.cholesky_inverse(torch.linalg.cholesky(short[columns][:, columns]))
+        left[row, :size] = fit[columns].float()
+        # A row that had lost more before is filled with removed blocks.
+        places[row] = torch.cat([stay, torch.nonzero(~alive[row]).flatten()[: most - len(stay)]])
+    return _RowsLeft(left, inverses, places, ~alive.gather(1, places), block, None), highest
 
 
 def _columns(blocks: Tensor, block: int) -> Tensor:
     """The columns of blocks [..., n] as [..., n * block]."""
     return (blocks[..., None] * block + torch.arange(block, device=blocks.device)).flatten(-2)
-
-
-def _block_costs(weight: Tensor, inverse: Tensor, block: int, gone: Tensor | None = None) -> Tensor:
-    """The cost of every block [r, B] as the next to go, from weights [r, A] and inverses [r, A, A]; infinite where ``gone``."""
-    rows, width = weight.shape
-    split = (rows, width // block, block)
-    own = inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
-    if gone is not None:
-        own = own.where(~gone[:, :, None, None], torch.eye(block, device=own.device))
-    parts = weight.reshape(split)
-    solved = parts / own[..., 0] if block == 1 else torch.linalg.solve(own, parts)
-    costs = (parts * solved).sum(2).clamp(min=0)
-    return costs if gone is None else costs.where(~gone, torch.inf)
 
 
 @dataclass(eq=False)
@@ -206,13 +197,23 @@ class _RowsLeft:
 
         The cost is infinite if a row has no more removable blocks. With a quota no two of a group are chosen at once.
         """
-        costs = _block_costs(self.weight, self.inverse, self.block, self.gone)
+        rows, width = self.weight.shape
+        split = (rows, width // self.block, self.block)
+        own = self.inverse.reshape(*split, *split[1:]).diagonal(dim1=1, dim2=3).movedim(3, 1)  # [r, B, block, block]
+        weight = self.weight.reshape(split)
+        if self.block == 1:
+            costs = weight[:, :, 0].square() / own[:, :, 0, 0].where(~self.gone, 1.0)
+        else:
+            identity = torch.eye(self.block, device=own.device)
+            solved = torch.linalg.solve(own.where(~self.gone[:, :, None, None], identity), weight)
+            costs = (weight * solved).sum(2)
+        costs = costs.clamp(min=0).where(~self.gone, torch.inf)
         if self.quota is None:
             found = torch.topk(costs, count, dim=1, largest=False, sorted=True)
             return found.indices, found.values
         stay, group = self.quota
         full = (~self.gone).view(len(self.gone), -1, group).sum(2) > stay
-        least, which = costs.view(len(costs), -1, group).min(2)
+        least, which = costs.view(rows, -1, group).min(2)
         found = torch.topk(least.where(full, torch.inf), min(count, least.shape[1]), dim=1, largest=False, sorted=True)
         return found.indices * group + which.gather(1, found.indices), found.values
 
