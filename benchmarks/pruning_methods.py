@@ -7,11 +7,12 @@
 ``--data digits``: a ResNet of three blocks trains on digits for 12 epochs. ``--data cifar10``: a pretrained ResNet-20, whose
 weights are for images normalised with the mean and deviation of ImageNet. Every method then has the same epochs on that network,
 and the result is quantized to 8 bits without training. Accuracy is that of the ``.trim`` file on all test images, bytes are its
-own. The plain smaller network trains from scratch for as many epochs as dense training and a method take together; it is left
-out where the dense network is not trained here. Existing lines are kept. About 15 minutes on one core for digits, an hour a seed
-for CIFAR-10; the seeds are finished one after the other.
+own. The plain smaller network trains from scratch for as many epochs as dense training and a method take together. Where the
+dense network is not trained here it is left out, and so are lottery tickets, which go back to an epoch of that training.
+Existing lines are kept. About 15 minutes on one core for digits, an hour a seed for CIFAR-10; one seed is finished after the
+other.
 
-The second call, on a quiet machine, times all files of a seed in the native runtime in one interleaved session, and adds a line
+The last call, on a quiet machine, times all files of a seed in the native runtime in one interleaved session, and adds a line
 for each to a file of its own. Missing files are made again; since a later version may train or
 code slightly differently, a line of latency also has the size of the timed file.
 """
@@ -69,6 +70,7 @@ CHANNEL_SCORES = {
     "channels by Taylor": "taylor",
     "channels by NISP": "nisp",
 }
+LOTTERY = "lottery ticket, 2 rounds"
 THIN = "plain smaller network, from scratch"
 DENSE_NAME = "dense"
 KEYS = ("method", "pattern", "sparsity", "seed")
@@ -112,7 +114,7 @@ def methods(sparsity: float, pattern: str, budget: Budget) -> dict[str, tuple[St
         "GSM, no fine-tuning": (gsm(budget),),
         "AC/DC": (acdc,),
         "AC/DC, by LAMP": (replace(acdc, allocation="lamp"),),
-        "lottery ticket, 2 rounds": (rewound, rewound),
+        LOTTERY: (rewound, rewound),
         "learning-rate rewinding, 2 rounds": (Lottery(share=share, rewind="learning_rate", pattern=pattern, budget=half),) * 2,
     }
 
@@ -190,7 +192,7 @@ def nearest(start: Start, sparsity: float, made: Callable[[float], Stage], low: 
 def cases(
     starts: list[Start], budget: Budget, *, scratch: bool
 ) -> Iterator[tuple[str, str, float, int, Callable[[], tuple[Stage, ...]]]]:
-    """Method, pattern, sparsity, seed and a function that makes the stages; ``scratch``: with the plain smaller network."""
+    """Method, pattern, sparsity, seed and a function that makes the stages; ``scratch``: dense networks are trained here."""
     half = replace(budget, epochs=budget.epochs // 2)
 
     @cache
@@ -204,6 +206,8 @@ def cases(
     for seed, start in enumerate(starts):
         for pattern, sparsity in itertools.product(PATTERNS, SPARSITIES):
             for name, stages in methods(sparsity, pattern, budget).items():
+                if name == LOTTERY and not scratch:
+                    continue
                 yield name, pattern, sparsity, seed, partial(tuple, stages)
             yield "movement, soft", pattern, sparsity, seed, partial(softly, sparsity, pattern)
         for sparsity in SPARSITIES:

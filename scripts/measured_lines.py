@@ -39,6 +39,8 @@ PRUNED: Mapping[Key, str] = {
     ("score", "grasp"): "GraSP",
     ("score", "synflow"): "SynFlow",
     ("score", "fisher"): "Fisher",
+    ("score", "obs"): "second order, one shot, fitted",
+    ("option", "compensate"): "second order, one shot, fitted",
     ("score", "taylor"): "Taylor",
     ("channel score", "magnitude"): "channels by L2",
     ("channel score", "l1"): "channels by L1",
@@ -55,7 +57,13 @@ PRUNED: Mapping[Key, str] = {
     ("combination", "movement-soft"): "movement, soft",
     ("combination", "rate-rewinding"): "learning-rate rewinding, 2 rounds",
 }
-"""The method's name in results/pruning-methods-digits.jsonl."""
+"""The method's name in the lines of :data:`PRUNED_NETWORKS`."""
+
+PRUNED_NETWORKS: Mapping[str, str] = {
+    "pruning-methods-cifar10": "Pretrained ResNet-20, CIFAR-10, two short epochs",
+    "pruning-methods-digits": "Small ResNet, digits",
+}
+"""What each of these results is about; its study has the same name."""
 
 PATTERNS = {"unstructured": "single weights", "1x4": "blocks of four", "channel": "whole channels"}
 PLAIN_PRUNED = "magnitude, one shot"
@@ -163,19 +171,20 @@ def as_written(method: Method) -> list[str]:
 
 
 def pruned(name: str, patterns: Iterable[str]) -> list[str]:
-    """Digits, equal epochs: accuracy, and the difference from one-shot magnitude pruning with the same pattern."""
-    rows = [line for line in lines("pruning-methods-digits") if line["sparsity"] == SPARSITY]
+    """Equal epochs: accuracy, and the difference from one-shot magnitude pruning with the same pattern."""
     found = []
-    for pattern in patterns:
-        own = by_seed(rows, method=name, pattern=pattern)
-        plain = by_seed(rows, method=PLAIN_PRUNED, pattern="unstructured" if pattern == "channel" else pattern)
-        if own:
-            other = "magnitude with single weights" if pattern == "channel" else "magnitude"
-            against = "" if own == plain else f"; against {other} {difference_of(own, plain)}"
-            found.append(
-                f"Small ResNet, digits, {ZEROS} of its weights pruned as {PATTERNS[pattern]}, {len(own)} seeds, 8 bits: "
-                f"{mean_of(own)}{against} ([study](../studies/pruning-methods-digits.md))"
-            )
+    for study, network in PRUNED_NETWORKS.items():
+        rows = [line for line in lines(study) if line["sparsity"] == SPARSITY]
+        for pattern in patterns:
+            own = by_seed(rows, method=name, pattern=pattern)
+            plain = by_seed(rows, method=PLAIN_PRUNED, pattern="unstructured" if pattern == "channel" else pattern)
+            if own:
+                other = "magnitude with single weights" if pattern == "channel" else "magnitude"
+                against = "" if own == plain else f"; against {other} {difference_of(own, plain)}"
+                found.append(
+                    f"{network}, {ZEROS} of its weights pruned as {PATTERNS[pattern]}, {len(own)} seeds, 8 bits: "
+                    f"{mean_of(own)}{against} ([study](../studies/{study}.md))"
+                )
     return found
 
 

@@ -18,11 +18,13 @@ def line(method, accuracy, seed, **facts):
 
 def test_the_page_is_fresh(maker):
     assert maker.PAGE.read_text(encoding="utf-8") == maker.made()
+    assert maker.CIFAR_PAGE.read_text(encoding="utf-8") == maker.made_of_cifar()
 
 
-def test_every_method_has_every_seed(maker):
+@pytest.mark.parametrize("lines", ["LINES", "CIFAR_LINES"])
+def test_every_method_has_every_seed(maker, lines):
     seeds = {}
-    for one in maker.read(maker.LINES):
+    for one in maker.read(getattr(maker, lines)):
         seeds.setdefault((one["method"], one["pattern"], one["sparsity"]), []).append(one["seed"])
     assert {tuple(sorted(found)) for found in seeds.values()} == {(0, 1, 2)}
 

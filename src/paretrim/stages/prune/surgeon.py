@@ -25,7 +25,7 @@ _EXACT = 640
 """Up to this width one block is removed at a time. Wider rows lose several at a time first."""
 
 _PART = 4
-"""Wider rows lose one in this many of their remaining blocks at a time."""
+"""Wider rows lose one in this many of their remaining blocks at a time; half of them while they are this many times too wide."""
 
 _FRACTION = 32
 """With a quota, where no column is ever left out, wider rows lose one in this many of their remaining blocks at a time."""
@@ -120,17 +120,17 @@ def _narrowed(weight: Tensor, square: Tensor, block: int, alive: Tensor, costs: 
     places = torch.empty(rows, most, dtype=torch.int64, device=weight.device)
     inverses = torch.zeros(rows, most * block, most * block, device=weight.device)
     left, highest = inverses.new_zeros(rows, most * block), costs.new_zeros(rows, 1)
-    for row, present in enumerate(weight):
-        targets = square @ present  # as much as these the row can ever give
+    # What a row is fitted to: as much as these it can ever give.
+    for row, (present, targets) in enumerate(zip(weight, weight @ square, strict=True)):
         stay, fit, explained = torch.nonzero(alive[row]).flatten(), present, float(targets @ present)
         columns = _columns(stay, block)
         while len(stay) > most:
-            goes = min(-(-len(stay) // _PART), len(stay) - most)
+            goes = min(max(1, len(stay) // (2 if len(stay) > _PART * most else _PART)), len(stay) - most)
             parts = fit[columns].reshape(-1, block, 1)
             alone, order = torch.sort((parts.transpose(1, 2) @ own[stay] @ parts).flatten(), stable=True)
             gone, stay = stay[order[:goes]], torch.sort(stay[order[goes:]]).values
             columns = _columns(stay, block)
-            factor = torch.linalg.cholesky(short[columns][:, columns])
+            factor = torch.linalg.cholesky(short[columns[:, None], columns])
             fit = torch.zeros_like(present)
             fit[columns] = torch.cholesky_solve(targets[columns, None].float(), factor)[:, 0].double()
             before, explained = explained, float(targets @ fit)
@@ -139,7 +139,7 @@ def _narrowed(weight: Tensor, square: Tensor, block: int, alive: Tensor, costs: 
             risen = risen * (1 + _RISE * torch.arange(1, goes + 1).to(risen))  # none costs what another does
             costs[row, gone], highest[row] = risen, risen[-1]
         size = len(columns)
-        inverses[row, :size, :size] = torch.cholesky_inverse(torch.linalg.cholesky(short[columns][:, columns]))
+        inverses[row, :size, :size] = torch.cholesky_inverse(torch.linalg.cholesky(short[columns[:, None], columns]))
         left[row, :size] = fit[columns].float()
         # A row that had lost more before is filled with removed blocks.
         places[row] = torch.cat([stay, torch.nonzero(~alive[row]).flatten()[: most - len(stay)]])
