@@ -26,7 +26,8 @@ def test_every_method_has_every_seed(maker, lines):
     seeds = {}
     for one in maker.read(getattr(maker, lines)):
         seeds.setdefault((one["method"], one["pattern"], one["sparsity"]), []).append(one["seed"])
-    assert {tuple(sorted(found)) for found in seeds.values()} == {(0, 1, 2)}
+    (common,) = {tuple(sorted(found)) for found in seeds.values()}
+    assert len(common) > 1
 
 
 def test_methods_are_compared_seed_by_seed(maker, tmp_path):
