@@ -270,3 +270,10 @@ def test_by_speed_a_block_costs_its_positions_and_the_reading_of_it():
 def test_a_layer_without_a_cost_is_named():
     with pytest.raises(InvalidRecipe, match=r"needs the cost of a block of every layer that is pruned; missing are left\.1"):
         prune(allocation="cost", costs={"left.0.0": 1.0, "down.0": 2.0}).begin(dense("residual").network, resources("residual"))
+
+
+def test_a_cost_of_a_layer_that_does_not_exist_is_named():
+    """Also if all layers that are pruned have one: the name is likely that of a layer whose cost was meant."""
+    costs = dict.fromkeys(list(weighted_layers(dense("residual").network))[1:-1], 1.0)
+    with pytest.raises(InvalidRecipe, match=r"prune: costs names 'layer9', but there is no such layer; layers are stem\.0"):
+        prune(allocation="cost", costs={**costs, "layer9": 2.0}).begin(dense("residual").network, resources("residual"))

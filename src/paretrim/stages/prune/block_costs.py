@@ -6,7 +6,9 @@ import math
 from collections.abc import Collection, Mapping
 
 from paretrim.errors import InvalidRecipe
+from paretrim.network.constraints import weighted_layers
 from paretrim.network.network import Network
+from paretrim.stages.layer_names import require_match
 
 BY_COST = ("cost", "speed")
 """Allocations that weigh the value of a block against its cost."""
@@ -17,6 +19,21 @@ READING = 11
 Measured on ResNet-18 from 80 to 90 % zeros, ``results/runtime.jsonl``: a block takes 12.9 ns on 1,024 positions, 3.2 on 256, 0.86
 on 64 and 0.34 on 16, which is 12.3 ps per position, plus the time of 11 more.
 """
+
+
+def block_costs(
+    network: Network, names: Collection[str], given: Mapping[str, float] | None, *, reading: bool
+) -> Mapping[str, float]:
+    """The cost of a block of each layer: the given ones, else those of :func:`counted_costs`.
+
+    Raises:
+        InvalidRecipe: a cost is given for a layer that does not exist.
+    """
+    if given is None:
+        return counted_costs(network, names, reading=reading)
+    for name in given:
+        require_match(list(weighted_layers(network)), name, "prune: costs")
+    return given
 
 
 def counted_costs(network: Network, names: Collection[str], *, reading: bool) -> dict[str, float]:

@@ -21,7 +21,7 @@ from paretrim.network.constraints import set_mask_, weighted_layers
 from paretrim.network.network import Network
 from paretrim.settings import default_of, settings
 from paretrim.stages.prune.allocation import Allocation, masks
-from paretrim.stages.prune.block_costs import BY_COST, counted_costs
+from paretrim.stages.prune.block_costs import BY_COST, block_costs
 from paretrim.stages.prune.channels import choose_channels, require_removable, silence_, without_channels
 from paretrim.stages.prune.measured import fastest_multiple
 from paretrim.stages.prune.patterns import CHANNEL, block_shape, parse_pattern
@@ -287,8 +287,7 @@ class Prune(Selection):
         pattern = parse_pattern(self.pattern)
         costs = None
         if self.allocation in BY_COST:
-            counted = counted_costs(network, scores, reading=self.allocation == "speed")
-            costs = counted if self.costs is None else self.costs
+            costs = block_costs(network, scores, self.costs, reading=self.allocation == "speed")
         return masks(scores, sparsity, method=self.allocation, pattern=pattern, alive=alive, costs=costs, curves=curves)
 
     def _most_on_the_way(self, network: Network) -> float:
