@@ -46,6 +46,9 @@ PLACE = re.escape("test_called_from.py")
 CALLS = {
     "running product": (lambda x: x.cumprod(2), r"x\.cumprod\(2\)", r"use a sum, maximum or mean of the whole axis"),
     "largest": (lambda x: x.topk(4, dim=1)[0], r"x\.topk\(4, dim=1\)", r"a file does not order values"),
+    "remainder": (lambda x: x % 1, r"x % 1", r"leave the rounding out"),
+    "fraction": (lambda x: x.frac(), r"x\.frac\(\)", r"leave the rounding out"),
+    "remainder of a sign": (lambda x: x.fmod(2), r"x\.fmod\(2\)", r"leave the rounding out"),
     "median": (lambda x: x - x.median(1, True)[0], r"x\.median\(1, True\)", r"a file does not order values"),
     "windows": (lambda x: x.unfold(2, 2, 1).mean(-1), r"x\.unfold\(2, 2, 1\)", r"use a convolution, F\.unfold or nn\.Pix"),
     "distances": (lambda x: torch.cdist(x, x, p=1), r"torch\.cdist\(x, x, p=1\)", r"write out the squared distances"),

@@ -126,7 +126,7 @@ ERRORS = {
     ),
     "product with rows": (
         lambda: untrained_body(lambda self, x: x @ self.extra, lambda: nn.Parameter(torch.ones(8, 8))),
-        r"flatten the input of the product first; it is \(8, 8, 8\)",
+        r"the last axis of a map \(8, 8, 8\) by a constant matrix, .* for vectors only; mix channels with nn\.Conv2d",
     ),
     "power of 0": (
         lambda: untrained_body(lambda _, x: x + x**0),
@@ -163,8 +163,8 @@ ERRORS = {
     "batch slice": (lambda: untrained_body(lambda _, x: x + x[:1]), r"it slices the batch"),
     "batch split": (lambda: untrained_body(lambda _, x: x.split(1, 0)[0]), r"it splits the batch|could not be captured"),
     "pad mode": (
-        lambda: untrained_body(lambda _, x: F.pad(x.flatten(2), (0, 8), "reflect")[..., None]),
-        r"pad only height and width, by 0 or more, with zeros or in mode .* is \[0, 8\] in mode 'reflect'",
+        lambda: untrained_body(lambda _, x: F.pad(x, (-1, 1, 0, 0), "circular")),
+        r"pad only height and width, by 0 or more, with zeros or in mode .* is \[-1, 1, 0, 0\] in mode 'circular'",
     ),
     "channels that never win": (
         lambda: untrained_body(lambda _, x: x + F.pad(x, (0, 0, 0, 0, 0, 1), value=-torch.inf)[:, :8]),

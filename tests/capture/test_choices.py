@@ -46,6 +46,10 @@ CHOICES = {
     "einsum: in the other order": lambda _, x: torch.einsum("nckw,nchk->nchw", x, x.sigmoid()),
     "log of sums": lambda _, x: x + torch.logsumexp(x, (2, 3), keepdim=True) * torch.logsumexp(x, 1)[:, None],
     "log of two": lambda _, x: torch.logaddexp(x, -x) + torch.logaddexp(x, x.mean((2, 3), keepdim=True)),
+    "log of two powers of 2": lambda _, x: torch.logaddexp2(x, -x) + torch.logaddexp2(x, x.mean((2, 3), keepdim=True)),
+    "length of two": lambda _, x: torch.hypot(x, x.mean(1, keepdim=True) + 0.5),
+    "product with a logarithm": lambda _, x: torch.xlogy(x.relu(), x.sigmoid()) + torch.special.xlog1py(x, x.relu()),
+    "logarithm and number": lambda _, x: torch.xlogy(x.relu(), 2.5) + torch.xlogy(0.5, x.sigmoid()),
     "running sums": lambda _, x: x.cumsum(1) / 8 + x.cumsum(2) / 8 + x.sigmoid().cumsum(-1) / 8,
     "einsum: order": lambda _, x: torch.einsum("nchw->nhwc", x).permute(0, 3, 1, 2),
 }

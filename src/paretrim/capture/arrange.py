@@ -65,17 +65,28 @@ _MODES: Mapping[str, str] = MappingProxyType({"reflection_pad2d": "reflect", "re
 
 
 def _copied_edges(work: Work, call: Call) -> Value:
-    """Padding with the image's own rows and columns."""
+    """Padding of maps with their own rows and columns, or of rows [C, L] with their own entries."""
     mode = _MODES.get(call.operation) or str(call.arguments["mode"])
     amounts = call.integers("padding" if call.operation in _MODES else "pad")
-    if len(amounts) != 4 or min(amounts) < 0 or mode not in ("reflect", "replicate", "circular"):
+    view = work.view(call, call.source)
+    of_rows = len(amounts) == len(view.shape) == 2
+    if not (of_rows or len(amounts) == 4) or min(amounts) < 0 or mode not in ("reflect", "replicate", "circular"):
         raise call.refused(
             f"pad only height and width, by 0 or more, with zeros or in mode 'reflect', 'replicate' or 'circular'; this is "
             f"{list(amounts)} in mode '{mode}'"
         )
+    if of_rows:
+        source = _as_one_row(work, call, view)
+        value = View(source, work.shapes[source])
+        return View(_copied_along(work, call, value, 2, mode, (amounts[0], amounts[1])).name, call.shape())
     source = work.read(call, call.source)
     value = _copied_along(work, call, View(source, work.shapes[source]), 1, mode, (amounts[2], amounts[3]))
     return _copied_along(work, call, value, 2, mode, (amounts[0], amounts[1]))
+
+
+def _as_one_row(work: Work, call: Call, view: View) -> str:
+    """The value of rows [C, L] as a map of one row."""
+    return work.settled(call, replace(view, shape=(view.shape[0], 1, view.shape[1])))
 
 
 def _copied_along(work: Work, call: Call, value: View, axis: int, mode: str, amounts: tuple[int, int]) -> View:
@@ -132,8 +143,9 @@ def _pad(work: Work, call: Call) -> Value:
     view = work.view(call, call.source)
     if len(view.shape) == 4 and view.shape[0] == 1:  # channels as the depth, with a leading axis of size 1
         work.known[call.node.all_input_nodes[0]] = View(work.settled(call, replace(view, shape=view.shape[1:])), view.shape[1:])
-    source, value = work.read(call, call.source), call.arguments["value"]
-    amounts = list(call.integers("pad"))
+    amounts, value = list(call.integers("pad")), call.arguments["value"]
+    of_rows = len(amounts) == len(view.shape) == 2
+    source = _as_one_row(work, call, view) if of_rows else work.read(call, call.source)
     number = 0.0 if value in (None, 0, -math.inf) else call.finite("value", call.number("value"))
     if len(work.shapes[source]) != 3 or len(amounts) > (4 if value == -math.inf else 6):
         with_what = f" with {number}" if number else ""
@@ -150,13 +162,15 @@ def _pad(work: Work, call: Call) -> Value:
     if value == -math.inf:
         return View(source, call.shape(), never_wins=(amounts[2], amounts[0], amounts[3], amounts[1]))
     if number:
-        return _padded_with(work, call, View(source, work.shapes[source]), number, amounts)
+        found = _padded_with(work, call, View(source, work.shapes[source]), number, amounts)
+        return replace(found, shape=call.shape()) if of_rows else found
     attributes: dict[str, Attribute] = {
         "before": (amounts[4], amounts[2], amounts[0]),
         "after": (amounts[5], amounts[3], amounts[1]),
     }
     shape = call.shape()
-    return View(work.emit(call, "pad", [source], shape=shape[-3:], attributes=attributes).name, shape)
+    made = (shape[0], 1, shape[1]) if of_rows else shape[-3:]
+    return View(work.emit(call, "pad", [source], shape=made, attributes=attributes).name, shape)
 
 
 def _reshape(work: Work, call: Call) -> Value:

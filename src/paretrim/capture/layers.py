@@ -181,7 +181,10 @@ def _product(work: Work, call: Call) -> Value:
         raise call.refused(remedy(call.operation))
     source = work.read(call, call.source)
     if len(work.shapes[source]) != 1:
-        raise call.refused(f"flatten the input of the product first; it is {work.shapes[source]}")
+        raise call.refused(
+            f"it multiplies the last axis of a map {work.shapes[source]} by a constant matrix, which is supported for vectors "
+            "only; mix channels with nn.Conv2d(C, K, 1), rows or columns with a larger kernel, or flatten the input first"
+        )
     path, weight = work.weight(call, factor)
     tensors: dict[str, Array] = {"weight": np.ascontiguousarray(weight.T)}
     return work.emit(call, "linear", [source], shape=call.shape(), tensors=tensors, name=path)

@@ -28,6 +28,31 @@ def logaddexp(first: Tensor, second: Tensor) -> Tensor:
     return torch.maximum(first, second) + F.softplus(-(first - second).abs())
 
 
+def logaddexp2(first: Tensor, second: Tensor) -> Tensor:
+    """As :func:`logaddexp`, of powers of 2."""
+    return torch.maximum(first, second) + (-(first - second).abs()).exp2().add(1).log2()
+
+
+def hypot(first: Tensor, second: Tensor) -> Tensor:
+    """The length of vectors of two numbers."""
+    return (first.square() + second.square()).sqrt()
+
+
+def xlogy(first: Tensor | float, second: Tensor) -> Tensor:
+    """The first times the logarithm of the second; 0 times any logarithm is 0, as the graph's are finite."""
+    return first * second.log()
+
+
+def xlogy_of_number(first: Tensor, second: float) -> Tensor:
+    """As :func:`xlogy`, with one logarithm for all."""
+    return first * math.log(second)
+
+
+def xlog1py(first: Tensor, second: Tensor) -> Tensor:
+    """As :func:`xlogy`, of 1 + the second."""
+    return first * second.log1p()
+
+
 def cumsum(value: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Running sums over the channels, the height or the width of maps [N, C, H, W]: a fixed convolution.
 

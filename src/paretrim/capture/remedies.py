@@ -19,6 +19,7 @@ _CHOICE = (
     "use relu, clamp, maximum or minimum; of comparisons >, >=, < and <= are supported, and selection by them with torch.where"
 )
 _ROUNDING = "leave the rounding out; paretrim.Quantize rounds values where the file needs it"
+_WHOLE_NUMBERS = ("round", "floor", "ceil", "trunc", "frac", "fmod", "remainder", "floor_divide")
 _QUANTIZING = ("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine")
 _PLACES = "return the logits; compute indices and orders outside of the network"
 _ORDER = (
@@ -53,7 +54,7 @@ _MORE_PIXELS = (
 INSTEAD: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(("matmul", "bmm", "mm"), _ATTENTION)
     | dict.fromkeys(("eq", "ne", "heaviside", "isnan", "isinf", "isfinite"), _CHOICE)
-    | dict.fromkeys(("round", "floor", "ceil", "trunc", *_QUANTIZING), _ROUNDING)
+    | dict.fromkeys((*_WHOLE_NUMBERS, *_QUANTIZING), _ROUNDING)
     | dict.fromkeys(("argmax", "argmin", "argsort", "one_hot", "nonzero", "histc", "bucketize", "searchsorted"), _PLACES)
     | dict.fromkeys(("sort", "topk", "kthvalue", "median", "nanmedian", "mode", "quantile", "nanquantile", "msort"), _ORDER)
     | dict.fromkeys(("cumprod", "cummax", "cummin", "logcumsumexp"), _RUNNING)
