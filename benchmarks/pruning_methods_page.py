@@ -59,12 +59,12 @@ CIFAR_HEAD = """<!-- Written by benchmarks/pruning_methods_page.py from results/
 
 The network is a ResNet-20 for CIFAR-10 with public weights; its 8-bit file has {dense} % of the 10,000 test images right.
 Every method gets the same {epochs} epochs of 10,000 of the 45,000 training images from there, at a learning rate of 0.02
-(those that need another take their own), and the result is quantized to 8 bits without training. Accuracy and bytes are those
-of the `.trim` file, with Student's interval (95 %) over {seeds} seeds. *Against magnitude* is the difference in points to
-one-shot magnitude pruning with the same pattern and seed, with its interval. Only an interval that excludes 0 shows a
-difference; of {methods} methods in a table about one in twenty does so by chance. Channels are compared with single weights
-at the same sparsity. GSM and gates prune at the end of their own training, so they get half of the epochs and fine-tuning the
-other half; the rows without fine-tuning show what that half is for. {latency}
+(those that need another take their own), and the result is quantized to 8 bits without training. Accuracy and bytes are
+those of the `.trim` file, with Student's interval (95 %) over {seeds} seeds. *Against magnitude* is the difference in
+points to one-shot magnitude pruning with the same pattern and seed, with its interval. Only an interval that excludes 0
+shows a difference; of {methods} methods in a table about one in twenty does so by chance. GSM prunes at the end of its own
+training, so it gets half of the epochs and fine-tuning the other half; the row without fine-tuning shows what that half is
+for. {latency}
 
 **How to read it.** {epochs} short epochs are far from full training, so this says what a method is worth where training is
 dear. It favours methods that leave a good network at once, which *second order, one shot, fitted* does: it chooses by the
@@ -72,7 +72,7 @@ error of every layer's outputs and fits the remaining weights to them before the
 (movement, straight-through, RigL) were published with tens of epochs. Scores by the gradient of the loss (SNIP, Taylor,
 Fisher, GraSP) see little of it here: the network has nearly learned its training images by heart. Weight rewinding needs the
 early epochs of dense training, and the plain smaller network as many epochs as that had; the public weights come with
-neither, so both are missing. Not every method has been run on single weights yet.
+neither, so both are missing. Channels and single weights have not been run yet.
 
 ```sh
 python benchmarks/pruning_methods.py --data cifar10 --weights cifar10_resnet20.safetensors \\
