@@ -40,11 +40,6 @@ LAYERS = tuple(weighted_layers(dense("residual").network))
         ),
         ({"rounding_steps": 100}, {"adjust": ["bias", "adaround"]}, "rounding_steps is 100, but only 'adaround' reads it"),
         (
-            {"weight_bits": 4, "formats": {"*": {"bits": 3}, "conv1": {"grid": "ternary"}}},
-            {"formats": {"*": {"bits": 3}, "conv1": {"grid": "powers"}}},
-            "weight_bits is 4, but formats says the width of every layer, so it would have no effect; leave bits out of a format",
-        ),
-        (
             {"mixed": {"by": "divergence", "bits": 4.0, "samples": 9}},
             {"mixed": {"by": "hessian", "bits": 4.0, "samples": 9}},
             "samples is 9, but by 'divergence' draws no random vectors, so it would have no effect; set by to hessian or latency",

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from paretrim.errors import InvalidRecipe
-from paretrim.network.formats import weight_grid_named
 from paretrim.network.grids import WeightGrid
 from paretrim.settings import Idle
-from paretrim.stages.quantize.layer_formats import Format
 
 FLOAT32 = "float32"
 """Activations that are not quantized."""
 
-
-def _names_every_width(formats: Mapping[str, Format] | None) -> bool:
-    """Whether formats name every layer, each with its bits or a grid that has one width."""
-    given = formats or {}
-    return "*" in given and all(one.bits is not None or len(weight_grid_named(one.grid).widths) == 1 for one in given.values())
-
-
 OF_QUANTIZE = (
-    Idle(
-        ("weight_bits",),
-        lambda stage: _names_every_width(stage.formats),
-        "formats says the width of every layer",
-        "leave bits out of a format",
-    ),
     Idle(
         ("percentile",),
         lambda stage: "percentile" not in (stage.calibrator, stage.weight_calibrator),
