@@ -183,7 +183,7 @@ def test_a_plan_says_how_good_the_network_is_and_doubts_guesses(start):
         (Prune(sparsity=0.99999, budget=Budget(epochs=1)), r"planning stage 2 \(prune\): sparsity 0\.99999 leaves 0 of"),
         (
             Prune(allocation="cost", costs={"nope": 1.0}, budget=Budget(epochs=1)),
-            r"planning stage 2 \(prune\): allocation 'cost' needs the cost of a block of every layer",
+            r"planning stage 2 \(prune\): prune: costs names 'nope'",
         ),
     ],
 )

@@ -179,7 +179,7 @@ def _error(values, grid):
 
 
 def test_float_activations_have_no_bits():
-    said = "activation_bits is 4, but activations is 'float32', so no value has so many bits, so it would have no effect; choose"
+    said = "activation_bits is 4, but activations is 'float32' and rounds no value, so it would have no effect; choose"
     with pytest.raises(InvalidRecipe, match=said):
         Quantize(activation_bits=4, activations="float32")
 

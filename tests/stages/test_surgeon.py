@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paretrim.stages.prune import surgeon
-from paretrim.stages.prune.surgeon import damped, fitted, removal_costs
+from paretrim.stages.prune.surgeon import damped, factored, fitted, removal_costs
 
 WIDTH, ROWS = 16, 3
 
@@ -216,3 +216,23 @@ def test_damping_is_relative_and_makes_what_is_never_seen_solvable():
     assert torch.equal(damped(square), torch.eye(3, dtype=torch.float64))
     square[0, 0] = 3e-20
     assert float(damped(square, 0.01)[1, 1]) == pytest.approx(1e-22)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_moments_that_rounding_left_without_an_inverse_get_a_larger_diagonal(dtype):
+    _, square = problem()
+    square = square.to(dtype)
+    assert torch.equal(factored(square), torch.linalg.cholesky(square))
+    values, vectors = torch.linalg.eigh(square)
+    values[0] = -1e-3 * values[-1]
+    broken = vectors @ torch.diag(values) @ vectors.T
+    with pytest.raises(torch.linalg.LinAlgError):
+        torch.linalg.cholesky(broken)
+    both = factored(torch.stack([square, broken]))
+    torch.testing.assert_close(both[0], torch.linalg.cholesky(square))
+    more = both[1] @ both[1].T - broken
+    torch.testing.assert_close(more, torch.diag(more.diagonal()), rtol=0, atol=1e-4 * float(values[-1]))
+    assert 0 < float(more.diagonal().max()) <= 0.02 * float(values[-1])
+    assert torch.isfinite(factored(-torch.eye(3, dtype=dtype))).all()
+    with pytest.raises(torch.linalg.LinAlgError):
+        factored(torch.full((3, 3), torch.nan, dtype=dtype))

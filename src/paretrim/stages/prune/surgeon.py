@@ -30,6 +30,9 @@ _PART = 4
 _FRACTION = 32
 """With a quota, where no column is ever left out, wider rows lose one in this many of their remaining blocks at a time."""
 
+_SHARES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0)
+"""What to add to the diagonal of moments that are not positive definite, in shares of its largest element."""
+
 _RISE = 1e-9
 """A block that seems cheaper than the one removed before it counts as more expensive by this share."""
 
@@ -38,6 +41,31 @@ def damped(square: Tensor, damping: float = DAMPING) -> Tensor:
     """The second moments [D, D] plus ``damping`` times their mean diagonal; the identity if all inputs are 0."""
     mean = float(square.diagonal().mean())
     return square + (damping * mean if mean > 0 else 1.0) * torch.eye(len(square), dtype=square.dtype, device=square.device)
+
+
+def factored(squares: Tensor) -> Tensor:
+    """The lower Cholesky factors of second moments [..., D, D].
+
+    Moments about means far from 0 are differences of rounded numbers, so they may not be positive definite, as they would be
+    without rounding. Those get a larger diagonal, as little larger as it takes.
+
+    Raises:
+        torch.linalg.LinAlgError: they are not finite.
+    """
+    lower: Tensor
+    lower, failed = torch.linalg.cholesky_ex(squares)
+    if not bool(failed.any()):
+        return lower
+    size = squares.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+    size = size.where(size > 0, 1.0)
+    identity = torch.eye(squares.shape[-1], dtype=squares.dtype, device=squares.device)
+    for share in _SHARES:
+        more = torch.where(failed > 0, share * size, 0.0)
+        lower, failed = torch.linalg.cholesky_ex(squares + more[..., None, None] * identity)
+        if not bool(failed.any()):
+            return lower
+    lower = torch.linalg.cholesky(squares)  # says what is wrong
+    return lower
 
 
 def removal_costs(
@@ -130,7 +158,7 @@ def _narrowed(weight: Tensor, square: Tensor, block: int, alive: Tensor, costs: 
             alone, order = torch.sort((parts.transpose(1, 2) @ own[stay] @ parts).flatten(), stable=True)
             gone, stay = stay[order[:goes]], torch.sort(stay[order[goes:]]).values
             columns = _columns(stay, block)
-            factor = torch.linalg.cholesky(short[columns[:, None], columns])
+            factor = factored(short[columns[:, None], columns])
             fit = torch.zeros_like(present)
             fit[columns] = torch.cholesky_solve(targets[columns, None].float(), factor)[:, 0].double()
             before, explained = explained, float(targets @ fit)
@@ -139,7 +167,7 @@ def _narrowed(weight: Tensor, square: Tensor, block: int, alive: Tensor, costs: 
             risen = risen * (1 + _RISE * torch.arange(1, goes + 1).to(risen))  # none costs what another does
             costs[row, gone], highest[row] = risen, risen[-1]
         size = len(columns)
-        inverses[row, :size, :size] = torch.cholesky_inverse(torch.linalg.cholesky(short[columns[:, None], columns]))
+        inverses[row, :size, :size] = torch.cholesky_inverse(factored(short[columns[:, None], columns]))
         left[row, :size] = fit[columns].float()
         # A row that had lost more before is filled with removed blocks.
         places[row] = torch.cat([stay, torch.nonzero(~alive[row]).flatten()[: most - len(stay)]])
@@ -260,6 +288,6 @@ def fitted(square: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         stay = torch.nonzero(pattern).flatten()
         if len(stay):
             rows = torch.nonzero(which == number)
-            factor = torch.linalg.cholesky(square[stay][:, stay].double())
+            factor = factored(square[stay][:, stay].double())
             result[rows, stay] = torch.cholesky_solve(targets[rows, stay].double().T, factor).T
     return result

@@ -20,6 +20,7 @@ from paretrim.network.constraints import WeightedLayer
 from paretrim.network.grids import SMALLEST_ROW, SMALLEST_SCALE
 from paretrim.network.uniform import WeightQuantizer
 from paretrim.stages.layer_inputs import from_columns
+from paretrim.stages.prune.surgeon import factored
 
 RATIOS = tuple(1.0 - 0.04 * step for step in range(14))
 """Shares of a row's largest magnitude that its grid may cover; the one with the smallest output error is used."""
@@ -116,8 +117,7 @@ def _factors(squares: Tensor, alive: Tensor | None) -> Tensor:
     if alive is not None and squares.shape[1] <= _OWN:
         both = alive[:, :, None] & alive[:, None, :]
         squares = torch.where(both, squares, 0.0) + torch.diag_embed((~alive).to(squares.dtype))
-    lower: Tensor = torch.linalg.cholesky(squares)
-    return lower.transpose(1, 2)
+    return factored(squares).transpose(1, 2)
 
 
 def _times(rows: Tensor, matrices: Tensor) -> Tensor:

@@ -38,6 +38,10 @@ _MOMENT_IMAGES = 32
 """Images that second moments are taken from."""
 
 
+_NOISE = 2.0**-15
+"""Rounding errors of second moments that were summed up in float32, as a share of these, at most."""
+
+
 @dataclass(frozen=True, eq=False)
 class TypicalInputs:
     """What a layer reads on calibration images.
@@ -73,7 +77,10 @@ def _squares(node: Node, weight: Tensor, parts: Sequence[Tensor]) -> Tensor | No
     some = [part[: _MOMENT_IMAGES - start] for part, start in zip(parts, starts, strict=False) if start < _MOMENT_IMAGES]
     _, exponent = math.frexp(max(float(part.abs().max()) for part in some))
     scaled = [torch.ldexp(part, torch.tensor(-exponent, device=part.device)) for part in some]  # squares may leave float32
-    return moments_of(node, weight, [(part, part) for part in scaled]).centred().inputs * 4.0**exponent
+    moments = moments_of(node, weight, [(part, part) for part in scaled])
+    noise = _NOISE * moments.inputs.diagonal(dim1=1, dim2=2).mean(1)  # about means far from 0, little else is left
+    identity = torch.eye(moments.inputs.shape[1], dtype=noise.dtype, device=noise.device)
+    return (moments.centred().inputs + noise[:, None, None] * identity) * 4.0**exponent
 
 
 def correct_rounding_(network: Network, inputs: Mapping[str, TypicalInputs]) -> None:
